@@ -1,0 +1,70 @@
+# Everything a developer or a first visitor runs. 'make' alone prints this list.
+# Nothing outside this folder changes, but for the system packages that a command names before it installs them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export UV_CACHE_DIR ?= $(CURDIR)/.milepost/uv-cache
+export UV_PYTHON_DOWNLOADS := never
+UV := .milepost/tools/bin/uv
+READY := .venv/.complete
+MANIFESTS := pyproject.toml uv.lock $(wildcard */*/pyproject.toml)
+
+# What 'make demo' digests: files and folders.
+FILES ?= .
+
+##@ Try it
+.PHONY: demo up down compose
+demo: $(READY) ## Start everything, run a job on this project's own files (or FILES="…"), show its progress, stop
+	@.venv/bin/stack run -- .venv/bin/milepost submit digest-files pause=0.03 --watch $(foreach file,$(FILES),--file "$(file)")
+	@printf '\nTry next:\n  %s\n  %s\n  %s\n' \
+		'make up                                                   and keep it running; then, elsewhere:' \
+		'.venv/bin/milepost submit count steps=50 --watch          a job with a moving bar' \
+		'.venv/bin/milepost types                                  what else there is'
+
+up: $(READY) ## Start everything and stay up; Ctrl-C, or 'make down' elsewhere, stops it
+	@.venv/bin/stack up
+
+down: $(READY) ## Stop what 'make up' started
+	@.venv/bin/stack down
+
+.env:
+	@deploy/make-env
+
+compose: .env ## Build and start everything in containers, and wait until it is healthy (needs Docker)
+	docker compose up --build --detach --wait
+
+##@ Develop
+.PHONY: setup check test isolated format
+setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
+
+check: $(READY) ## Lint, types and import contracts, in seconds
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
+	@.venv/bin/pytest $(ARGS)
+
+isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
+	@tools/isolated
+
+format: $(READY) ## Format the code and mend what the linter can
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --quiet --fix .
+
+##@ Clean up
+.PHONY: clean
+clean: ## Remove everything that these commands made in this folder
+	rm -rf .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help
+help: ## Print this list
+	@awk 'BEGIN { FS = ":.*## "; print "Milepost: hand over a long-running job, get 202 Accepted, follow every step.\n\nUsage: make TARGET" } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): tools/bootstrap $(MANIFESTS)
+	@tools/bootstrap
