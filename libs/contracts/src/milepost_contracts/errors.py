@@ -1,0 +1,28 @@
+"""What can be wrong with a word.
+
+ContractError
+├── UnknownJobId        an id that this deployment never issued to this tenant
+├── WeakKeyring         signing keys that are missing, short or ambiguous
+└── MalformedEvent      a message that is no event of ours
+    └── UnknownEvent    well formed, but of a type or version that this release does not know
+"""
+
+
+class ContractError(Exception):
+    """Something does not fit Milepost's contracts."""
+
+
+class UnknownJobId(ContractError):  # noqa: N818 - the names are the conditions, as in redis-py and httpx
+    """This job id was never issued."""
+
+
+class WeakKeyring(ContractError):  # noqa: N818
+    """The id keys can't be used."""
+
+
+class MalformedEvent(ContractError):  # noqa: N818
+    """This message is no event."""
+
+
+class UnknownEvent(MalformedEvent):
+    """This event's type or version is not known here."""

@@ -1,0 +1,198 @@
+"""The facts of a job's life, one class each, in the past tense.
+
+Each event carries the whole snapshot of its job (law 4) and a sequence that orders all events of that job totally:
+
+    run · absorbing (succeeded, canceled) · attempt · execution · terminal · step
+
+so a job's state is the event of the greatest sequence, in whatever order and however often events arrive.
+"""
+
+from typing import Any, ClassVar, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from milepost_contracts import envelope
+from milepost_contracts.envelope import Message
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.states import Status
+from milepost_contracts.values import Job, QueueName, TypeName, Value
+
+
+class JobEvent(Message):
+    """Something that happened to a job, with the job as it was then."""
+
+    #: The state that the job is in after this event.
+    status: ClassVar[Status]
+    #: Whether it goes through the quorum queue and the log, confirmed; progress does not.
+    lifecycle: ClassVar[bool] = True
+
+    job: Job
+
+    @property
+    def subject(self) -> str:
+        return self.job.id
+
+    @property
+    def source(self) -> str:
+        return f"/v1/jobs/{self.job.id}"
+
+    @property
+    def sequence(self) -> str:
+        """The key of the merge law: of two events of a job, the one that sorts last is its state."""
+        job, status = self.job, self.status
+        return (
+            f"{job.run:04d}.{status.absorbing:d}.{job.attempt:06d}.{job.execution}.{status.terminal:d}.{job.step:010d}"
+        )
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.fact}.{self.job.queue}.{self.job.type}"
+
+    def data(self) -> Any:
+        return self.job
+
+    @classmethod
+    def from_data(cls, data: Any, envelope: dict[str, Any]) -> Self:
+        return cls.model_validate({**envelope, "job": data})
+
+    @model_validator(mode="after")
+    def _finished_if_terminal(self) -> Self:
+        if self.status.terminal != (self.job.finished_at is not None):
+            raise ValueError("finished_at belongs to terminal events, and to each of them")
+        return self
+
+
+class JobSubmitted(JobEvent):
+    """The gateway accepted the job. It is the command too: a processor takes it from its work queue.
+
+    Does not mean that anyone has started it.
+    """
+
+    fact = "job.submitted"
+    status = Status.QUEUED
+
+
+class JobStarted(JobEvent):
+    """A processor claimed the job and calls its handler now. May happen again: at-least-once."""
+
+    fact = "job.started"
+    status = Status.RUNNING
+
+
+class JobProgressed(JobEvent):
+    """The handler reported progress or a partial result. Coalesced, and may be lost: the next one repairs it."""
+
+    fact = "job.progressed"
+    status = Status.RUNNING
+    lifecycle = False
+
+
+class JobRetrying(JobEvent):
+    """An attempt failed and another one waits for its time. Does not mean that it has started."""
+
+    fact = "job.retrying"
+    status = Status.RETRYING
+
+
+class JobInterrupted(JobEvent):
+    """The processor had to stop and put the job back. Not a failure; the next attempt follows."""
+
+    fact = "job.interrupted"
+    status = Status.QUEUED
+
+
+class JobSucceeded(JobEvent):
+    """The handler returned. Nothing that comes later changes it, but a new run."""
+
+    fact = "job.succeeded"
+    status = Status.SUCCEEDED
+
+
+class JobFailed(JobEvent):
+    """No further attempt will be made. Late evidence of success still wins."""
+
+    fact = "job.failed"
+    status = Status.FAILED
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.job.error is None:
+            raise ValueError("a failed job says why")
+        return self
+
+
+class JobCanceled(JobEvent):
+    """The job stopped because somebody asked for it, or never started."""
+
+    fact = "job.canceled"
+    status = Status.CANCELED
+
+
+class CancelRequest(Value):
+    job_id: str = Field(min_length=1, max_length=64)
+    type: TypeName
+    queue: QueueName
+    run: int = Field(default=1, ge=1, le=9_999)
+    requested_at: AwareDatetime
+
+
+class CancelRequested(Message):
+    """Somebody asked to cancel the job. Does not mean that it stopped: the job's own end says that."""
+
+    fact = "job.cancel-requested"
+
+    request: CancelRequest
+
+    @property
+    def subject(self) -> str:
+        return self.request.job_id
+
+    @property
+    def source(self) -> str:
+        return f"/v1/jobs/{self.request.job_id}"
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.fact}.{self.request.queue}.{self.request.type}"
+
+    def data(self) -> Any:
+        return self.request
+
+    @classmethod
+    def from_data(cls, data: Any, envelope: dict[str, Any]) -> Self:
+        return cls.model_validate({**envelope, "request": data})
+
+
+#: Everything that is said about a job.
+AnyJobMessage = JobEvent | CancelRequested
+
+JOB_EVENTS: tuple[type[JobEvent], ...] = (
+    JobSubmitted,
+    JobStarted,
+    JobProgressed,
+    JobRetrying,
+    JobInterrupted,
+    JobSucceeded,
+    JobFailed,
+    JobCanceled,
+)
+
+_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, CancelRequested)
+_KNOWN = {message.cloudevent_type(): message for message in _MESSAGES}
+
+
+def encode_event(event: AnyJobMessage) -> bytes:
+    """Render the event as the bytes that travel."""
+    return envelope.encode(event)
+
+
+def decode_event(body: bytes) -> AnyJobMessage:
+    """Read what `encode_event` wrote.
+
+    Raises:
+        MalformedEvent: It is no event of a job; `UnknownEvent` if it is of an unknown type or version.
+    """
+    message = envelope.decode(body, _KNOWN)
+    if not isinstance(message, JobEvent | CancelRequested):
+        raise MalformedEvent("not about a job")
+    return message

@@ -1,0 +1,106 @@
+"""Job ids that certify themselves (law 2): any gateway tells an issued id from an invented one without a look-up.
+
+An id is 25 bytes in 40 lower-case base32hex characters (RFC 4648 §7, which sorts as its bytes do):
+
+    UUIDv7 (16: milliseconds since 1970, version, random) · key number (1) · MAC (8)
+
+The MAC is keyed BLAKE2b over UUID, key number and tenant. An id of another tenant, of another deployment's key,
+or with a flipped bit is simply unknown. Keys rotate: the first one signs, all of them verify.
+"""
+
+import base64
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+from milepost_contracts.errors import UnknownJobId, WeakKeyring
+
+MIN_SECRET = 16
+"""The fewest bytes of a signing secret."""
+
+_CANONICAL = re.compile(r"[0-9a-v]{40}")
+_UUID, _KEY, _MAC = 16, 1, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedId:
+    """What a verified id says by itself."""
+
+    job_id: str
+    #: When the id was issued, to the millisecond, by the issuing gateway's clock.
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningKey:
+    #: 0 to 255; stands in the id, so that a verifier knows which key to try.
+    number: int
+    secret: bytes
+
+
+class Keyring:
+    """Issues job ids with its first key and verifies them with any of its keys."""
+
+    def __init__(self, keys: Sequence[SigningKey]) -> None:
+        if not keys:
+            raise WeakKeyring("no id key is given")
+        numbers = [key.number for key in keys]
+        if len(set(numbers)) < len(numbers):
+            raise WeakKeyring("two id keys have the same number")
+        for key in keys:
+            if not 0 <= key.number <= 255:  # noqa: PLR2004 - one byte
+                raise WeakKeyring(f"id key number {key.number} is not within 0 to 255")
+            if not MIN_SECRET <= len(key.secret) <= blake2b.MAX_KEY_SIZE:
+                raise WeakKeyring(
+                    f"the secret of id key {key.number} has {len(key.secret)} bytes; "
+                    f"it needs {MIN_SECRET} to {blake2b.MAX_KEY_SIZE}"
+                )
+        self._signing = keys[0]
+        self._secrets = {key.number: key.secret for key in keys}
+
+    @classmethod
+    def parse(cls, text: str) -> "Keyring":
+        """Read `NUMBER:HEX[,NUMBER:HEX…]`; the first key signs, the others only verify."""
+        keys = []
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            number, _, secret = part.partition(":")
+            try:
+                keys.append(SigningKey(number=int(number), secret=bytes.fromhex(secret)))
+            except ValueError:
+                raise WeakKeyring("an id key is written NUMBER:HEX, for example 1:00112233…") from None
+        return cls(keys)
+
+    def issue(self, tenant: str, *, at: datetime | None = None) -> str:
+        """Return a fresh id of this tenant; `at` is for tests and defaults to now."""
+        milliseconds = int(at.timestamp() * 1000) if at else time.time_ns() // 1_000_000
+        uuid = bytearray(milliseconds.to_bytes(6, "big") + secrets.token_bytes(10))
+        uuid[6] = 0x70 | uuid[6] & 0x0F
+        uuid[8] = 0x80 | uuid[8] & 0x3F
+        signed = bytes(uuid) + bytes([self._signing.number])
+        mac = _mac(self._signing.secret, signed, tenant)
+        return base64.b32hexencode(signed + mac).decode().lower()
+
+    def verify(self, job_id: str, tenant: str) -> IssuedId:
+        """Return what the id says.
+
+        Raises:
+            UnknownJobId: This deployment never issued the id to this tenant.
+        """
+        if not _CANONICAL.fullmatch(job_id):
+            raise UnknownJobId
+        raw = int(job_id, 32).to_bytes(_UUID + _KEY + _MAC, "big")
+        signed, mac = raw[: _UUID + _KEY], raw[_UUID + _KEY :]
+        secret = self._secrets.get(signed[_UUID])
+        if secret is None or not hmac.compare_digest(mac, _mac(secret, signed, tenant)):
+            raise UnknownJobId
+        milliseconds = int.from_bytes(signed[:6], "big")
+        return IssuedId(job_id=job_id, created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def _mac(secret: bytes, signed: bytes, tenant: str) -> bytes:
+    return blake2b(signed + tenant.encode(), key=secret, digest_size=_MAC, person=b"milepost-job-id").digest()

@@ -1,0 +1,78 @@
+r"""Every Redis key and channel, who owns it and where it lies.
+
+A job belongs to one of 256 logical shards; the hash tag `{s017}` keeps all keys of a shard in one slot of a Redis
+Cluster, so that a batch of a shard is one Lua call.
+
+| key                                        | type   | written by | holds                                             |
+|--------------------------------------------|--------|------------|---------------------------------------------------|
+| `<ns>:job:{sNNN}:<id>`                     | hash   | tracker    | document, version, sequence, cancel               |
+| `<ns>:index:{sNNN}:<type\|*>:<status\|*>` | zset   | tracker    | ids of a type and status, sorted by id            |
+| `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
+| `<ns>:claim:{sNNN}:<id>`                   | hash   | processor  | who runs the job                                  |
+| `<ns>:type:{fleet}:<type>`                 | string | tracker    | an announced job type                             |
+| `<ns>:types:{fleet}`                       | zset   | tracker    | the names of the types, by last announcement      |
+| `<ns>:processor:{fleet}:<instance>`        | string | tracker    | a processor's last beat                           |
+| `<ns>:processors:{fleet}`                  | zset   | tracker    | the instances, by last beat                       |
+| `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` for every changed view  |
+"""
+
+import zlib
+from dataclasses import dataclass
+
+SHARDS = 256
+ANY = "*"
+"""Stands for every type, or every status, in the name of an index."""
+
+
+def shard_of(job_id: str) -> int:
+    """The logical shard of a job: 0 to 255, spread evenly."""
+    return zlib.crc32(job_id.encode()) % SHARDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The keys of one deployment."""
+
+    namespace: str = "milepost"
+
+    def _in_shard(self, what: str, shard: int) -> str:
+        return f"{self.namespace}:{what}:{{s{shard:03d}}}"
+
+    def _in_fleet(self, what: str) -> str:
+        return f"{self.namespace}:{what}:{{fleet}}"
+
+    def job(self, job_id: str) -> str:
+        return f"{self._in_shard('job', shard_of(job_id))}:{job_id}"
+
+    def jobs_prefix(self, shard: int) -> str:
+        """What `job()` puts before the id."""
+        return f"{self._in_shard('job', shard)}:"
+
+    def claim(self, job_id: str) -> str:
+        return f"{self._in_shard('claim', shard_of(job_id))}:{job_id}"
+
+    def index(self, shard: int, *, type_name: str | None, status: str | None) -> str:
+        return f"{self.index_prefix(shard)}{type_name or ANY}:{status or ANY}"
+
+    def index_prefix(self, shard: int) -> str:
+        return f"{self._in_shard('index', shard)}:"
+
+    def expiry(self, shard: int) -> str:
+        return self._in_shard("expiry", shard)
+
+    def changes(self, shard: int) -> str:
+        return self._in_shard("changes", shard)
+
+    def type(self, name: str) -> str:
+        return f"{self._in_fleet('type')}:{name}"
+
+    @property
+    def types(self) -> str:
+        return self._in_fleet("types")
+
+    def processor(self, instance: str) -> str:
+        return f"{self._in_fleet('processor')}:{instance}"
+
+    @property
+    def processors(self) -> str:
+        return self._in_fleet("processors")

@@ -1,0 +1,117 @@
+"""The values that events, the catalogue and the status document are made of. All are immutable."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+MAX_PARAMS = 64 * 1024
+"""The most bytes of a job's params as JSON: every event carries them."""
+MAX_RESULT = 64 * 1024
+"""The most bytes of a result that travels inside an event and the document."""
+MAX_EVENT = 256 * 1024
+"""The most bytes of any message; a tracker parks what is larger."""
+LAST_ITEMS = 10
+"""How many of a job's latest partial results its document shows."""
+MAX_ITEM = 2 * 1024
+"""The most bytes of one partial result as JSON."""
+
+WORD = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+"""Lower-case words with hyphens: they stand in routing keys, Redis keys and URLs."""
+
+#: The name of a job type, for example `digest-files`.
+TypeName = Annotated[str, Field(pattern=WORD, max_length=64)]
+#: The name of a queue, for example `cpu`.
+QueueName = Annotated[str, Field(pattern=WORD, max_length=64)]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+#: A JSON Schema (2020-12).
+JsonSchema = dict[str, Any]
+
+
+class Value(BaseModel):
+    """Immutable, compared by content; unknown fields of a newer release are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class FileRef(Value):
+    """A file that travelled with a submission; its bytes are in blob storage."""
+
+    #: The client's name for it: a relative path, a label only.
+    name: str = Field(min_length=1, max_length=255)
+    #: Bytes.
+    size: int = Field(ge=0)
+    #: Where the bytes are, relative to the deployment's blob storage.
+    key: str
+
+
+class Progress(Value):
+    """How far a job is, as its handler reported it."""
+
+    done: int | float = Field(ge=0)
+    total: int | float | None = Field(default=None, ge=0)
+    #: 0 to 100, or nothing when the total is not known.
+    percent: float | None = Field(default=None, ge=0, le=100)
+    unit: str | None = Field(default=None, max_length=64)
+    message: str | None = Field(default=None, max_length=500)
+    #: Units a second, smoothed.
+    rate: float | None = Field(default=None, ge=0)
+    eta_seconds: float | None = Field(default=None, ge=0)
+
+
+class Items(Value):
+    """Partial results, seen while the job runs."""
+
+    count: int = Field(default=0, ge=0)
+    #: The latest ones, oldest first, at most `LAST_ITEMS`.
+    last: tuple[JsonValue, ...] = Field(default=(), max_length=LAST_ITEMS)
+
+
+class JobError(Value):
+    """Why a job failed."""
+
+    #: What went wrong, for programs: `exception`, `invalid-params`, `invalid-result`, `interrupted`, …
+    kind: str = Field(max_length=64)
+    #: The same for people.
+    message: str = Field(max_length=4_000)
+    #: The exception's class, where there was one.
+    exception: str | None = Field(default=None, max_length=200)
+    traceback: str | None = Field(default=None, max_length=16_000)
+
+
+class Job(Value):
+    """The whole current snapshot of a job: every event carries one, so that any single event is enough to know it."""
+
+    id: str = Field(min_length=1, max_length=64)
+    tenant: str = Field(min_length=1, max_length=64)
+    type: TypeName
+    queue: QueueName
+    tags: tuple[Tag, ...] = ()
+    params: dict[str, JsonValue]
+    files: tuple[FileRef, ...] = ()
+    created_at: AwareDatetime
+    #: 1 for the first run; a manual retry starts the next.
+    run: int = Field(default=1, ge=1, le=9_999)
+    #: How often a processor has taken the job up in this run; 0 before the first time.
+    attempt: int = Field(default=0, ge=0, le=999_999)
+    #: Tells two executions apart that have the same attempt number: eight hex digits, chosen by the processor.
+    execution: str = Field(default="0" * 8, pattern=r"^[0-9a-f]{8}$")
+    #: Counts the events of one execution.
+    step: int = Field(default=0, ge=0, le=9_999_999_999)
+    #: The processor instance that has the job.
+    worker: str | None = Field(default=None, max_length=200)
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    progress: Progress | None = None
+    items: Items = Items()
+    result: JsonValue = None
+    error: JobError | None = None
+    #: True when the processor could not reach the gate (Redis) and ran the job without its word.
+    ungated: bool = False
+
+
+def utc_text(moment: datetime | None) -> str | None:
+    """Render as RFC 3339 in UTC with milliseconds and a `Z`."""
+    if moment is None:
+        return None
+    return f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,44 @@
+"""The merge law (law 4), as a pure function. The tracker's Lua script does the same in Redis, held by the same tests.
+
+A view is two registers: the event of the greatest sequence, and the cancel request of the latest run. Both are joins
+of a semilattice, so `apply` is commutative, associative and idempotent, whatever the order and number of deliveries.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from milepost_contracts.events import AnyJobMessage, CancelRequest, CancelRequested, JobEvent
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is known of one job."""
+
+    #: The event that won; nothing while only a cancel request has been heard of.
+    latest: JobEvent | None = None
+    cancel: CancelRequest | None = None
+
+
+def apply(view: View, event: AnyJobMessage) -> View:
+    """Return the view with the event merged in; the same view when it says nothing new."""
+    if isinstance(event, CancelRequested):
+        if view.cancel is not None and cancel_key(view.cancel) >= cancel_key(event.request):
+            return view
+        return replace(view, cancel=event.request)
+    if view.latest is not None and view.latest.sequence >= event.sequence:
+        return view
+    return replace(view, latest=event)
+
+
+def merge(events: Iterable[AnyJobMessage]) -> dict[str, View]:
+    """Fold events of any number of jobs into one view for each."""
+    views: dict[str, View] = {}
+    for event in events:
+        views[event.subject] = apply(views.get(event.subject, View()), event)
+    return views
+
+
+def cancel_key(request: CancelRequest) -> str:
+    """Sort cancel requests: a later run's wins; within a run, the first one does."""
+    ticks = int(request.requested_at.timestamp() * 1000)
+    return f"{request.run:04d}.{9_999_999_999_999 - ticks:013d}"
