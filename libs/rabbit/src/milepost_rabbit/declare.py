@@ -1,0 +1,42 @@
+"""The one place that declares what `milepost_contracts.topology` describes."""
+
+from collections.abc import Iterable
+
+import aiormq.exceptions
+from aio_pika.abc import AbstractConnection
+
+from milepost_contracts.topology import Exchange, Queue
+from milepost_rabbit.errors import TopologyMismatch
+
+
+async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
+    """Declare and bind; harmless when all of it exists already.
+
+    Raises:
+        TopologyMismatch: Something exists under such a name with other arguments.
+    """
+    channel = await connection.channel()
+    try:
+        for exchange in exchanges:
+            await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
+        for queue in queues:
+            declared = await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
+            for binding in queue.bindings:
+                await declared.bind(binding.exchange.name, binding.key)
+    except aiormq.exceptions.ChannelPreconditionFailed as error:
+        raise TopologyMismatch(f"it exists with other arguments: {error}") from error
+    finally:
+        await channel.close()
+
+
+async def missing(connection: AbstractConnection, queues: Iterable[Queue]) -> str | None:
+    """Return the name of the first of these queues that does not exist, without declaring any."""
+    for queue in queues:
+        channel = await connection.channel()
+        try:
+            await channel.declare_queue(queue.name, passive=True)
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return queue.name
+        finally:
+            await channel.close()
+    return None

@@ -1,0 +1,107 @@
+"""A connection that is kept: connect, set up, wait until it is lost, back off, again.
+
+Plain aio-pika connections rather than robust ones: those declare and consume again by themselves, with arguments
+and offsets that are no longer right (aio-pika `RobustConnection`).
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
+
+from milepost_rabbit.errors import RabbitError
+
+CONNECT_TIMEOUT = 5.0
+HEARTBEAT = 10
+BACK_OFF = (0.1, 5.0)
+"""The first and the longest pause between tries, in seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+class Link:
+    """One connection to RabbitMQ, made again whenever it is lost.
+
+    `on_connect` sets the connection up; the link counts as up only once it returned. It is called anew for every
+    connection, and an error it raises drops that connection and tries again.
+    """
+
+    def __init__(self, url: str, *, name: str, on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> None:
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT, name=name)
+        self._name = name
+        self._on_connect = on_connect
+        self._connection: AbstractConnection | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def user(self) -> str:
+        """The user that the broker knows us as; it refuses messages that claim another."""
+        return self._url.user or "guest"
+
+    @property
+    def is_up(self) -> bool:
+        return self._up.is_set()
+
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The present connection, if the link is up."""
+        return self._connection if self.is_up else None
+
+    async def wait_up(self) -> None:
+        await self._up.wait()
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        self._task = asyncio.create_task(self._keep(), name=f"link {self._name}")
+
+    async def close(self) -> None:
+        """Close the connection and stop connecting."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def drop(self) -> None:
+        """Give the present connection up, for example because its set-up is no longer true; a new one follows."""
+        if self._connection is not None:
+            task = asyncio.ensure_future(self._connection.close())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _keep(self) -> None:
+        shortest, longest = BACK_OFF
+        pause = shortest
+        while True:
+            try:
+                await self._hold_one()
+                pause = shortest
+            except (*CONNECTION_EXCEPTIONS, TimeoutError, RabbitError) as error:
+                log.warning(
+                    "rabbitmq_unreachable",
+                    link=self._name,
+                    error=str(error) or repr(error),
+                    retry_in=round(pause, 1),
+                )
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(longest, pause * 2)
+
+    async def _hold_one(self) -> None:
+        connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT)
+        try:
+            await self._on_connect(connection)
+            self._connection = connection
+            self._up.set()
+            log.info("rabbitmq_connected", link=self._name)
+            await connection.closed()
+            log.warning("rabbitmq_connection_lost", link=self._name)
+        finally:
+            self._up.clear()
+            self._connection = None
+            with suppress(*CONNECTION_EXCEPTIONS, asyncio.CancelledError, TimeoutError):
+                await asyncio.wait_for(connection.close(), CONNECT_TIMEOUT)

@@ -1,0 +1,138 @@
+"""The one confirmed publisher: what it returns from is stored by the broker; what it raises says how sure that is not.
+
+Traps of aio-pika 10.2 that this closes: an unroutable message returns normally unless the channel raises on returns;
+two publishes with one AMQP `message_id` swap their outcomes; a stuck broker surfaces as `CancelledError`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from uuid import uuid4
+
+import aio_pika
+import aiormq.exceptions
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from milepost_contracts.envelope import CONTENT_TYPE
+from milepost_contracts.topology import Exchange
+from milepost_rabbit.errors import NotAccepted, OutcomeUnknown
+from milepost_rabbit.link import Link
+
+CHANNELS = 4
+"""Publishes share few channels: aiormq holds a channel's lock through each write."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    channel: AbstractChannel
+    exchanges: dict[str, AbstractExchange]
+
+
+class RabbitPublisher:
+    """Publishes over a pool of channels of one connection, which carries nothing but publishes.
+
+    (An alarm blocks publishing connections only: a consumer on the same one would starve with it.)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        exchanges: tuple[Exchange, ...],
+        prepare: Callable[[AbstractConnection], Awaitable[None]] | None = None,
+    ) -> None:
+        """Prepare to publish to these exchanges.
+
+        Args:
+            url: Of the broker.
+            name: What the broker's operator sees the connection as.
+            exchanges: All that `publish` will be called with.
+            prepare: Called on each new connection before it counts as up, for example to declare a topology.
+        """
+        self._exchanges = exchanges
+        self._prepare = prepare
+        self._channels: Iterator[_Opened] = cycle(())
+        self.link = Link(url, name=name, on_connect=self._open)
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        if self._prepare is not None:
+            await self._prepare(connection)
+        channels: list[AbstractChannel] = [
+            await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(CHANNELS)
+        ]
+        self._channels = cycle([await self._opened(channel) for channel in channels])
+
+    async def _opened(self, channel: AbstractChannel) -> _Opened:
+        names = [exchange.name for exchange in self._exchanges]
+        return _Opened(channel, {name: await channel.get_exchange(name, ensure=False) for name in names})
+
+    async def publish(
+        self, exchange: Exchange, routing_key: str, body: bytes, *, correlation_id: str, within: float
+    ) -> None:
+        """Return once the broker confirmed that every queue it routes to has stored the message.
+
+        Args:
+            exchange: One of those this publisher was made for.
+            routing_key: At most 255 bytes.
+            body: A structured-mode CloudEvent.
+            correlation_id: The job or processor that it is about.
+            within: Seconds until the answer must be there.
+
+        Raises:
+            NotAccepted: Not connected, blocked, unroutable or refused: it is certainly not stored.
+            OutcomeUnknown: It was sent, and no confirm came.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        connection = await self._ready(within)
+        message = aio_pika.Message(
+            body,
+            content_type=CONTENT_TYPE,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=uuid4().hex,
+            correlation_id=correlation_id,
+            user_id=self.link.user,
+        )
+        opened = next(self._channels)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await opened.exchanges[exchange.name].publish(message, routing_key, mandatory=True)
+        except aiormq.exceptions.PublishError as error:
+            raise NotAccepted(f"no queue takes messages with the key {routing_key}") from error
+        except aiormq.exceptions.DeliveryError as error:
+            raise NotAccepted("the broker refused the message: a queue is full or can't store it") from error
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"no confirm within {within:.1f} s") from error
+        except aiormq.exceptions.ChannelInvalidStateError as error:
+            raise NotAccepted("the channel to the broker is closed") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise OutcomeUnknown("the broker does not answer any more") from error
+        except CONNECTION_EXCEPTIONS as error:
+            raise OutcomeUnknown(f"the connection was lost before the confirm: {error}") from error
+        finally:
+            if opened.channel.is_closed and not connection.is_closed:
+                self.link.drop()
+
+    async def _ready(self, within: float) -> AbstractConnection:
+        """Wait for half the time at most, so that something is left for the publish itself."""
+        try:
+            async with asyncio.timeout(within / 2):
+                await self.link.wait_up()
+                connection = self.link.connection
+                if connection is None:
+                    raise NotAccepted("not connected to the broker")
+                await connection.ready()
+        except TimeoutError as error:
+            why = (
+                "the broker has blocked us: it is short of memory or disk"
+                if self.link.is_up
+                else "not connected to the broker"
+            )
+            raise NotAccepted(why) from error
+        return connection
