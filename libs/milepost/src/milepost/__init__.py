@@ -1,0 +1,24 @@
+"""What a handler author imports.
+
+from milepost import Run, job
+
+@job("greet")
+def greet(params: Greet, run: Run) -> Greeting: ...
+"""
+
+from milepost.errors import Canceled, InputError, Interrupted, RunStopped
+from milepost.job import Handler, JobDefinition, definitions_in, job
+from milepost.run import File, Run
+
+__all__ = [
+    "Canceled",
+    "File",
+    "Handler",
+    "InputError",
+    "Interrupted",
+    "JobDefinition",
+    "Run",
+    "RunStopped",
+    "definitions_in",
+    "job",
+]

@@ -1,0 +1,106 @@
+"""The `@job` decorator, and what it records of a handler."""
+
+import builtins
+import inspect
+import re
+import types
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
+
+from milepost.errors import InvalidDefinition
+from milepost.run import Run
+from milepost_contracts.fleet import JobType
+from milepost_contracts.values import WORD
+
+Handler = Callable[[Any, Run], Any] | Callable[[Any, Run], Awaitable[Any]]
+H = TypeVar("H", bound=Callable[..., Any])
+
+_MARK = "__milepost_job__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDefinition:
+    """A handler and everything that is announced of it."""
+
+    type: str
+    queue: str
+    handler: Handler
+    params: builtins.type[BaseModel]
+    result: TypeAdapter[Any]
+    title: str
+    description: str
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.handler)
+
+    def announcement(self) -> JobType:
+        """What the fleet and its clients are told of this type."""
+        return JobType(
+            type=self.type,
+            queue=self.queue,
+            title=self.title,
+            description=self.description,
+            params_schema=self.params.model_json_schema(),
+            result_schema=self.result.json_schema(mode="serialization"),
+        )
+
+
+def job(type: str, *, queue: str = "default", title: str | None = None) -> Callable[[H], H]:
+    """Make a function the handler of a job type.
+
+    The function takes `params`, a pydantic model of its own, and `run`, a `milepost.Run`; what it returns becomes
+    the job's result. It may be async. The function itself stays as it is.
+
+    Args:
+        type: Lower-case words with hyphens, unique in the deployment.
+        queue: The queue that jobs of this type wait in; processors may serve some queues only.
+        title: For people; the first line of the docstring by default.
+
+    Raises:
+        InvalidDefinition: The name or the signature does not fit.
+    """
+    for what, name in (("job type", type), ("queue", queue)):
+        if not re.fullmatch(WORD, name):
+            raise InvalidDefinition(f"the {what} {name!r} is not lower-case words with hyphens")
+
+    def mark(function: H) -> H:
+        setattr(function, _MARK, _define(function, type, queue, title))
+        return function
+
+    return mark
+
+
+def definitions_in(module: types.ModuleType) -> list[JobDefinition]:
+    """Return the handlers that a module defines or imports, in the order of their names."""
+    found = {getattr(value, _MARK) for value in vars(module).values() if hasattr(value, _MARK)}
+    return sorted((d for d in found if isinstance(d, JobDefinition)), key=lambda definition: definition.type)
+
+
+def _define(function: Callable[..., Any], name: str, queue: str, title: str | None) -> JobDefinition:
+    hints = get_type_hints(function)
+    parameters = list(inspect.signature(function).parameters)
+    if parameters != ["params", "run"]:
+        raise InvalidDefinition(f"the handler of {name!r} must take (params, run), and takes ({', '.join(parameters)})")
+    params = hints.get("params")
+    if not (inspect.isclass(params) and issubclass(params, BaseModel)):
+        raise InvalidDefinition(f"params of the handler of {name!r} must be annotated with a pydantic model")
+    try:
+        result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
+        result.json_schema(mode="serialization")
+    except PydanticUserError as error:
+        raise InvalidDefinition(f"what the handler of {name!r} returns has no JSON form: {error.message}") from error
+    text = inspect.getdoc(function) or ""
+    first, _, rest = text.partition("\n")
+    return JobDefinition(
+        type=name,
+        queue=queue,
+        handler=function,
+        params=params,
+        result=result,
+        title=title or first.rstrip(".") or name,
+        description=rest.strip(),
+    )

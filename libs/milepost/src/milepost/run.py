@@ -1,0 +1,175 @@
+"""One execution of a job, as its handler sees it. Reporting never blocks: it notes the newest state.
+
+A `Run` does not know where its reports go. Whoever drives it (the processor's courier, a test) reads `report()` when
+it likes; between two reads only the newest state counts, and items are counted even when they are no longer shown.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+import pydantic_core
+
+from milepost.errors import RunStopped
+from milepost.meter import Meter, eta
+from milepost_contracts.values import LAST_ITEMS, MAX_ITEM, Items, Progress
+
+T = TypeVar("T")
+
+_MESSAGE = 500
+
+
+class File(Protocol):
+    """A file that came with the job."""
+
+    @property
+    def name(self) -> str:
+        """The client's name for it: a relative path, a label only."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, as bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run has told of itself so far."""
+
+    #: Grows with every report; the same number means that nothing was said in between.
+    version: int
+    progress: Progress | None
+    items: Items
+
+
+class Run:
+    """What a handler can ask and tell while it runs. Safe to use from several threads."""
+
+    def __init__(self, *, job_id: str, attempt: int = 1, files: tuple[File, ...] = ()) -> None:
+        #: The job's id, for the handler's own logs.
+        self.job_id = job_id
+        #: 1 for the first attempt.
+        self.attempt = attempt
+        #: The files that came with the job, in the client's order.
+        self.files = files
+        self._stop: RunStopped | None = None
+        self._version = 0
+        self._progress: tuple[float, float | None, str | None, str | None] | None = None
+        self._item_count = 0
+        self._last_items: deque[Any] = deque(maxlen=LAST_ITEMS)
+        self._items_lock = threading.Lock()
+        self._meter = Meter(started=time.monotonic())
+        self._rate: float | None = None
+
+    # What a handler calls.
+
+    def progress(
+        self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
+    ) -> None:
+        """Say how far the job is.
+
+        Args:
+            done: How many units are done; negative counts as 0.
+            total: How many there are, if that is known; less than `done` counts as `done`.
+            message: What happens now, for people; the first 500 characters are kept.
+            unit: What is counted, for example `files`.
+
+        Raises:
+            Canceled, Interrupted: The run must end; let it through.
+        """
+        if self._stop is not None:
+            raise self._stop
+        self._progress = (done, total, message, unit)
+        self._version += 1
+
+    def track(
+        self,
+        units: Iterable[T],
+        *,
+        total: float | None = None,
+        unit: str | None = None,
+        message: str | None = None,
+    ) -> Iterator[T]:
+        """Yield the units one by one and report each as done once the loop asks for the next.
+
+        The total is `len(units)` where they have one.
+        """
+        if total is None and isinstance(units, Sized):
+            total = len(units)
+        self.progress(0, total, message, unit=unit)
+        for done, one in enumerate(units, start=1):
+            yield one
+            self.progress(done, total, message, unit=unit)
+
+    def emit(self, item: Any) -> None:
+        """Show a partial result while the job runs: any JSON value or pydantic model up to 2 KiB.
+
+        Raises:
+            ValueError: It is larger, or has no JSON form.
+        """
+        try:
+            encoded = pydantic_core.to_json(item, inf_nan_mode="constants")
+            value = pydantic_core.from_json(encoded, allow_inf_nan=False)
+        except ValueError as error:
+            raise ValueError(f"this item has no JSON form: {error}") from error
+        if len(encoded) > MAX_ITEM:
+            raise ValueError(f"an item of {len(encoded)} bytes is more than the {MAX_ITEM} allowed")
+        with self._items_lock:
+            self._item_count += 1
+            self._last_items.append(value)
+            self._version += 1
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Do nothing, unless the run must end.
+
+        Raises:
+            Canceled, Interrupted: The run must end; let it through.
+        """
+        if self._stop is not None:
+            raise self._stop
+
+    # What drives a run calls.
+
+    def stop(self, reason: RunStopped) -> None:
+        """Make the handler's next report or checkpoint raise `reason`. The first reason stays."""
+        if self._stop is None:
+            self._stop = reason
+
+    @property
+    def version(self) -> int:
+        """Changes whenever the handler reports something."""
+        return self._version
+
+    def report(self) -> Report:
+        """Return what the handler has told so far, with rate and ETA as of now."""
+        version, told = self._version, self._progress
+        with self._items_lock:
+            items = Items(count=self._item_count, last=tuple(self._last_items))
+        return Report(version=version, progress=self._measured(told) if told else None, items=items)
+
+    def _measured(self, told: tuple[float, float | None, str | None, str | None]) -> Progress:
+        done, total, message, unit = told
+        done = _finite(done)
+        total = None if total is None else max(_finite(total), done)
+        self._rate = self._meter.sample(done, time.monotonic())
+        remaining = eta(done, total, self._rate)
+        return Progress(
+            done=done,
+            total=total,
+            percent=None if total is None else (100.0 if total == 0 else round(100 * done / total, 1)),
+            unit=unit[:64] if unit else None,
+            message=message[:_MESSAGE] if message else None,
+            rate=None if self._rate is None else round(self._rate, 3),
+            eta_seconds=None if remaining is None else round(remaining, 1),
+        )
+
+
+def _finite(number: float) -> float:
+    """Reported numbers are the handler's: what is no finite number, or negative, counts as 0."""
+    return number if 0 <= number < float("inf") else 0

@@ -1,0 +1,83 @@
+"""Run a handler in-process, with no broker: `outcome = run_handler(crunch, {"limit": 100})`."""
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from milepost.errors import Canceled
+from milepost.job import _MARK, JobDefinition
+from milepost.run import File, Run
+from milepost_contracts.values import Items, Progress
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A file for a handler under test."""
+
+    name: str
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        return BytesIO(self.content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a handler did."""
+
+    #: What it returned, as the JSON value that a client would get.
+    result: Any
+    #: Every progress report, in order.
+    progress: tuple[Progress, ...]
+    items: Items
+
+
+class _RecordingRun(Run):
+    def __init__(self, *, files: Sequence[File], cancel_at: int | None) -> None:
+        super().__init__(job_id="test", files=tuple(files))
+        self.recorded: list[Progress] = []
+        self._cancel_at = cancel_at
+
+    def progress(
+        self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
+    ) -> None:
+        super().progress(done, total, message, unit=unit)
+        report = self.report().progress
+        if report is not None:
+            self.recorded.append(report)
+        if self._cancel_at is not None and len(self.recorded) >= self._cancel_at:
+            self.stop(Canceled())
+
+
+def run_handler(
+    handler: Any, params: Mapping[str, Any], *, files: Sequence[File] = (), cancel_at: int | None = None
+) -> Outcome:
+    """Validate the params as a processor would, call the handler, and return what it did.
+
+    Args:
+        handler: A function that `@job` decorates, sync or async.
+        params: As a client would send them.
+        files: What `run.files` holds.
+        cancel_at: Cancel the run after so many progress reports; the next report or checkpoint raises `Canceled`.
+    """
+    definition: JobDefinition = getattr(handler, _MARK)
+    run = _RecordingRun(files=files, cancel_at=cancel_at)
+    returned = definition.handler(definition.params.model_validate(params), run)
+    if inspect.isawaitable(returned):
+        returned = asyncio.run(_awaited(returned))
+    return Outcome(
+        result=definition.result.dump_python(returned, mode="json"),
+        progress=tuple(run.recorded),
+        items=run.report().items,
+    )
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
