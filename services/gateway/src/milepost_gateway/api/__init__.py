@@ -1,0 +1,1 @@
+"""The HTTP interface: FastAPI lives here and nowhere else."""

@@ -1,0 +1,35 @@
+"""`/livez` and `/readyz`: for whoever starts, watches and routes to this process."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from milepost_gateway.api.services import services
+
+router = APIRouter(tags=["health"])
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@router.get("/livez", summary="Is the process alive?", response_class=PlainTextResponse)
+async def livez() -> Response:
+    """Answer 200 whatever else is away: restarting this process would mend none of it."""
+    return PlainTextResponse("alive\n", headers=NO_STORE)
+
+
+@router.get(
+    "/readyz",
+    summary="Can it accept jobs and tell their status?",
+    responses={503: {"description": "The broker or Redis does not answer"}},
+)
+async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = False) -> Response:
+    """Ask the broker and Redis now."""
+    parts = services(request)
+    broker, redis = await asyncio.gather(parts.broker.answers(), parts.store.answers())
+    checks = {"rabbitmq": broker, "redis": redis}
+    code = 200 if all(checks.values()) else 503
+    if verbose is not False:
+        return JSONResponse({"ready": code == 200, "checks": checks}, status_code=code, headers=NO_STORE)  # noqa: PLR2004
+    missing = ", ".join(name for name, well in checks.items() if not well)
+    return PlainTextResponse(f"not ready: {missing}\n" if missing else "ready\n", status_code=code, headers=NO_STORE)

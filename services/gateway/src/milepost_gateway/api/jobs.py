@@ -1,0 +1,93 @@
+"""`/v1/jobs`: submit, look at one, list."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from milepost_contracts import document
+from milepost_contracts.document import JobDocument
+from milepost_contracts.states import Status
+from milepost_contracts.values import WORD
+from milepost_gateway.api import responses
+from milepost_gateway.api.requests import read_submission, traceparent
+from milepost_gateway.api.services import services
+from milepost_gateway.submission import Submission
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+TENANT = "default"
+
+_SUBMISSION_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Submission.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["job"],
+                    "properties": {
+                        "job": {"type": "string", "contentMediaType": "application/json"},
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    summary="Hand a job over",
+    response_model=JobDocument,
+    responses=responses.problems(400, 413, 415, 422, 503),
+    openapi_extra=_SUBMISSION_BODY,
+)
+async def submit_job(request: Request) -> Response:
+    """Answer 202 once the job is stored durably; from then on it will run."""
+    parts = services(request)
+    body = await read_submission(request, parts.limits)
+    command = await parts.acceptance.accept(
+        body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request)
+    )
+    rendered = document.accepted(command, retention=parts.retention)
+    return responses.accepted(request, command.job.id, rendered)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="Look at a job",
+    response_model=JobDocument,
+    responses={
+        304: {"description": "Nothing new since the version in If-None-Match"},
+        **responses.problems(404, 410, 503),
+    },
+)
+async def get_job(request: Request, job_id: str) -> Response:
+    """Answer 200 for every job that was accepted, from the very moment of its 202."""
+    return responses.status(request, await services(request).statuses.get(job_id, tenant=TENANT))
+
+
+@router.get("/jobs", summary="List jobs, newest first", responses=responses.problems(400, 503))
+async def list_jobs(
+    request: Request,
+    status: Annotated[Status | None, Query()] = None,
+    type: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """Answer a page and where the next one is; jobs that a tracker has not seen yet are not listed."""
+    page = await services(request).statuses.page(
+        tenant=TENANT, type_name=type, status=status, cursor=cursor, limit=limit
+    )
+    headers = dict(responses.STATUS_HEADERS)
+    next_url = "null"
+    if page.next_cursor is not None:
+        url = str(request.url.include_query_params(cursor=page.next_cursor))
+        headers["Link"] = f'<{url}>; rel="next"'
+        next_url = document.quoted(url)
+    body = b'{"items":[' + b",".join(item.body for item in page.items) + b'],"next":' + next_url.encode() + b"}"
+    return Response(body, media_type="application/json", headers=headers)

@@ -1,0 +1,47 @@
+"""One canonical log line for each request, and the request id that ties it to its problem and other lines."""
+
+import time
+
+import structlog
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from milepost_gateway.api.requests import request_id
+
+log = structlog.get_logger(__name__)
+QUIET = frozenset({"/livez", "/readyz"})
+
+
+class RequestLog:
+    """An ASGI middleware; adds `X-Request-Id` to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = request_id(Request(scope))
+        begun = time.monotonic()
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=identity):
+            try:
+                await self._app(scope, receive, noting)
+            finally:
+                if scope["path"] not in QUIET:
+                    log.info(
+                        "request",
+                        method=scope["method"],
+                        path=scope["path"],
+                        status=status,
+                        ms=round((time.monotonic() - begun) * 1000, 1),
+                    )

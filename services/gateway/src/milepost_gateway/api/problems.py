@@ -1,0 +1,124 @@
+"""Every error as problem+json (RFC 9457): one table says what each of the core's errors is over HTTP."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
+from milepost_gateway import errors
+from milepost_gateway.api.requests import MalformedRequest, UnsupportedMediaType, request_id
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = "2"
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app with a problem."""
+    app.add_exception_handler(errors.GatewayError, _gateway_error)
+    app.add_exception_handler(MalformedRequest, _malformed)
+    app.add_exception_handler(UnsupportedMediaType, _unsupported)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def _problem(
+    request: Request,
+    kind: ProblemType,
+    detail: str,
+    *,
+    details: tuple[ProblemDetail, ...] = (),
+    job_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem = Problem.of(
+        kind, detail, instance=f"urn:milepost:request:{request_id(request)}", errors=details, job_id=job_id
+    )
+    more = dict(headers or {})
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        more.setdefault("Retry-After", RETRY_AFTER)
+        log.warning("unavailable", problem=kind.slug, detail=detail, job_id=job_id)
+    if kind.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        more["Connection"] = "close"  # the rest of the body is not read
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        status_code=kind.status,
+        media_type=MEDIA_TYPE,
+        headers=more,
+    )
+
+
+async def _gateway_error(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - it is the table
+    match error:
+        case errors.UnknownJobType():
+            return _problem(request, ProblemType.UNKNOWN_JOB_TYPE, _unknown_type(error))
+        case errors.InvalidParams():
+            detail = "See errors for the places."
+            return _problem(request, ProblemType.INVALID_PARAMS, detail, details=error.errors)
+        case errors.InvalidSubmission():
+            detail = "See errors for the places."
+            return _problem(request, ProblemType.INVALID_REQUEST, detail, details=error.errors)
+        case errors.PayloadTooLarge():
+            return _problem(request, ProblemType.TOO_LARGE, str(error))
+        case errors.NotAccepted():
+            detail = f"The job was not accepted and will not run: {error}. Submit it again later."
+            return _problem(request, ProblemType.NOT_ACCEPTED, detail)
+        case errors.OutcomeUnknown():
+            detail = f"The job may or may not run: {error}. Its id, if it was accepted, is in job_id."
+            headers = {"Location": str(request.url_for("get_job", job_id=error.job_id))}
+            return _problem(request, ProblemType.OUTCOME_UNKNOWN, detail, job_id=error.job_id, headers=headers)
+        case errors.JobUnknown():
+            return _problem(request, ProblemType.UNKNOWN_JOB, "There is no such job.")
+        case errors.JobExpired():
+            return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
+        case errors.InvalidCursor():
+            return _problem(request, ProblemType.MALFORMED_REQUEST, "The cursor is not from a page before.")
+        case errors.StoreUnavailable():
+            detail = "The status store does not answer. Jobs are accepted and run all the same."
+            return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
+        case _:
+            raise error
+
+
+def _unknown_type(error: errors.UnknownJobType) -> str:
+    if not error.known:
+        return "No processor has announced any job type yet: start one, with handlers."
+    return f"There is no such job type. Near to it: {', '.join(error.near)}. All of them: /v1/job-types"
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    return _problem(request, ProblemType.MALFORMED_REQUEST, f"The request can't be read: {error}.")
+
+
+async def _unsupported(request: Request, error: Exception) -> Response:
+    headers = {"Accept-Post": "application/json, multipart/form-data"}
+    return _problem(request, ProblemType.UNSUPPORTED_MEDIA_TYPE, str(error), headers=headers)
+
+
+async def _invalid_query(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+    return _problem(request, ProblemType.MALFORMED_REQUEST, where)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    kinds = {
+        HTTPStatus.NOT_FOUND: (
+            ProblemType.NOT_FOUND,
+            "There is nothing at this path; see /docs for what there is.",
+        ),
+        HTTPStatus.METHOD_NOT_ALLOWED: (
+            ProblemType.METHOD_NOT_ALLOWED,
+            "See the Allow header for what can be done.",
+        ),
+    }
+    kind, detail = kinds.get(
+        HTTPStatus(error.status_code), (ProblemType.MALFORMED_REQUEST, "The request can't be read.")
+    )
+    return _problem(request, kind, detail, headers=error.headers)

@@ -1,0 +1,138 @@
+"""What is read from a request: its body within limits, its files as streams, its trace and its id."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from milepost_gateway.api import strict_json
+from milepost_gateway.errors import PayloadTooLarge
+from milepost_gateway.submission import Submission
+
+CHUNK = 1 << 20
+MAX_JOB_PART = 256 * 1024
+_NAME = 255
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class MalformedRequest(Exception):  # noqa: N818 - named as the condition
+    """The request can't be read."""
+
+
+class UnsupportedMediaType(Exception):  # noqa: N818
+    """The body is of a type that is not understood."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    #: Bytes of a JSON body.
+    body: int
+    #: Bytes of a body with files.
+    upload: int
+    files: int
+
+
+@dataclass(frozen=True)
+class FormUpload:
+    """See `submission.Upload`."""
+
+    name: str
+    part: UploadFile
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while chunk := await self.part.read(CHUNK):
+            yield chunk
+
+
+@dataclass(frozen=True)
+class SubmissionBody:
+    """A submission, and the files that came with it."""
+
+    submission: Submission
+    uploads: tuple[FormUpload, ...] = ()
+
+
+async def read_submission(request: Request, limits: Limits) -> SubmissionBody:
+    """Read JSON, or a form whose part `job` is that JSON and whose parts `file` are files.
+
+    Raises:
+        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        body = b"".join([chunk async for chunk in _limited(request, limits.body)])
+        return SubmissionBody(Submission.read(_json(body)))
+    if media_type == "multipart/form-data":
+        return await _read_form(request, limits)
+    raise UnsupportedMediaType("Send application/json, or multipart/form-data to send files along.")
+
+
+async def _read_form(request: Request, limits: Limits) -> SubmissionBody:
+    parser = MultiPartParser(
+        request.headers,
+        _limited(request, limits.upload),
+        max_files=limits.files,
+        max_fields=10,
+        max_part_size=MAX_JOB_PART,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise MalformedRequest(error.message.rstrip(".")) from error
+    except (KeyError, ValueError, AssertionError) as error:
+        raise MalformedRequest("the form has no boundary, or parts that can't be read") from error
+    job = form.get("job")
+    if isinstance(job, UploadFile):
+        job = (await job.read(MAX_JOB_PART)).decode(errors="surrogateescape")
+    if job is None:
+        raise MalformedRequest("the form has no part named job, which says what to do with the files")
+    strange = sorted({name for name, _ in form.multi_items()} - {"job", "file"})
+    if strange:
+        raise MalformedRequest("the form may only have parts named job and file")
+    uploads = tuple(
+        FormUpload(_clean_name(part.filename), part) for part in form.getlist("file") if isinstance(part, UploadFile)
+    )
+    return SubmissionBody(Submission.read(_json(job.encode(errors="surrogateescape"))), uploads)
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > limit:
+        raise PayloadTooLarge(f"The body has {announced} bytes; {limit} are allowed.")
+    read = 0
+    async for chunk in request.stream():
+        read += len(chunk)
+        if read > limit:
+            raise PayloadTooLarge(f"The body has more than the {limit} bytes allowed.")
+        yield chunk
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return strict_json.loads(body)
+    except strict_json.NotStrictJson as error:
+        raise MalformedRequest(str(error)) from error
+
+
+def _clean_name(name: str | None) -> str:
+    """Keep a relative path of printable characters; it only labels the file, nothing is ever stored under it."""
+    steps = (name or "").replace("\\", "/").split("/")
+    kept = ("".join(c for c in step if c.isprintable()).strip() for step in steps)
+    return "/".join(step for step in kept if step not in ("", ".", ".."))[-_NAME:] or "unnamed"
+
+
+def traceparent(request: Request) -> str | None:
+    """Return the caller's W3C trace context, if it is one."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None
+
+
+def request_id(request: Request) -> str:
+    """Return the id that the logs and every problem carry."""
+    state = request.scope.setdefault("state", {})
+    return str(state.setdefault("request_id", uuid4().hex))

@@ -1,0 +1,53 @@
+"""Headers of a status: what generic polling clients and caches go by."""
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from milepost_contracts.problems import MEDIA_TYPE, Problem
+from milepost_gateway.ports import Stored
+
+LIVE_RETRY_AFTER = "1"
+STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
+
+
+def accepted(request: Request, job_id: str, body: bytes) -> Response:
+    """202: where to look, and when."""
+    location = str(request.url_for("get_job", job_id=job_id))
+    headers = {
+        **STATUS_HEADERS,
+        "Location": location,
+        "Operation-Location": location,
+        "Retry-After": LIVE_RETRY_AFTER,
+        "ETag": etag(0),
+    }
+    return Response(body, status_code=202, media_type="application/json", headers=headers)
+
+
+def status(request: Request, stored: Stored) -> Response:
+    """200 with the document, or 304 for who has this version already."""
+    headers = {**STATUS_HEADERS, "ETag": etag(stored.version)}
+    if not stored.terminal:
+        headers["Retry-After"] = LIVE_RETRY_AFTER
+    if _matches(request.headers.get("if-none-match"), stored.version):
+        return Response(status_code=304, headers=headers)
+    return Response(stored.body, media_type="application/json", headers=headers)
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def _matches(condition: str | None, version: int) -> bool:
+    """Weak comparison (RFC 9110 §13.1.2)."""
+    if condition is None:
+        return False
+    given = {one.strip().removeprefix("W/") for one in condition.split(",")}
+    return etag(version) in given or "*" in given
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Declare in OpenAPI that these statuses are answered with problems."""
+    return {
+        one: {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        for one in statuses
+    }

@@ -1,0 +1,32 @@
+"""What the routes work with: put on the app by the composition root."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from fastapi import Request
+
+from milepost_gateway.api.requests import Limits
+from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.ports import Broker, StatusStore
+from milepost_gateway.status import Statuses
+from milepost_gateway.submission import Acceptance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The gateway's core, ready to use."""
+
+    acceptance: Acceptance
+    statuses: Statuses
+    catalogue: Catalogue
+    broker: Broker
+    store: StatusStore
+    limits: Limits
+    retention: timedelta
+
+
+def services(request: Request) -> Services:
+    """Return what the composition root put on the app."""
+    found = request.app.state.services
+    assert isinstance(found, Services)  # noqa: S101 - `create_app` put it there
+    return found

@@ -1,0 +1,81 @@
+"""The composition root: builds the gateway's app from its settings."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from milepost_contracts.ids import Keyring
+from milepost_contracts.keys import Keys
+from milepost_contracts.topology import Topology
+from milepost_gateway.api import fleet, health, jobs, problems
+from milepost_gateway.api.logging import RequestLog
+from milepost_gateway.api.requests import Limits
+from milepost_gateway.api.services import Services
+from milepost_gateway.blobs import ObjectBlobs
+from milepost_gateway.broker import RabbitBroker
+from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.settings import GatewaySettings
+from milepost_gateway.status import Statuses
+from milepost_gateway.store import RedisFleetStore, RedisStatusStore
+from milepost_gateway.submission import Acceptance
+
+REDIS_TIMEOUT = 1.0
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Return the ASGI app; it connects when it starts and closes when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        redis = Redis.from_url(
+            str(settings.redis_url),
+            socket_timeout=REDIS_TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
+            retry=Retry(NoBackoff(), 1),
+        )
+        keys = Keys(namespace=settings.namespace)
+        topology = Topology(namespace=settings.namespace, log_for=settings.retention)
+        keyring = Keyring.parse(settings.id_keys.get_secret_value())
+        broker = RabbitBroker(str(settings.rabbitmq_url), topology)
+        catalogue = Catalogue(RedisFleetStore(redis, keys))
+        store = RedisStatusStore(redis, keys)
+        app.state.services = Services(
+            acceptance=Acceptance(
+                keyring=keyring, catalogue=catalogue, broker=broker, blobs=ObjectBlobs(settings.blobs_url)
+            ),
+            statuses=Statuses(keyring=keyring, store=store, retention=settings.retention),
+            catalogue=catalogue,
+            broker=broker,
+            store=store,
+            limits=Limits(body=settings.max_body, upload=settings.max_upload, files=settings.max_files),
+            retention=settings.retention,
+        )
+        broker.link.start()
+        refreshing = asyncio.create_task(catalogue.keep_fresh())
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await refreshing
+            await broker.link.close()
+            await redis.aclose()
+
+    app = FastAPI(
+        title="Milepost",
+        version=version("milepost-gateway"),
+        summary="Hand over a long-running job, get 202 Accepted, and follow every step.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(RequestLog)
+    problems.install(app)
+    for router in (jobs.router, fleet.router, health.router):
+        app.include_router(router)
+    return app

@@ -1,0 +1,74 @@
+"""RabbitMQ as the gateway uses it: one confirmed publish for each job, and a look at whether its queues are there."""
+
+import asyncio
+
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from milepost_contracts.events import JobSubmitted, encode_event
+from milepost_contracts.topology import Topology
+from milepost_gateway.errors import NotAccepted, OutcomeUnknown
+from milepost_rabbit import errors as rabbit
+from milepost_rabbit.declare import missing
+from milepost_rabbit.publisher import RabbitPublisher
+
+CONFIRM_WITHIN = 2.0
+LOOK_EVERY = 1.0
+"""Seconds for which a queue that was there counts as there.
+
+The broker returns a message only when no queue at all takes it, and the tracker's always does: that the work queue is
+gone has to be looked for.
+"""
+
+
+class RabbitBroker:
+    """See `ports.Broker`. Declares nothing: the tracker and the processors own the topology."""
+
+    def __init__(self, url: str, topology: Topology) -> None:
+        self._topology = topology
+        self._publisher = RabbitPublisher(url, name="gateway", exchanges=(topology.jobs,))
+        self.link = self._publisher.link
+        self._seen: dict[str, float] = {}
+
+    async def submit(self, command: JobSubmitted) -> None:
+        body = encode_event(command)
+        try:
+            async with asyncio.timeout(CONFIRM_WITHIN) as deadline:
+                await self._look_for(command.job.queue)
+        except TimeoutError as error:
+            raise NotAccepted("the broker does not answer") from error
+        when = deadline.when()
+        left = max(0.1, when - asyncio.get_running_loop().time()) if when else CONFIRM_WITHIN
+        try:
+            await self._publisher.publish(
+                self._topology.jobs, command.routing_key, body, correlation_id=command.job.id, within=left
+            )
+        except rabbit.NotAccepted as error:
+            raise NotAccepted(str(error)) from error
+        except rabbit.OutcomeUnknown as error:
+            raise OutcomeUnknown(command.job.id, str(error)) from error
+
+    async def answers(self) -> bool:
+        connection = self.link.connection
+        if connection is None:
+            return False
+        try:
+            async with asyncio.timeout(CONFIRM_WITHIN):
+                await connection.ready()
+                return await missing(connection, (self._topology.lifecycle, self._topology.log)) is None
+        except (*CONNECTION_EXCEPTIONS, TimeoutError):
+            return False
+
+    async def _look_for(self, queue: str) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._seen.get(queue, float("-inf")) < LOOK_EVERY:
+            return
+        connection = self.link.connection
+        if connection is None:
+            return  # the publisher waits for it, and says so when it does not come
+        try:
+            gone = await missing(connection, self._topology.accepting(queue))
+        except CONNECTION_EXCEPTIONS as error:
+            raise NotAccepted(f"the connection to the broker was lost: {error}") from error
+        if gone is not None:
+            raise NotAccepted(f"the queue {gone} does not exist at the broker")
+        self._seen[queue] = loop.time()

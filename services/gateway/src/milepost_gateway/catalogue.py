@@ -1,0 +1,108 @@
+"""The job types that processors announced: kept in memory, so that submission works while Redis is away."""
+
+import asyncio
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import jsonschema_rs
+import structlog
+
+from milepost_contracts.fleet import Beat, JobType
+from milepost_contracts.problems import ProblemDetail
+from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
+from milepost_gateway.ports import FleetStore
+
+log = structlog.get_logger(__name__)
+
+REFRESH_EVERY = timedelta(seconds=2)
+NEAR = 3
+"""How many names an unknown type is compared to in the answer."""
+MAX_PLACES = 20
+
+
+@dataclass(frozen=True)
+class KnownType:
+    """An announced type with its schema compiled."""
+
+    announced: JobType
+    validator: Any
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raise `InvalidParams` with every place where the params don't fit."""
+        places = []
+        for error in self.validator.iter_errors(params):
+            pointer = "/params" + "".join(f"/{_escaped(step)}" for step in error.instance_path)
+            places.append(ProblemDetail(pointer=pointer, detail=error.message[:500]))
+            if len(places) == MAX_PLACES:
+                break
+        if places:
+            raise InvalidParams(places)
+
+
+@dataclass
+class Catalogue:
+    """What can be submitted. Reads the fleet store every few seconds, and at once for a name it does not know."""
+
+    store: FleetStore
+    _types: dict[str, KnownType] = field(default_factory=dict)
+
+    async def refresh(self) -> None:
+        """Take over what processors have announced since.
+
+        Raises:
+            StoreUnavailable: The store does not answer; what is known stays.
+        """
+        announced = await self.store.job_types()
+        self._types = {one.type: self._compiled(one) for one in announced}
+
+    async def keep_fresh(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable as error:
+                log.warning("catalogue_not_refreshed", error=str(error))
+            await asyncio.sleep(REFRESH_EVERY.total_seconds())
+
+    async def find(self, name: str) -> KnownType:
+        """Return the type.
+
+        Raises:
+            UnknownJobType: Nobody has announced it.
+            StoreUnavailable: It is not known, and whether somebody announced it can't be read now.
+        """
+        if name not in self._types:
+            await self.refresh()
+        found = self._types.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self._types, n=NEAR, cutoff=0.5)
+            raise UnknownJobType(name, near or sorted(self._types)[:NEAR], known=len(self._types))
+        return found
+
+    async def all(self) -> Sequence[JobType]:
+        """Return all types, by name."""
+        await self.refresh()
+        return [self._types[name].announced for name in sorted(self._types)]
+
+    async def processors(self) -> Sequence[Beat]:
+        """Return the processors that are alive."""
+        return await self.store.processors()
+
+    def _compiled(self, announced: JobType) -> KnownType:
+        known = self._types.get(announced.type)
+        if known is not None and known.announced == announced:
+            return known
+        return KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse))
+
+
+def _refuse(uri: str) -> NoReturn:
+    """A schema must stand by itself: the gateway fetches nothing because a processor says so."""
+    raise ValueError(f"the schema refers to {uri}")
+
+
+def _escaped(step: str | int) -> str:
+    """Escape one step of a JSON pointer (RFC 6901)."""
+    return str(step).replace("~", "~0").replace("/", "~1")

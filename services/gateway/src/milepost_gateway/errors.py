@@ -1,0 +1,76 @@
+"""What the core refuses. It knows no HTTP: `api/problems.py` says what each means there.
+
+GatewayError
+├── UnknownJobType     nobody announced it; carries the names that are near
+├── InvalidParams      the params don't fit the announced schema; carries the places
+├── InvalidSubmission  anything else about the submission that does not fit; carries the places
+├── PayloadTooLarge    the params or files are larger than allowed
+├── NotAccepted        the broker certainly did not take the job
+├── OutcomeUnknown     the broker did not say whether it took the job; carries its id
+├── JobUnknown         never issued, or another tenant's
+├── JobExpired         issued, and past its retention
+├── InvalidCursor      not one of ours
+└── StoreUnavailable   the status store does not answer
+"""
+
+from collections.abc import Sequence
+
+from milepost_contracts.problems import ProblemDetail
+
+
+class GatewayError(Exception):
+    """The gateway can't do that."""
+
+
+class UnknownJobType(GatewayError):  # noqa: N818 - these are named as conditions
+    """No processor has announced this job type."""
+
+    def __init__(self, name: str, near: Sequence[str], known: int) -> None:
+        super().__init__(name)
+        self.name = name
+        self.near = near
+        self.known = known
+
+
+class InvalidSubmission(GatewayError):  # noqa: N818
+    """The submission does not fit."""
+
+    def __init__(self, errors: Sequence[ProblemDetail]) -> None:
+        super().__init__("; ".join(f"{error.pointer}: {error.detail}" for error in errors))
+        self.errors = tuple(errors)
+
+
+class InvalidParams(InvalidSubmission):
+    """The params don't fit the job type."""
+
+
+class PayloadTooLarge(GatewayError):  # noqa: N818
+    """The submission is larger than allowed."""
+
+
+class NotAccepted(GatewayError):  # noqa: N818
+    """The broker did not take the job."""
+
+
+class OutcomeUnknown(GatewayError):  # noqa: N818
+    """The broker did not say whether it took the job."""
+
+    def __init__(self, job_id: str, detail: str) -> None:
+        super().__init__(detail)
+        self.job_id = job_id
+
+
+class JobUnknown(GatewayError):  # noqa: N818
+    """This id was never issued to this tenant."""
+
+
+class JobExpired(GatewayError):  # noqa: N818
+    """The job's retention time is over."""
+
+
+class InvalidCursor(GatewayError):  # noqa: N818
+    """This cursor does not come from a listing."""
+
+
+class StoreUnavailable(GatewayError):  # noqa: N818
+    """The status store does not answer."""
