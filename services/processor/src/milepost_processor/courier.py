@@ -1,0 +1,188 @@
+"""The courier: one thread, one event loop, one connection; it brings events to the broker so that handlers never wait.
+
+Lifecycle events are tried until the broker confirms them. Progress is coalesced: at most one event a job and tick, of
+the state at that moment; what can't be published is dropped, for the next one says it all again (law 8).
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractConnection
+
+from milepost import Run
+from milepost_contracts.events import JobEvent, encode_event
+from milepost_contracts.fleet import AnyFleetMessage, encode_fleet
+from milepost_contracts.topology import Topology
+from milepost_processor import metrics
+from milepost_processor.errors import Stopping
+from milepost_rabbit.declare import declare
+from milepost_rabbit.errors import RabbitError
+from milepost_rabbit.publisher import RabbitPublisher
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.1
+"""Seconds between two progress events of a job."""
+CONFIRM_WITHIN = 5.0
+BACK_OFF = (0.1, 5.0)
+
+
+@dataclass
+class _Followed:
+    run: Run
+    progressed: Callable[[], JobEvent]
+    told: int = 0
+
+
+class Courier:
+    """Implements `ports.Outbox`; `start` returns once the broker knows this processor's queues."""
+
+    def __init__(self, url: str, topology: Topology, queues: tuple[str, ...]) -> None:
+        self._url = url
+        self._topology = topology
+        self._queues = queues
+        self._followed: dict[Run, _Followed] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="courier", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publisher: RabbitPublisher | None = None
+
+    # Called from any thread.
+
+    def start(self) -> None:
+        """Connect in the background; everything given to the courier waits for that."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+
+    @property
+    def is_up(self) -> bool:
+        return self._publisher is not None and self._publisher.link.is_up
+
+    def wait_up(self, within: float) -> bool:
+        """Whether the broker is connected and the topology declared, waiting for it a while."""
+        if self._publisher is None:
+            return False
+        try:
+            self.spawn(asyncio.wait_for(self._publisher.link.wait_up(), within)).result()
+        except TimeoutError:
+            return False
+        return True
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        """Run something of this process on the courier's loop, until it ends or the courier is closed."""
+        return asyncio.run_coroutine_threadsafe(self._kept(work), self._loop)
+
+    def post(self, event: JobEvent) -> None:
+        self.spawn(self._until_confirmed(event))
+
+    def deliver(self, event: JobEvent) -> None:
+        try:
+            self.spawn(self._until_confirmed(event)).result()
+        except (CancelledError, RuntimeError) as error:
+            raise Stopping from error
+
+    def follow(self, run: Run, progressed: Callable[[], JobEvent]) -> None:
+        self._followed[run] = _Followed(run, progressed)
+
+    def unfollow(self, run: Run) -> None:
+        self._followed.pop(run, None)
+
+    def close(self) -> None:
+        """Give up what is not confirmed yet, and close the connection."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # Runs on the courier's loop.
+
+    async def announce(self, message: AnyFleetMessage) -> None:
+        """Publish something about this processor; a failure is logged, for it is said again soon."""
+        try:
+            await self._publish(message, encode_fleet(message), exchange=self._topology.fleet)
+        except RabbitError as error:
+            log.warning("announcement_failed", fact=message.fact, error=str(error))
+
+    async def _open(self) -> None:
+        self._publisher = RabbitPublisher(
+            self._url,
+            name="processor",
+            exchanges=(self._topology.jobs, self._topology.fleet),
+            prepare=self._declare,
+        )
+        self._publisher.link.start()
+        self.spawn(self._tick())
+
+    async def _declare(self, connection: AbstractConnection) -> None:
+        queues = (self._topology.parked, *self._topology.work_queues(self._queues))
+        await declare(connection, self._topology.exchanges, queues)
+
+    async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine on a loop is in a task
+        self._tasks.add(task)
+        try:
+            await work
+        except TimeoutError:
+            raise
+        except Exception:
+            log.exception("courier_task_failed")
+            raise
+        finally:
+            self._tasks.discard(task)
+
+    async def _close(self) -> None:
+        pending = list(self._tasks)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        if self._publisher is not None:
+            await self._publisher.link.close()
+
+    async def _publish(self, message: JobEvent | AnyFleetMessage, body: bytes, *, exchange: Any) -> None:
+        assert self._publisher is not None  # noqa: S101 - `start` made it
+        await self._publisher.publish(
+            exchange, message.routing_key, body, correlation_id=message.subject, within=CONFIRM_WITHIN
+        )
+
+    async def _until_confirmed(self, event: JobEvent) -> None:
+        body = encode_event(event)
+        pause, longest = BACK_OFF
+        while True:
+            try:
+                await self._publish(event, body, exchange=self._topology.jobs)
+            except RabbitError as error:
+                log.warning(
+                    "event_unconfirmed",
+                    fact=event.fact,
+                    job_id=event.job.id,
+                    error=str(error),
+                    retry_in=round(pause, 1),
+                )
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+                pause = min(longest, pause * 2)
+            else:
+                return
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            fresh = [one for one in list(self._followed.values()) if one.run.version != one.told]
+            await asyncio.gather(*(self._tell(one) for one in fresh))
+
+    async def _tell(self, followed: _Followed) -> None:
+        followed.told = followed.run.version
+        event = followed.progressed()
+        try:
+            await self._publish(event, encode_event(event), exchange=self._topology.jobs)
+        except RabbitError:
+            metrics.progress_dropped.inc()
+            with suppress(KeyError):
+                self._followed[followed.run].told = -1

@@ -1,0 +1,35 @@
+"""The seam to Dramatiq: a submitted job, as it lies on the wire, is a message for the actor of its type."""
+
+from dramatiq.encoder import Encoder, MessageData
+from dramatiq.errors import DecodeError
+
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.events import JobSubmitted, decode_event, encode_event
+from milepost_contracts.topology import Topology
+
+
+class EnvelopeEncoder(Encoder):
+    """Reads our CloudEvents; nothing that the message says of Dramatiq's own options counts."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+
+    def decode(self, data: bytes) -> MessageData:
+        try:
+            command = decode_event(data)
+        except MalformedEvent as error:
+            raise DecodeError(str(error), data, error) from error  # type: ignore[no-untyped-call]
+        if not isinstance(command, JobSubmitted):
+            raise DecodeError(f"{command.fact} is no command", data, None)  # type: ignore[no-untyped-call]
+        return {
+            "queue_name": self._topology.work_queue_name(command.job.queue),
+            "actor_name": command.job.type,
+            "args": (),
+            "kwargs": {"command": command},
+            "options": {},
+            "message_id": command.event_id,
+            "message_timestamp": int(command.time.timestamp() * 1000),
+        }
+
+    def encode(self, data: MessageData) -> bytes:
+        return encode_event(data["kwargs"]["command"])

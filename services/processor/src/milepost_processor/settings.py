@@ -1,0 +1,39 @@
+"""The processor's settings: `MILEPOST_…` in the environment."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from milepost_service.settings import ServiceSettings
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class ProcessorSettings(ServiceSettings):
+    #: Modules with handlers, separated by commas. Empty: every installed package with an entry point
+    #: in the group `milepost.handlers`.
+    handlers: Names = ()
+    #: Serve only these queues, separated by commas. Empty: every queue that a handler names.
+    queues: Names = ()
+    #: How many handlers run at once.
+    threads: int = Field(default_factory=lambda: max(4, os.cpu_count() or 1), ge=1, le=1_000)
+    #: How long running jobs may go on after SIGTERM before they are interrupted.
+    drain_timeout: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=24))
+    #: How long a job waits for Redis to answer who may run it, before it runs without that answer.
+    gate_patience: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
+    #: Where the files of jobs are: a URL that gateway and processors can both reach.
+    blobs_url: str = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
+    #: Where `/livez`, `/readyz` and `/metrics` are served.
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8802, ge=0, le=65_535)
+
+    @field_validator("handlers", "queues", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
