@@ -1,0 +1,128 @@
+"""Reads queues of the broker in batches, and acknowledges a batch only after it was projected."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from milepost_contracts.topology import Queue, Topology
+from milepost_rabbit.declare import declare
+from milepost_rabbit.link import Link
+from milepost_tracker import metrics
+from milepost_tracker.projector import Poison
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RabbitDelivery:
+    message: AbstractIncomingMessage
+    queue: str
+
+    @property
+    def body(self) -> bytes:
+        return self.message.body
+
+
+Project = Callable[[Sequence[RabbitDelivery]], Awaitable[list[Poison[RabbitDelivery]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    size: int
+    wait: timedelta
+    prefetch: int
+
+
+class RabbitConsumer:
+    """Consumes some queues over one connection, each on a channel and in batches of its own.
+
+    Declares the topology that the tracker owns: the exchanges, its own queues, the log and the parked queue.
+    """
+
+    def __init__(self, url: str, topology: Topology, projects: dict[Queue, Project], batching: Batching) -> None:
+        self._topology = topology
+        self._projects = projects
+        self._batching = batching
+        self._readers: list[asyncio.Task[None]] = []
+        #: Set to the error that ended a reader: a tracker that no longer reads must not look healthy.
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.link = Link(url, name="tracker", on_connect=self._open)
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        await self._cancel_readers()
+        await declare(connection, self._topology.exchanges, self._topology.shared_queues)
+        for queue, project in self._projects.items():
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            await channel.set_qos(prefetch_count=self._batching.prefetch)
+            arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            consumed = await channel.get_queue(queue.name, ensure=False)
+            await consumed.consume(arrived.put)
+            reader = asyncio.create_task(self._read(channel, queue, arrived, project), name=f"read {queue.name}")
+            reader.add_done_callback(self._ended)
+            self._readers.append(reader)
+
+    async def close(self) -> None:
+        """Stop reading. What was not acknowledged goes back to the broker."""
+        await self._cancel_readers()
+        await self.link.close()
+
+    async def _cancel_readers(self) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._readers = []
+
+    def _ended(self, reader: asyncio.Task[None]) -> None:
+        if not reader.cancelled() and (error := reader.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _read(
+        self,
+        channel: AbstractChannel,
+        queue: Queue,
+        arrived: asyncio.Queue[AbstractIncomingMessage],
+        project: Project,
+    ) -> None:
+        while True:
+            batch = await self._collect(arrived)
+            poison = await project([RabbitDelivery(message, queue.name) for message in batch])
+            # A lost channel makes all of these void, and the broker delivers the batch again.
+            with suppress(*CONNECTION_EXCEPTIONS):
+                for one in poison:
+                    await self._park(channel, queue, one)
+                settled = {id(one.delivery.message) for one in poison}
+                good = [message for message in batch if id(message) not in settled]
+                if good:
+                    await good[-1].ack(multiple=True)
+
+    async def _collect(self, arrived: asyncio.Queue[AbstractIncomingMessage]) -> list[AbstractIncomingMessage]:
+        batch = [await arrived.get()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._batching.wait.total_seconds()):
+                while len(batch) < self._batching.size:
+                    batch.append(await arrived.get())
+        return batch
+
+    async def _park(self, channel: AbstractChannel, queue: Queue, poison: Poison[RabbitDelivery]) -> None:
+        """Move one message to the parked queue: by the broker where the queue dead-letters, else by hand."""
+        message = poison.delivery.message
+        metrics.parked.labels(queue=queue.name).inc()
+        log.warning("message_parked", queue=queue.name, reason=poison.reason, message_id=message.message_id)
+        if queue.dead_letters:
+            await message.reject(requeue=False)
+            return
+        dead = await channel.get_exchange(self._topology.dead.name, ensure=False)
+        copy = aio_pika.Message(
+            message.body,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            headers={"x-first-queue": queue.name},
+        )
+        await dead.publish(copy, message.routing_key or "")
+        await message.ack()

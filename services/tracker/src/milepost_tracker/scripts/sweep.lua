@@ -1,0 +1,24 @@
+-- Forgets jobs of one shard whose time is over: their hash, and their places in the indexes.
+--
+-- KEYS  1: expiry zset
+-- ARGV  1: prefix of the shard's job hashes · 2: prefix of the shard's indexes · 3: how many at most
+-- Returns how many were forgotten.
+
+local expiry, jobs, index = KEYS[1], ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
+
+for _, id in ipairs(due) do
+  local old = redis.call('HMGET', jobs .. id, 'type', 'status')
+  local kind, status = old[1], old[2]
+  redis.call('ZREM', index .. '*:*', id)
+  if kind and status then
+    redis.call('ZREM', index .. kind .. ':*', id)
+    redis.call('ZREM', index .. '*:' .. status, id)
+    redis.call('ZREM', index .. kind .. ':' .. status, id)
+  end
+  redis.call('DEL', jobs .. id)
+  redis.call('ZREM', expiry, id)
+end
+return #due
