@@ -1,0 +1,148 @@
+"""Digest any number of files: the `processed_files` of the classic example, with real work in it."""
+
+import hashlib
+import mimetypes
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import BaseModel, Field
+
+from milepost import File, InputError, Run, job
+from milepost_basics.small import Strict
+
+CHUNK = 1 << 20
+ROOT_VARIABLE = "DIGEST_FILES_ROOT"
+"""The folder on the processor's machine that `paths` may name files in; named files are refused where it is not set."""
+
+
+class DigestParams(Strict):
+    #: Files on the processor's machine, relative to the folder that its operator opened for this.
+    paths: list[str] = Field(default=[], max_length=10_000)
+    #: Seconds to rest after each file, to watch the progress.
+    pause: float = Field(default=0, ge=0, le=60, allow_inf_nan=False)
+
+
+class Digest(BaseModel):
+    name: str
+    sha256: str
+    #: Bytes.
+    size: int
+    #: Line ends, as `wc -l` counts them.
+    lines: int
+    #: Runs of bytes between white space, as `wc -w` counts them.
+    words: int
+    media_type: str
+
+
+class Digests(BaseModel):
+    files: int
+    size: int
+    lines: int
+    words: int
+    media_types: dict[str, int]
+    #: SHA-256 over a `sha256sum`-style listing of all files in their order.
+    listing_sha256: str
+
+
+@job("digest-files")
+def digest_files(params: DigestParams, run: Run) -> Digests:
+    """Digest files: SHA-256, size, lines, words and media type of each.
+
+    Takes the files that came with the job, then those named by `paths`. Each finished file appears in `items`.
+    """
+    files: list[File] = [*run.files, *_named(params.paths)]
+    if not files:
+        raise InputError("there is nothing to digest: send files with the job, or name some in paths")
+    read, total = 0, sum(file.size for file in files)
+    digests: list[Digest] = []
+    for file in files:
+        tally = _Tally()
+        with file.open() as stream:
+            for chunk in _chunks(stream):
+                tally.add(chunk)
+                read += len(chunk)
+                run.progress(read, total, _says(file, len(digests), len(files)), unit="bytes")
+        digests.append(tally.digest(file.name))
+        run.emit(digests[-1])
+        run.progress(read, total, _says(file, len(digests), len(files)), unit="bytes")
+        time.sleep(params.pause)
+    return Digests(
+        files=len(digests),
+        size=sum(digest.size for digest in digests),
+        lines=sum(digest.lines for digest in digests),
+        words=sum(digest.words for digest in digests),
+        media_types=dict(Counter(digest.media_type for digest in digests).most_common(50)),
+        listing_sha256=hashlib.sha256("".join(f"{d.sha256}  {d.name}\n" for d in digests).encode()).hexdigest(),
+    )
+
+
+def _says(file: File, finished: int, count: int) -> str:
+    return f"{finished} of {count} files · {file.name}"
+
+
+def _chunks(stream: BinaryIO) -> Iterable[bytes]:
+    while chunk := stream.read(CHUNK):
+        yield bytes(chunk)
+
+
+class _Tally:
+    """Counts one file, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._size = self._lines = self._words = 0
+        self._inside_word = False
+
+    def add(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        self._size += len(chunk)
+        self._lines += chunk.count(b"\n")
+        words = chunk.split()
+        self._words += len(words)
+        if words and self._inside_word and not chunk[:1].isspace():
+            self._words -= 1  # the word goes on from the chunk before
+        self._inside_word = not chunk[-1:].isspace()
+
+    def digest(self, name: str) -> Digest:
+        return Digest(
+            name=name,
+            sha256=self._sha256.hexdigest(),
+            size=self._size,
+            lines=self._lines,
+            words=self._words,
+            media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+        )
+
+
+@dataclass(frozen=True)
+class _LocalFile:
+    name: str
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def _named(paths: list[str]) -> list[_LocalFile]:
+    if not paths:
+        return []
+    root_text = os.environ.get(ROOT_VARIABLE)
+    if not root_text:
+        raise InputError(f"this processor opens no folder for named files: its operator has not set {ROOT_VARIABLE}")
+    root = Path(root_text).resolve()
+    found = []
+    for text in paths:
+        path = (root / text).resolve() if "\0" not in text else root
+        if not path.is_relative_to(root) or not path.is_file():
+            raise InputError(f"there is no file {text!r} in the folder that this processor opens")
+        found.append(_LocalFile(name=text, path=path))
+    return found

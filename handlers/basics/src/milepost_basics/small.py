@@ -1,0 +1,59 @@
+"""Three handlers of a few lines: to try things out, and to measure with."""
+
+import asyncio
+import time
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from milepost import Run, job
+
+
+class Strict(BaseModel):
+    """Params whose unknown fields are refused, so that a typo is told and not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CountParams(Strict):
+    steps: int = Field(default=10, ge=0, le=10_000_000)
+    #: Seconds to sleep in each step.
+    delay: float = Field(default=0.1, ge=0, le=3_600, allow_inf_nan=False)
+
+
+class Counted(BaseModel):
+    counted: int
+
+
+@job("count")
+def count(params: CountParams, run: Run) -> Counted:
+    """Count up, step by step."""
+    for _ in run.track(range(params.steps), unit="steps"):
+        time.sleep(params.delay)
+    return Counted(counted=params.steps)
+
+
+class EchoParams(Strict):
+    text: str = Field(max_length=10_000)
+    #: Seconds to wait before the answer.
+    pause: float = Field(default=0, ge=0, le=3_600, allow_inf_nan=False)
+
+
+class Echoed(BaseModel):
+    text: str
+
+
+@job("echo")
+async def echo(params: EchoParams, run: Run) -> Echoed:
+    """Say the same again, after a pause."""
+    run.checkpoint()
+    await asyncio.sleep(params.pause)
+    return Echoed(text=params.text)
+
+
+class NoParams(Strict):
+    pass
+
+
+@job("noop")
+def noop(params: NoParams, run: Run) -> None:
+    """Do nothing: what is left is what a job costs."""
