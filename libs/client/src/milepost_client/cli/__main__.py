@@ -1,0 +1,146 @@
+"""`milepost`: hand over jobs and follow them from the command line.
+
+Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the call does not fit · 3 it was canceled ·
+4 no such job · 5 the gateway can't be reached or can't do it now.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from milepost_client.cli.params import read_params
+from milepost_client.cli.render import (
+    follow,
+    print_document,
+    print_jobs,
+    print_json,
+    print_submitted,
+    print_types,
+)
+from milepost_client.client import Client
+from milepost_client.errors import JobNotFound, MilepostError, Refused, Unavailable
+from milepost_client.files import find_files
+from milepost_contracts.document import JobDocument
+from milepost_contracts.states import Status
+
+USAGE, NOT_FOUND, UNAVAILABLE = 2, 4, 5
+EXIT_OF = {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.CANCELED: 3}
+
+app = typer.Typer(
+    name="milepost",
+    help="Hand over long-running jobs and follow them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="MILEPOST_URL", help="The gateway.", show_default="http://127.0.0.1:8800"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+@app.command()
+def submit(
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="A job type; see 'milepost types'.")],
+    params: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="The job's params; values may be JSON."),
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="Send a file, or a folder's files, along. May be repeated."),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the job by. May be repeated.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Hand a job over."""
+    with Client(url) as client:
+        try:
+            files = find_files(file or [])
+        except FileNotFoundError as error:
+            raise typer.BadParameter(f"there is no {error.args[0]}", param_hint="--file") from error
+        if file and not files:
+            raise typer.BadParameter("there are no files in it", param_hint="--file")
+        handle = client.submit(type, read_params(params or [], type, client), files=files, tags=tag or [])
+        if not watch:
+            print_json(handle.document) if as_json else print_submitted(handle)
+            return
+        document = follow(handle)
+        print_json(document) if as_json else print_document(document)
+    raise typer.Exit(EXIT_OF[document.status])
+
+
+@app.command()
+def status(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show a job. With --watch the exit code tells how it ended."""
+    with Client(url) as client:
+        handle = client.job(job_id)
+        document = follow(handle) if watch else handle.document
+        print_json(document) if as_json else print_document(document)
+    if watch:
+        raise typer.Exit(EXIT_OF[document.status])
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[Status | None, typer.Option(help="Only jobs in this state.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only jobs of this type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """List jobs, newest first."""
+    with Client(url) as client:
+        found: list[JobDocument] = list(client.jobs(status=status, type=type, limit=limit))
+    print_json(found) if as_json else print_jobs(found)
+
+
+@app.command()
+def types(as_json: AsJson = False, url: Url = None) -> None:
+    """List what can be submitted."""
+    with Client(url) as client:
+        found = client.types()
+    print_json(found) if as_json else print_types(found)
+
+
+def main() -> None:
+    """Run the command line; errors are one sentence on standard error."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except JobNotFound as error:
+        return _fail(error, NOT_FOUND)
+    except Refused as error:
+        return _fail(error, USAGE)
+    except Unavailable as error:
+        return _fail(error, UNAVAILABLE)
+    except MilepostError as error:
+        return _fail(error, 1)
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"milepost: {error}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    main()

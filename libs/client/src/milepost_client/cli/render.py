@@ -1,0 +1,169 @@
+"""What the command line shows: progress on standard error, data on standard output."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pydantic_core
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from milepost_client.handle import JobHandle
+from milepost_contracts.document import JobDocument
+from milepost_contracts.fleet import JobType
+
+COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
+
+
+def follow(handle: JobHandle) -> JobDocument:
+    """Show the job's progress until it has ended: a bar on a terminal, lines elsewhere."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        if console.is_terminal:
+            _bar(handle, console)
+        else:
+            _lines(handle, console)
+    except KeyboardInterrupt:
+        console.print(f"The job goes on. To look at it again: milepost status {handle.id} --watch")
+        raise
+    return handle.document
+
+
+def _bar(handle: JobHandle, console: Console) -> None:
+    columns = (
+        TextColumn("{task.fields[status]:>9}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, refresh_per_second=10) as progress:
+        task = progress.add_task("", total=None, status=str(handle.document.status))
+        for document in handle.watch():
+            done = document.progress
+            percent = done.percent if done else None
+            if document.status == "succeeded":
+                percent = 100.0
+            progress.update(
+                task,
+                completed=percent or 0,
+                total=100 if percent is not None else None,
+                description=_told(document),
+                status=str(document.status),
+            )
+
+
+def _lines(handle: JobHandle, console: Console) -> None:
+    for document in handle.watch():
+        percent = document.progress.percent if document.progress else None
+        share = "" if percent is None else f" {percent:5.1f}%"
+        console.print(f"{document.status:>9}{share}  {_told(document)}".rstrip(), markup=False)
+
+
+def _told(document: JobDocument) -> str:
+    progress = document.progress
+    if progress is None:
+        return f"attempt {document.attempt}" if document.attempt > 1 else ""
+    words = [progress.message or (f"{progress.done:g} {progress.unit or ''}".strip())]
+    if progress.rate and not document.status.terminal:
+        words.append(f"{_amount(progress.rate, progress.unit)}/s")
+    if progress.eta_seconds and not document.status.terminal:
+        words.append(f"{progress.eta_seconds:.0f} s left")
+    if document.attempt > 1:
+        words.append(f"attempt {document.attempt}")
+    return " · ".join(words)
+
+
+def _amount(number: float, unit: str | None) -> str:
+    if unit != "bytes":
+        return f"{number:.3g} {unit or ''}".strip()
+    for prefix in ("B", "kB", "MB", "GB"):
+        if number < 1000 or prefix == "GB":  # noqa: PLR2004 - SI prefixes
+            break
+        number /= 1000
+    return f"{number:.3g} {prefix}"
+
+
+def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
+    """Print a document, or a list of them, as indented JSON."""
+    sys.stdout.write(json.dumps(pydantic_core.to_jsonable_python(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_submitted(handle: JobHandle) -> None:
+    """Print the id alone on standard output, and what to do with it on standard error."""
+    sys.stdout.write(handle.id + "\n")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"Accepted. To follow it: milepost status {handle.id} --watch", markup=False
+    )
+
+
+def print_document(document: JobDocument) -> None:
+    """Print what a person wants to know of a job."""
+    console = Console(highlight=False, soft_wrap=True)
+    color = COLORS.get(document.status, "white")
+    console.print(f"{document.type or 'job'} {document.id}  [{color}]{document.status}[/]")
+    rows = {
+        "attempt": str(document.attempt) if document.attempt > 1 else None,
+        "progress": _told(document) or None,
+        "created": _when(document.created_at),
+        "took": _took(document),
+        "error": f"{document.error.kind}: {document.error.message}" if document.error else None,
+        "items": f"{document.items.count}, the latest:" if document.items.count else None,
+    }
+    for name, text in rows.items():
+        if text:
+            console.print(f"  {name:<9} {text}", markup=False)
+    for item in document.items.last[-3:]:
+        console.print(f"            {json.dumps(item, ensure_ascii=False)}", markup=False)
+    if document.result is not None:
+        console.print("  result", markup=False)
+        text = json.dumps(document.result, indent=2, ensure_ascii=False)
+        console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
+
+
+def print_jobs(documents: Sequence[JobDocument]) -> None:
+    """Print one line for each job."""
+    table = Table("id", "type", "status", "progress", "created", box=None, pad_edge=False)
+    for one in documents:
+        percent = one.progress.percent if one.progress else None
+        table.add_row(
+            one.id,
+            one.type or "",
+            str(one.status),
+            "" if percent is None else f"{percent:.0f}%",
+            _when(one.created_at),
+        )
+    _print_table(table, len(documents), "no jobs")
+
+
+def print_types(types: Sequence[JobType]) -> None:
+    """Print one line for each job type."""
+    table = Table("type", "queue", "params", "what it does", box=None, pad_edge=False)
+    for one in types:
+        required = one.params_schema.get("required", [])
+        names = (name if name in required else f"[{name}]" for name in one.params_schema.get("properties", {}))
+        table.add_row(one.type, one.queue, " ".join(names).replace("[", "\\["), one.title)
+    _print_table(table, len(types), "no job type has been announced yet: start a processor")
+
+
+def _print_table(table: Table, count: int, otherwise: str) -> None:
+    if not count:
+        Console(stderr=True).print(otherwise)
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(table)
+
+
+def _when(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _took(document: JobDocument) -> str | None:
+    if document.started_at is None or document.finished_at is None:
+        return None
+    return f"{(document.finished_at - document.started_at).total_seconds():.1f} s"

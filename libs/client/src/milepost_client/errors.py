@@ -1,0 +1,58 @@
+"""What can go wrong for a client.
+
+MilepostError
+├── Refused        the gateway answered with a problem (`.problem`): the request does not fit
+│   └── JobNotFound    no such job, or it is past its retention
+├── Unavailable    the gateway can't be reached or can't do it now; `.problem` where it said why
+├── StillRunning   `wait` gave up; the job goes on
+├── JobFailed      the job ended `failed` (`.document`)
+└── JobCanceled    the job ended `canceled` (`.document`)
+"""
+
+from milepost_contracts.document import JobDocument
+from milepost_contracts.problems import Problem
+
+
+class MilepostError(Exception):
+    """Something went wrong between this client and Milepost."""
+
+
+class Refused(MilepostError):  # noqa: N818 - these are named as conditions
+    """The gateway refused the request."""
+
+    def __init__(self, problem: Problem) -> None:
+        places = "".join(f"\n  {error.pointer or '/'}: {error.detail}" for error in problem.errors)
+        super().__init__(f"{problem.title}: {problem.detail}{places}")
+        self.problem = problem
+
+
+class JobNotFound(Refused):
+    """There is no such job, or nothing is kept of it any more."""
+
+
+class Unavailable(MilepostError):  # noqa: N818
+    """The gateway can't be reached, or can't do it now."""
+
+    def __init__(self, message: str, problem: Problem | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class StillRunning(MilepostError):  # noqa: N818
+    """The job has not ended in the time given; it goes on."""
+
+
+class JobFailed(MilepostError):  # noqa: N818
+    """The job failed."""
+
+    def __init__(self, document: JobDocument) -> None:
+        super().__init__(document.error.message if document.error else "the job failed")
+        self.document = document
+
+
+class JobCanceled(MilepostError):  # noqa: N818
+    """The job was canceled."""
+
+    def __init__(self, document: JobDocument) -> None:
+        super().__init__("the job was canceled")
+        self.document = document

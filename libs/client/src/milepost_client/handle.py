@@ -1,0 +1,101 @@
+"""A job that was handed over: look at it, follow it, wait for its end."""
+
+import time
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+
+from milepost_client.errors import JobCanceled, JobFailed, StillRunning, Unavailable
+from milepost_client.transport import Transport, retry_after
+from milepost_contracts.document import JobDocument
+from milepost_contracts.states import Status
+
+PATIENCE = 30.0
+"""Seconds for which `watch` bears a gateway that does not answer."""
+
+
+class JobHandle:
+    """One job. `document` is what is known of it; `refresh` asks anew, and costs little when nothing has changed."""
+
+    def __init__(self, transport: Transport, document: JobDocument, *, etag: str | None, look_again_in: float) -> None:
+        self._transport = transport
+        self.document = document
+        self._etag = etag
+        self._pause = look_again_in
+
+    @property
+    def id(self) -> str:
+        return self.document.id
+
+    @property
+    def url(self) -> str:
+        return f"{self._transport.base_url}/v1/jobs/{self.id}"
+
+    def refresh(self) -> bool:
+        """Ask the gateway once; return whether the document changed.
+
+        Raises:
+            MilepostError: The gateway refused or does not answer.
+        """
+        headers = {"If-None-Match": self._etag} if self._etag else {}
+        response = self._transport.send("GET", f"/v1/jobs/{self.id}", headers=headers)
+        self._pause = retry_after(response)
+        if not response.content:
+            return False
+        self._etag = response.headers.get("etag")
+        self.document = JobDocument.model_validate_json(response.content)
+        return True
+
+    def watch(self, timeout: float | None = None) -> Iterator[JobDocument]:
+        """Yield the document now and whenever it changes, until the job has ended.
+
+        Looks as often as the gateway's Retry-After says, and bears half a minute without an answer.
+
+        Raises:
+            StillRunning: The job has not ended within `timeout` seconds.
+            Unavailable: The gateway has not answered for half a minute.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        answered = time.monotonic()
+        yield self.document
+        while not self.document.status.terminal:
+            pause = self._pause
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise StillRunning(f"job {self.id} is {self.document.status} after {timeout} s")
+                pause = min(pause, left)
+            time.sleep(pause)
+            try:
+                changed = self.refresh()
+            except Unavailable:
+                if time.monotonic() - answered > PATIENCE:
+                    raise
+                continue
+            answered = time.monotonic()
+            if changed:
+                yield self.document
+
+    def wait(self, timeout: float | None = None) -> JobDocument:
+        """Return the document of the ended job, however it ended.
+
+        Raises:
+            StillRunning: It has not ended within `timeout` seconds.
+        """
+        for _ in self.watch(timeout):
+            pass
+        return self.document
+
+    def result(self, timeout: float | None = None) -> JsonValue:
+        """Wait for the job and return its result.
+
+        Raises:
+            JobFailed, JobCanceled: It ended without one.
+            StillRunning: It has not ended within `timeout` seconds.
+        """
+        document = self.wait(timeout)
+        if document.status is Status.FAILED:
+            raise JobFailed(document)
+        if document.status is Status.CANCELED:
+            raise JobCanceled(document)
+        return document.result

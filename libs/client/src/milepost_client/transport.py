@@ -1,0 +1,54 @@
+"""HTTP under the SDK: what the gateway answers becomes a document or an error of `errors`."""
+
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from milepost_client.errors import JobNotFound, Refused, Unavailable
+from milepost_contracts.problems import MEDIA_TYPE, Problem
+
+
+class Transport:
+    """Sends requests to one gateway."""
+
+    def __init__(self, base_url: str, http: httpx.Client) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = http
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Return the response, if it is a success or a 304.
+
+        Raises:
+            Refused: A problem that sending again would not change.
+            Unavailable: No answer, or one that says to come back later.
+        """
+        try:
+            response = self._http.request(method, self.base_url + path, **options)
+        except httpx.TransportError as error:
+            raise Unavailable(f"{self.base_url} can't be reached: {error or type(error).__name__}") from error
+        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+            return response
+        raise _error(self.base_url, response)
+
+
+def retry_after(response: httpx.Response, default: float = 1.0) -> float:
+    """Seconds that the gateway asks to wait before the next look."""
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else default
+
+
+def _error(base_url: str, response: httpx.Response) -> Refused | Unavailable:
+    problem = None
+    if response.headers.get("content-type", "").startswith(MEDIA_TYPE):
+        try:
+            problem = Problem.model_validate_json(response.content)
+        except ValidationError:
+            problem = None
+    if problem is None:
+        return Unavailable(f"{base_url} answered {response.status_code} and no problem: is it a Milepost gateway?")
+    if response.is_server_error:
+        return Unavailable(f"{problem.title}: {problem.detail}", problem)
+    if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+        return JobNotFound(problem)
+    return Refused(problem)
