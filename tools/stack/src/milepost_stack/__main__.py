@@ -1,0 +1,207 @@
+"""`stack`: a whole Milepost on this machine, with its own RabbitMQ and Redis.
+
+Uses the servers that MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL name, where they are set; starts private ones
+otherwise, and installs them with the system's package manager where they are missing.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated
+
+import typer
+
+from milepost_stack import processes
+from milepost_stack.errors import NotUp, StackError
+from milepost_stack.stack import Size, Stack
+from milepost_stack.state import StackState
+
+ROOT = Path(os.environ.get("MILEPOST_STACKS", ".milepost/stacks"))
+
+app = typer.Typer(
+    name="stack",
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Name = Annotated[str, typer.Option("--name", help="Which stack; several can run side by side.")]
+Gateways = Annotated[int, typer.Option(min=0, help="How many gateways.")]
+Processors = Annotated[int, typer.Option(min=0, help="How many processors.")]
+Trackers = Annotated[int, typer.Option(min=0, help="How many trackers.")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="Port of the first gateway; 0 for a free one.", show_default="8800 if free"),
+]
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up; 'stack down' ends it.")] = False,
+    gateways: Gateways = 1,
+    processors: Processors = 1,
+    trackers: Trackers = 1,
+    port: Port = None,
+    name: Name = "default",
+) -> None:
+    """Start everything; without --detach, stay until Ctrl-C and stop it all."""
+    stack = Stack(ROOT, name, _say)
+    state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=port)
+    _say(f"up: {state.url or 'RabbitMQ and Redis only'}")
+    if detach:
+        return
+    _say("press Ctrl-C to stop")
+    with _stopped_at_the_end(stack):
+        _stay(state)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
+    name: Name = "default",
+) -> None:
+    """Show what runs. The exit code is 1 when something that was started has ended."""
+    state = _known(name)
+    rows = [(process, processes.find(process) is not None) for process in state.processes]
+    if as_json:
+        shown = {
+            "url": state.url,
+            "rabbitmq_url": state.rabbitmq_url,
+            "redis_url": state.redis_url,
+            "processes": [
+                {"name": p.name, "pid": p.pid, "log": str(p.log), "url": p.url, "running": running}
+                for p, running in rows
+            ],
+        }
+        _print(json.dumps(shown, indent=2))
+    else:
+        _print(f"{state.name}: {state.url or 'no gateway'}")
+        for process, running in rows:
+            word = f"pid {process.pid}" if running else "has ended"
+            _print(f"  {process.name:<12} {word:<12} {process.url or ''}".rstrip())
+    if not all(running for _, running in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    process: Annotated[str | None, typer.Argument(help="For example tracker-1; all of them by default.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
+    name: Name = "default",
+) -> None:
+    """Print the last lines of the logs."""
+    stack = Stack(ROOT, name, _say)
+    state = _known(name)
+    paths = [stack.log_of(process)] if process else [one.log for one in state.processes]
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)]
+    with _interruptible():
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def restart(
+    process: Annotated[str, typer.Argument(help="For example processor-1.")],
+    name: Name = "default",
+) -> None:
+    """Stop one process in good order and start it again."""
+    started = Stack(ROOT, name, _say).restart(process)
+    _say(f"{started.name} is up again, pid {started.pid}")
+
+
+@app.command()
+def down(name: Name = "default") -> None:
+    """Stop everything that 'stack up' started."""
+    Stack(ROOT, name, _say).down()
+    _say("down")
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def run(
+    command: Annotated[list[str], typer.Argument(help="A command; it finds the gateway in MILEPOST_URL.")],
+    gateways: Gateways = 1,
+    processors: Processors = 1,
+    trackers: Trackers = 1,
+) -> None:
+    """Start a stack of its own for one command, run the command, stop it all; exit as the command did."""
+    stack = Stack(ROOT, f"run-{token_hex(3)}", _say)
+    state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=0)
+    with _stopped_at_the_end(stack), _interruptible():
+        _say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
+        code = subprocess.run(command, env={**os.environ, "MILEPOST_URL": state.url or ""}, check=False).returncode
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line; errors are written for people, exit code 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app()
+    except StackError as error:
+        _say(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _known(name: str) -> StackState:
+    state = Stack(ROOT, name, _say).state
+    if state is None:
+        raise NotUp(f"there is no stack {name!r}: start it with 'stack up'")
+    return state
+
+
+def _stay(state: StackState) -> None:
+    """Return when asked to stop.
+
+    Raises:
+        StackError: A process ended by itself.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(0.5):
+        for process in state.processes:
+            if processes.find(process) is None:
+                raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
+
+
+@contextmanager
+def _stopped_at_the_end(stack: Stack) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _say("stopping")
+        stack.down()
+        _say(f"stopped; the logs are in {os.path.relpath(stack.folder)}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the child by itself; we wait for the child to deal with it."""
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def _say(text: str) -> None:
+    print(f"stack: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Finds the server programs, and installs missing ones with the system's package manager, saying so."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from milepost_stack.errors import NotInstalled
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that a package of the system brings."""
+
+    name: str
+    #: Where packages put it that don't put it on the PATH.
+    places: tuple[str, ...]
+    apt: str
+    brew: str
+
+    def find(self) -> str | None:
+        """Return its path. The known places come first: Debian's wrappers on the PATH insist on being root."""
+        for place in self.places:
+            if os.access(place, os.X_OK):
+                return place
+        return shutil.which(self.name)
+
+
+RABBITMQ = Program(
+    "rabbitmq-server",
+    (
+        "/usr/lib/rabbitmq/bin/rabbitmq-server",
+        "/opt/homebrew/sbin/rabbitmq-server",
+        "/usr/local/sbin/rabbitmq-server",
+    ),
+    apt="rabbitmq-server",
+    brew="rabbitmq",
+)
+EPMD = Program("epmd", ("/usr/bin/epmd", "/opt/homebrew/bin/epmd"), apt="erlang-base", brew="erlang")
+REDIS = Program("redis-server", (), apt="redis-server", brew="redis")
+
+
+def ensure(programs: tuple[Program, ...], say: Say) -> dict[str, str]:
+    """Return the path of each program, having installed what was missing.
+
+    Raises:
+        NotInstalled: With one sentence on what to do.
+    """
+    missing = [program for program in programs if program.find() is None]
+    if missing:
+        _install(missing, say)
+    found = {program.name: program.find() for program in programs}
+    absent = [name for name, path in found.items() if path is None]
+    if absent:
+        raise NotInstalled(
+            f"{', '.join(absent)} can't be found even after installing; set MILEPOST_RABBITMQ_URL and "
+            "MILEPOST_REDIS_URL to servers of yours instead"
+        )
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _install(missing: list[Program], say: Say) -> None:
+    if shutil.which("apt-get"):
+        packages = sorted({program.apt for program in missing})
+        say(f"installing {' and '.join(packages)} with apt-get; their system services are not started")
+        sudo = _sudo(packages)
+        with _services_kept_off(sudo):
+            _run([*sudo, "apt-get", "update", "-qq"])
+            _run([*sudo, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages])
+    elif shutil.which("brew"):
+        packages = sorted({program.brew for program in missing})
+        say(f"installing {' and '.join(packages)} with brew")
+        _run(["brew", "install", "--quiet", *packages])
+    else:
+        names = " and ".join(program.name for program in missing)
+        raise NotInstalled(
+            f"{names} is missing and neither apt-get nor brew is here: install it, or set MILEPOST_RABBITMQ_URL "
+            "and MILEPOST_REDIS_URL to servers of yours"
+        )
+
+
+def _sudo(packages: list[str]) -> list[str]:
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo"):
+        return ["sudo"]
+    raise NotInstalled(
+        f"installing needs root, and there is no sudo: run 'apt-get install {' '.join(packages)}' as root"
+    )
+
+
+@contextmanager
+def _services_kept_off(sudo: list[str]) -> Iterator[None]:
+    """Debian starts a server when its package is installed, unless `policy-rc.d` says no; we want a private one."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    script = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d"
+    _run([*sudo, "sh", "-c", script])
+    try:
+        yield
+    finally:
+        _run([*sudo, "rm", "-f", str(policy)])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(
+        command,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-10:])
+        raise NotInstalled(f"'{' '.join(command)}' failed:\n{tail}")

@@ -1,0 +1,191 @@
+"""A whole Milepost: brought up in order, each part once the one before is ready; taken down in the reverse order."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from milepost_stack import install, processes, rabbitmq, redis_server, services
+from milepost_stack.errors import AlreadyUp, NotUp, StartFailed
+from milepost_stack.ports import any_port, free_port
+from milepost_stack.state import ProcessState, StackState
+
+Say = Callable[[str], None]
+
+RABBITMQ_URL, REDIS_URL, ID_KEYS = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ID_KEYS"
+DEFAULT_PORT = 8800
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How many of each service."""
+
+    gateways: int = 1
+    processors: int = 1
+    trackers: int = 1
+
+
+class Stack:
+    """One named stack below a folder. Several can run side by side."""
+
+    def __init__(self, root: Path, name: str, say: Say) -> None:
+        self.name = name
+        self.folder = (root / name).resolve()
+        self._say = say
+
+    @property
+    def state(self) -> StackState | None:
+        """What was started, whether or not it still runs."""
+        return StackState.load(self.folder)
+
+    def up(self, size: Size, *, port: int | None = None, settings: dict[str, str] | None = None) -> StackState:
+        """Start everything and return once a job can be handed over.
+
+        Args:
+            size: How many of each service; none of all three starts RabbitMQ and Redis alone.
+            port: Of the first gateway; 0 for a free one; 8800, or a free one where that is taken, by default.
+            settings: More environment variables for the services.
+
+        Raises:
+            AlreadyUp: A stack of this name runs.
+            StackError: Something did not start; nothing is left running.
+        """
+        old = self.state
+        if old is not None and any(processes.find(process) for process in old.processes):
+            raise AlreadyUp(f"the stack {self.name!r} is up already: see 'stack status', or give another --name")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        state = StackState(name=self.name, url=None, rabbitmq_url="", redis_url="")
+        try:
+            self._start_servers(state)
+            self._start_services(state, size, port, settings or {})
+        except BaseException:
+            self._stop_all(state)
+            raise
+        return state
+
+    def down(self) -> None:
+        """Stop everything that this stack started, and remove its data; the logs stay.
+
+        Raises:
+            NotUp: There is no such stack.
+        """
+        state = self.state
+        if state is None:
+            raise NotUp(f"there is no stack {self.name!r}")
+        self._stop_all(state)
+
+    def restart(self, name: str) -> ProcessState:
+        """Stop one process in good order and start it again.
+
+        Raises:
+            NotUp: There is no such process.
+            StartFailed: It did not become ready again.
+        """
+        state, process = self._named(name)
+        processes.stop(process)
+        processes.start(process)
+        state.save(self.folder)
+        self._wait(state, process)
+        return process
+
+    def log_of(self, name: str) -> Path:
+        """Return the log of one process."""
+        return self._named(name)[1].log
+
+    def _named(self, name: str) -> tuple[StackState, ProcessState]:
+        state = self.state
+        if state is None:
+            raise NotUp(f"there is no stack {self.name!r}")
+        process = state.process(name)
+        if process is None:
+            names = ", ".join(one.name for one in state.processes)
+            raise NotUp(f"the stack {self.name!r} has no process {name!r}; it has {names}")
+        return state, process
+
+    def _start_servers(self, state: StackState) -> None:
+        given_rabbitmq, given_redis = os.environ.get(RABBITMQ_URL), os.environ.get(REDIS_URL)
+        needed: tuple[install.Program, ...] = () if given_rabbitmq else (install.RABBITMQ, install.EPMD)
+        needed += () if given_redis else (install.REDIS,)
+        programs = install.ensure(needed, self._say)
+        if given_redis:
+            state.redis_url = given_redis
+        else:
+            state.redis_url, redis = redis_server.process(self.folder, programs)
+            self._start(state, redis)
+        if given_rabbitmq:
+            state.rabbitmq_url = given_rabbitmq
+        else:
+            state.rabbitmq_url, made = rabbitmq.processes(self.folder, programs)
+            self._say("starting RabbitMQ and Redis")
+            for process in made:
+                self._start(state, process)
+        for process in state.processes:
+            self._wait(state, process)
+        self._check_given(state)
+
+    def _check_given(self, state: StackState) -> None:
+        if not rabbitmq.answers(state.rabbitmq_url):
+            raise StartFailed(f"the RabbitMQ that {RABBITMQ_URL} names does not let us in")
+        if not redis_server.answers(state.redis_url):
+            raise StartFailed(f"the Redis that {REDIS_URL} names does not answer")
+
+    def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
+        environment = {
+            RABBITMQ_URL: state.rabbitmq_url,
+            REDIS_URL: state.redis_url,
+            ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
+            "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
+            **settings,
+        }
+        made = [services.background("tracker", n, self.folder, environment) for n in range(1, size.trackers + 1)]
+        for number in range(1, size.gateways + 1):
+            chosen = self._gateway_port(port) if number == 1 else any_port()
+            made.append(services.gateway(number, chosen, self.folder, environment))
+        made += [services.background("processor", n, self.folder, environment) for n in range(1, size.processors + 1)]
+        if made:
+            self._say(f"starting {', '.join(process.name for process in made)}")
+        for process in made:
+            self._start(state, process)
+        state.url = next((process.url for process in made if process.name == "gateway-1"), None)
+        state.save(self.folder)
+        for process in made:
+            self._wait(state, process)
+        if state.url is not None and size.processors and size.trackers:
+            url, last = state.url, made[-1]
+            wanted = size.processors if not os.environ.get(RABBITMQ_URL) else 1
+            processes.wait_ready(last, lambda: services.live_processors(url) >= wanted, services.READY_WITHIN)
+
+    def _gateway_port(self, wanted: int | None) -> int:
+        if wanted is None:
+            chosen = free_port(DEFAULT_PORT)
+            if chosen is None:
+                self._say(f"port {DEFAULT_PORT} is taken: using a free one")
+            return chosen or any_port()
+        chosen = free_port(wanted)
+        if chosen is None:
+            raise StartFailed(f"port {wanted} is taken: give another --port, or 0 for a free one")
+        return chosen
+
+    def _start(self, state: StackState, process: ProcessState) -> None:
+        processes.start(process)
+        state.processes.append(process)
+        state.save(self.folder)
+
+    def _wait(self, state: StackState, process: ProcessState) -> None:
+        if process.name == "redis":
+            processes.wait_ready(process, lambda: redis_server.answers(state.redis_url), redis_server.READY_WITHIN)
+        elif process.name == "rabbitmq":
+            processes.wait_ready(process, lambda: rabbitmq.answers(state.rabbitmq_url), rabbitmq.READY_WITHIN)
+        elif (ready_url := process.ready_url) is not None:
+            processes.wait_ready(process, lambda: processes.answers(ready_url), services.READY_WITHIN)
+
+    def _stop_all(self, state: StackState) -> None:
+        for process in reversed(state.processes):
+            if not processes.stop(process):
+                self._say(f"{process.name} did not stop when asked and was killed")
+        for kept in ("rabbitmq", "redis", "blobs"):
+            shutil.rmtree(self.folder / kept, ignore_errors=True)
+        (self.folder / "state.json").unlink(missing_ok=True)
