@@ -33,9 +33,11 @@ class JobNotFound(Refused):
 class Unavailable(MilepostError):  # noqa: N818
     """The gateway can't be reached, or can't do it now."""
 
-    def __init__(self, message: str, problem: Problem | None = None) -> None:
+    def __init__(self, message: str, problem: Problem | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.problem = problem
+        #: Seconds after which to try again.
+        self.retry_after = retry_after
 
 
 class StillRunning(MilepostError):  # noqa: N818

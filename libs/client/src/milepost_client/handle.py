@@ -21,7 +21,7 @@ class JobHandle:
         self._transport = transport
         self.document = document
         self._etag = etag
-        self._pause = look_again_in
+        self._look_again_at = time.monotonic() + look_again_in
 
     @property
     def id(self) -> str:
@@ -39,7 +39,7 @@ class JobHandle:
         """
         headers = {"If-None-Match": self._etag} if self._etag else {}
         response = self._transport.send("GET", f"/v1/jobs/{self.id}", headers=headers)
-        self._pause = retry_after(response)
+        self._look_again_at = time.monotonic() + retry_after(response)
         if not response.content:
             return False
         self._etag = response.headers.get("etag")
@@ -59,22 +59,24 @@ class JobHandle:
         answered = time.monotonic()
         yield self.document
         while not self.document.status.terminal:
-            pause = self._pause
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise StillRunning(f"job {self.id} is {self.document.status} after {timeout} s")
-                pause = min(pause, left)
-            time.sleep(pause)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise StillRunning(f"job {self.id} is {self.document.status} after {timeout} s")
+            self._pause_until(deadline)
             try:
                 changed = self.refresh()
-            except Unavailable:
+            except Unavailable as error:
                 if time.monotonic() - answered > PATIENCE:
                     raise
+                self._look_again_at = time.monotonic() + error.retry_after
                 continue
             answered = time.monotonic()
             if changed:
                 yield self.document
+
+    def _pause_until(self, deadline: float | None) -> None:
+        """Sleep until the gateway wants to be asked again: not at all, if that was long ago."""
+        moment = self._look_again_at if deadline is None else min(self._look_again_at, deadline)
+        time.sleep(max(0.0, moment - time.monotonic()))
 
     def wait(self, timeout: float | None = None) -> JobDocument:
         """Return the document of the ended job, however it ended.

@@ -6,6 +6,10 @@ SMOOTHING = 5.0
 """Seconds over which the rate is averaged: younger speed counts more."""
 
 
+FORESEEABLE = 10 * 365 * 86_400.0
+"""Seconds; an estimate beyond this is none."""
+
+
 @dataclass
 class Meter:
     """An exponentially weighted rate over irregular samples; times are monotonic seconds."""
@@ -33,7 +37,8 @@ class Meter:
 
 
 def eta(done: float, total: float | None, rate: float | None) -> float | None:
-    """Seconds until `total` at this rate."""
+    """Seconds until `total` at this rate, if that can be said."""
     if total is None or not rate:
         return None
-    return max(0.0, (total - done) / rate)
+    seconds = max(0.0, (total - done) / rate)
+    return seconds if seconds < FORESEEABLE else None

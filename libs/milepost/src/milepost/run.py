@@ -19,7 +19,9 @@ from milepost_contracts.values import LAST_ITEMS, MAX_ITEM, Items, Progress
 
 T = TypeVar("T")
 
-_MESSAGE = 500
+_MESSAGE, _UNIT = 500, 64
+_MOST = 2**53
+"""The largest whole number that every JSON reader holds exactly."""
 
 
 class File(Protocol):
@@ -155,21 +157,26 @@ class Run:
 
     def _measured(self, told: tuple[float, float | None, str | None, str | None]) -> Progress:
         done, total, message, unit = told
-        done = _finite(done)
-        total = None if total is None else max(_finite(total), done)
+        done = _counted(done)
+        total = None if total is None else max(_counted(total), done)
         self._rate = self._meter.sample(done, time.monotonic())
         remaining = eta(done, total, self._rate)
         return Progress(
             done=done,
             total=total,
             percent=None if total is None else (100.0 if total == 0 else round(100 * done / total, 1)),
-            unit=unit[:64] if unit else None,
-            message=message[:_MESSAGE] if message else None,
+            unit=_shown(unit, _UNIT),
+            message=_shown(message, _MESSAGE),
             rate=None if self._rate is None else round(self._rate, 3),
             eta_seconds=None if remaining is None else round(remaining, 1),
         )
 
 
-def _finite(number: float) -> float:
-    """Reported numbers are the handler's: what is no finite number, or negative, counts as 0."""
-    return number if 0 <= number < float("inf") else 0
+def _counted(number: float) -> float:
+    """Reported numbers are the handler's: what is no number, or negative, counts as 0, and the rest has an end."""
+    return min(number, _MOST) if number >= 0 else 0
+
+
+def _shown(text: str | None, length: int) -> str | None:
+    """Half a surrogate pair has no UTF-8: it must not make an event impossible."""
+    return text[:length].encode(errors="replace").decode() if text else None

@@ -179,7 +179,11 @@ class Courier:
 
     async def _tell(self, followed: _Followed) -> None:
         followed.told = followed.run.version
-        event = followed.progressed()
+        try:
+            event = followed.progressed()
+        except ValueError:
+            log.exception("progress_not_reported")
+            return
         try:
             await self._publish(event, encode_event(event), exchange=self._topology.jobs)
         except RabbitError:

@@ -196,7 +196,7 @@ class Executor:
         try:
             params = definition.params.model_validate(execution.job.params)
         except ValidationError as error:
-            return execution.end(JobFailed, error=JobError(kind="invalid-params", message=_first_lines(str(error))))
+            return execution.end(JobFailed, error=JobError(kind="invalid-params", message=_fitting(str(error))))
         try:
             returned = definition.handler(params, execution.run)
             if definition.is_async:
@@ -206,14 +206,14 @@ class Executor:
         except Interrupted:
             return execution.event(JobInterrupted, worker=None)
         except InputError as error:
-            return execution.end(JobFailed, error=JobError(kind="input-error", message=_first_lines(str(error))))
+            return execution.end(JobFailed, error=JobError(kind="input-error", message=_fitting(str(error))))
         except BaseException as error:
             log.warning("handler_raised", type=execution.job.type, exc_info=error)
             return execution.end(JobFailed, error=_described(error))
         try:
             result = _as_json(definition, returned)
         except ValueError as error:
-            return execution.end(JobFailed, error=JobError(kind="invalid-result", message=_first_lines(str(error))))
+            return execution.end(JobFailed, error=JobError(kind="invalid-result", message=_fitting(str(error))))
         return execution.end(JobSucceeded, result=result)
 
 
@@ -233,11 +233,12 @@ def _described(error: BaseException) -> JobError:
     text = "".join(traceback.format_exception(error))
     return JobError(
         kind="exception",
-        message=_first_lines(str(error)) or type(error).__name__,
+        message=_fitting(str(error)) or type(error).__name__,
         exception=type(error).__qualname__[:200],
-        traceback=text[-_TRACEBACK:],
+        traceback=text[-_TRACEBACK:].encode(errors="replace").decode(),
     )
 
 
-def _first_lines(text: str) -> str:
-    return text[:_MESSAGE]
+def _fitting(text: str) -> str:
+    """Half a surrogate pair has no UTF-8: what a handler raises must not make its event impossible."""
+    return text[:_MESSAGE].encode(errors="replace").decode()

@@ -17,6 +17,9 @@ STOP_WITHIN = 45.0
 """Seconds between SIGTERM and SIGKILL; longer than a processor's drain."""
 TAIL = 20
 
+# Python complains about a child that is forgotten while it runs; ours may outlive us, and are remembered till then.
+_children: dict[int, psutil.Popen] = {}
+
 
 def start(process: ProcessState) -> None:
     """Start the process in a session of its own, its output appended to its log; notes pid and age in `process`."""
@@ -30,6 +33,7 @@ def start(process: ProcessState) -> None:
             start_new_session=True,
             cwd=process.log.parent,
         )
+    _children[child.pid] = child
     process.pid = child.pid
     process.created = child.create_time()
 
@@ -49,6 +53,7 @@ def stop(process: ProcessState) -> bool:
     """Ask the process to end, and make it after a while; return whether it ended by itself."""
     found = find(process)
     if found is None:
+        _reap(process)
         return True
     children = found.children(recursive=True)
     found.terminate()
@@ -59,7 +64,13 @@ def stop(process: ProcessState) -> bool:
     for one in left:
         one.kill()
     psutil.wait_procs([*alive, *left], timeout=5)
+    _reap(process)
     return not alive
+
+
+def _reap(process: ProcessState) -> None:
+    if (child := _children.pop(process.pid, None)) is not None:
+        child.wait()
 
 
 def wait_ready(process: ProcessState, ready: Callable[[], bool], within: float) -> None:

@@ -49,10 +49,10 @@ _SUBMISSION_BODY = {
 async def submit_job(request: Request) -> Response:
     """Answer 202 once the job is stored durably; from then on it will run."""
     parts = services(request)
-    body = await read_submission(request, parts.limits)
-    command = await parts.acceptance.accept(
-        body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request)
-    )
+    async with read_submission(request, parts.limits) as body:
+        command = await parts.acceptance.accept(
+            body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request)
+        )
     rendered = document.accepted(command, retention=parts.retention)
     return responses.accepted(request, command.job.id, rendered)
 

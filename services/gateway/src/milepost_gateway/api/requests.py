@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from milepost_gateway.api import strict_json
@@ -57,8 +58,9 @@ class SubmissionBody:
     uploads: tuple[FormUpload, ...] = ()
 
 
-async def read_submission(request: Request, limits: Limits) -> SubmissionBody:
-    """Read JSON, or a form whose part `job` is that JSON and whose parts `file` are files.
+@asynccontextmanager
+async def read_submission(request: Request, limits: Limits) -> AsyncIterator[SubmissionBody]:
+    """Read JSON, or a form whose part `job` is that JSON and whose parts `file` are files, open until the context ends.
 
     Raises:
         MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
@@ -66,26 +68,47 @@ async def read_submission(request: Request, limits: Limits) -> SubmissionBody:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
         body = b"".join([chunk async for chunk in _limited(request, limits.body)])
-        return SubmissionBody(Submission.read(_json(body)))
-    if media_type == "multipart/form-data":
-        return await _read_form(request, limits)
-    raise UnsupportedMediaType("Send application/json, or multipart/form-data to send files along.")
+        yield SubmissionBody(Submission.read(_json(body)))
+    elif media_type == "multipart/form-data":
+        form = await _parse_form(request, limits)
+        try:
+            yield await _read_form(form)
+        finally:
+            await form.close()
+    else:
+        raise UnsupportedMediaType("Send application/json, or multipart/form-data to send files along.")
 
 
-async def _read_form(request: Request, limits: Limits) -> SubmissionBody:
+class _FormTooLarge(MultiPartException):
+    """The parser closes what it has opened for this exception, and its like, alone."""
+
+
+async def _parse_form(request: Request, limits: Limits) -> FormData:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in _limited(request, limits.upload):
+                yield chunk
+        except PayloadTooLarge as error:
+            raise _FormTooLarge(str(error)) from error
+
     parser = MultiPartParser(
         request.headers,
-        _limited(request, limits.upload),
+        stream(),
         max_files=limits.files,
         max_fields=10,
         max_part_size=MAX_JOB_PART,
     )
     try:
-        form = await parser.parse()
+        return await parser.parse()
+    except _FormTooLarge as error:
+        raise PayloadTooLarge(error.message) from error
     except MultiPartException as error:
         raise MalformedRequest(error.message.rstrip(".")) from error
     except (KeyError, ValueError, AssertionError) as error:
         raise MalformedRequest("the form has no boundary, or parts that can't be read") from error
+
+
+async def _read_form(form: FormData) -> SubmissionBody:
     job = form.get("job")
     if isinstance(job, UploadFile):
         job = (await job.read(MAX_JOB_PART)).decode(errors="surrogateescape")

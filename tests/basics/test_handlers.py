@@ -1,0 +1,123 @@
+"""The example handlers, run in-process."""
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from milepost import Canceled, InputError
+from milepost.testing import MemoryFile, run_handler
+from milepost_basics import count, crunch, digest_files, echo, noop
+from milepost_basics.digest import CHUNK, ROOT_VARIABLE
+
+
+def test_count_reports_every_step():
+    """Progress from nothing to all of it."""
+    outcome = run_handler(count, {"steps": 3, "delay": 0})
+    assert outcome.result == {"counted": 3}
+    assert [report.done for report in outcome.progress] == [0, 1, 2, 3]
+
+
+def test_echo_says_the_same():
+    """Text in, text out."""
+    assert run_handler(echo, {"text": "hé"}).result == {"text": "hé"}
+
+
+def test_noop_does_nothing():
+    """No result, no progress."""
+    outcome = run_handler(noop, {})
+    assert (outcome.result, outcome.progress) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "handler, params",
+    [
+        (count, {"steps": -1}),
+        (count, {"stepz": 3}),
+        (count, {"delay": float("inf")}),
+        (echo, {}),
+        (crunch, {"limit": 1}),
+        (noop, {"x": 1}),
+    ],
+)
+def test_params_that_make_no_sense_are_refused(handler, params):
+    """A typo is told, not ignored."""
+    with pytest.raises(ValidationError):
+        run_handler(handler, params)
+
+
+@pytest.mark.parametrize(
+    "limit, primes, largest",
+    [(2, 1, 2), (3, 2, 3), (10, 4, 7), (100, 25, 97), (262_144, 23_000, 262_139), (1_000_000, 78_498, 999_983)],
+)
+def test_crunch_counts_primes(limit, primes, largest):
+    """Against known values of the prime-counting function (OEIS A000720), across block borders too."""
+    assert {"limit": limit, "count": primes, "largest": largest} == run_handler(crunch, {"limit": limit}).result
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 600_000))
+def test_crunch_agrees_with_trial_division(limit):
+    """Around any limit, the last prime really is the last."""
+    result = run_handler(crunch, {"limit": limit}).result
+    prime = lambda n: n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))  # noqa: E731
+    assert prime(result["largest"])
+    assert not any(prime(n) for n in range(result["largest"] + 1, limit + 1))
+
+
+def test_crunch_stops_when_it_is_canceled():
+    """Between two blocks, at the latest."""
+    with pytest.raises(Canceled):
+        run_handler(crunch, {"limit": 10**9}, cancel_at=3)
+
+
+def test_digest_says_what_sha256sum_and_wc_say():
+    """Hash, size, lines and words, and each file as an item."""
+    content = b"one two\nthree  four\tfive\n\nsix"
+    outcome = run_handler(digest_files, {}, files=[MemoryFile("a/b.txt", content), MemoryFile("empty.bin", b"")])
+    first, second = outcome.items.last
+    assert {
+        "name": "a/b.txt",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "lines": 3,
+        "words": 6,
+        "media_type": "text/plain",
+    } == first
+    assert (second["size"], second["lines"], second["words"]) == (0, 0, 0)
+    assert (2, len(content), 6) == (outcome.result["files"], outcome.result["size"], outcome.result["words"])
+    assert outcome.progress[-1].percent == 100.0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from([b"word", b" ", b"\n", b"x" * 1000]), max_size=50), st.integers(-3, 3))
+def test_words_are_counted_across_the_borders_of_chunks(parts, shift):
+    """A word cut in two by a read is one word."""
+    content = b"y" * (CHUNK + shift) + b"".join(parts)
+    outcome = run_handler(digest_files, {}, files=[MemoryFile("f", content)])
+    assert len(content.split()) == outcome.result["words"]
+
+
+def test_digest_opens_named_files_only_below_the_folder_that_its_operator_opened(monkeypatch, tmp_path):
+    """A client can't read the processor's machine."""
+    root = tmp_path / "open"
+    root.mkdir()
+    (root / "in.txt").write_text("in")
+    (tmp_path / "out.txt").write_text("out")
+    (root / "link.txt").symlink_to(tmp_path / "out.txt")
+    monkeypatch.setenv(ROOT_VARIABLE, str(root))
+    assert run_handler(digest_files, {"paths": ["in.txt"]}).result["files"] == 1
+    for path in ("../out.txt", str(tmp_path / "out.txt"), "link.txt", "missing.txt", "", ".", "in.txt\0"):
+        with pytest.raises(InputError):
+            run_handler(digest_files, {"paths": [path]})
+    monkeypatch.delenv(ROOT_VARIABLE)
+    with pytest.raises(InputError, match=ROOT_VARIABLE):
+        run_handler(digest_files, {"paths": ["in.txt"]})
+
+
+def test_digest_of_nothing_is_an_error_that_helps():
+    """An empty job is a mistake."""
+    with pytest.raises(InputError, match="nothing to digest"):
+        run_handler(digest_files, {})

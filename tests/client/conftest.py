@@ -1,0 +1,90 @@
+"""A gateway made of canned answers."""
+
+import json
+
+import httpx
+import pytest
+from job_histories import RETENTION
+from samples import ENDED, RUNNING, SUBMITTED
+
+from milepost_client import Client
+from milepost_contracts.document import assemble, render_state
+from milepost_contracts.events import JobFailed, JobProgressed, JobSubmitted, JobSucceeded
+from milepost_contracts.values import JobError
+
+STAGES = {
+    "queued": JobSubmitted(job=SUBMITTED),
+    "running": JobProgressed(job=RUNNING),
+    "succeeded": JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}})),
+    "failed": JobFailed(job=ENDED.model_copy(update={"error": JobError(kind="exception", message="it broke")})),
+}
+
+
+class FakeGateway:
+    """Answers each look with the next stage of its script; a stage may be a whole response."""
+
+    def __init__(self):
+        self.script = ["queued", "running", "succeeded"]
+        self.requests = []
+        self.at = 0
+
+    def __call__(self, request):
+        self.requests.append(request)
+        if request.url.path == "/v1/job-types":
+            schema = {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}}, "required": ["text"]}
+            return httpx.Response(
+                200,
+                json={
+                    "items": [
+                        {
+                            "type": "digest-files",
+                            "queue": "default",
+                            "title": "Digest",
+                            "params_schema": schema,
+                            "result_schema": {},
+                        }
+                    ]
+                },
+            )
+        if request.url.path == "/v1/jobs" and request.method == "GET":
+            return httpx.Response(200, json={"items": [json.loads(self._body("succeeded", 3))], "next": None})
+        stage = self.script[min(self.at, len(self.script) - 1)]
+        if not isinstance(stage, str):
+            self.at += 1
+            return stage
+        if request.headers.get("if-none-match") == f'"{self.at}"':
+            self.at += 1
+            return httpx.Response(304, headers={"Retry-After": "0", "ETag": f'"{self.at - 1}"'})
+        headers = {"ETag": f'"{self.at}"', "Retry-After": "0"}
+        response = httpx.Response(
+            202 if request.method == "POST" else 200, content=self._body(stage, self.at), headers=headers
+        )
+        self.at += 1
+        return response
+
+    @staticmethod
+    def _body(stage, version):
+        return assemble(version, render_state(STAGES[stage], retention=RETENTION), b"null")
+
+
+@pytest.fixture
+def gateway():
+    return FakeGateway()
+
+
+@pytest.fixture
+def client(gateway):
+    with Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))) as made:
+        yield made
+
+
+def problem(status, title="No", **more):
+    body = {"type": "about:blank#x", "title": title, "status": status, "detail": "Because.", **more}
+    return httpx.Response(
+        status, content=json.dumps(body), headers={"Content-Type": "application/problem+json", "Retry-After": "0"}
+    )
+
+
+@pytest.fixture(name="problem")
+def problem_fixture():
+    return problem

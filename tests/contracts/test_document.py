@@ -1,0 +1,60 @@
+"""The status document."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from job_histories import RETENTION, job_events
+from samples import AT, ID, SAMPLES
+
+from milepost_contracts import document
+from milepost_contracts.document import JobDocument
+from milepost_contracts.events import JobEvent
+from milepost_contracts.values import utc_text
+
+EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
+
+
+def rendered(event, version=3, cancel=b"null"):
+    return json.loads(document.assemble(version, document.render_state(event, retention=RETENTION), cancel))
+
+
+@given(job_events(), st.integers(0, 10**9))
+def test_every_event_renders_to_a_document_that_clients_can_read(event, version):
+    """The renderer writes every field of `JobDocument`, and no other."""
+    shown = rendered(event, version)
+    assert set(JobDocument.model_fields) == set(shown)
+    read = JobDocument.model_validate(shown)
+    assert (version, event.status, event.job.id) == (read.version, read.status, read.id)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.fact)
+def test_secrets_of_the_house_stay_in_it(event):
+    """Where a file is stored and whose job it is are not for clients."""
+    shown = json.dumps(rendered(event))
+    assert "jobs/" + ID + "/0000" not in shown
+    assert "tenant" not in shown
+
+
+def test_an_unprojected_document_has_the_same_fields_and_claims_nothing():
+    """Between the 202 and the first word of a tracker, a job is `queued`, version 0."""
+    shown = json.loads(document.unprojected(ID, AT))
+    assert set(JobDocument.model_fields) == set(shown)
+    read = JobDocument.model_validate(shown)
+    assert (read.version, read.status, read.type, read.params) == (0, "queued", None, None)
+
+
+def test_an_ended_job_says_when_it_is_forgotten():
+    """`expires_at` is the end plus the retention, and unknown before the end."""
+    ended = next(event for event in EVENTS if event.status == "succeeded")
+    assert utc_text(ended.job.finished_at + timedelta(days=7)) == rendered(ended)["expires_at"]
+    assert rendered(EVENTS[0])["expires_at"] is None
+
+
+def test_a_cancel_request_shows_beside_the_state():
+    """Asked for is not done: the request stands apart from the status."""
+    cancel = next(sample for sample in SAMPLES if not isinstance(sample, JobEvent)).request
+    shown = rendered(EVENTS[1], cancel=document.render_cancel(cancel))
+    assert (shown["status"], shown["cancel_requested"]) == ("running", {"at": "2026-01-02T03:04:05.678Z"})

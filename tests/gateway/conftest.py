@@ -1,0 +1,150 @@
+"""Fakes of the gateway's ports, and an app made of them: HTTP without sockets."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from samples import BEAT
+
+from milepost_contracts.document import render_state
+from milepost_contracts.fleet import Beat, JobType
+from milepost_contracts.ids import Keyring, SigningKey
+from milepost_gateway.api import fleet, health, jobs, problems
+from milepost_gateway.api.logging import RequestLog
+from milepost_gateway.api.requests import Limits
+from milepost_gateway.api.services import Services
+from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.ports import Stored
+from milepost_gateway.status import Statuses
+from milepost_gateway.submission import Acceptance
+
+RETENTION = timedelta(days=7)
+KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
+TYPES = (
+    JobType(
+        type="count",
+        queue="default",
+        title="Count",
+        params_schema={
+            "type": "object",
+            "properties": {"steps": {"type": "integer", "minimum": 0}, "a/b": {"type": "string"}},
+            "additionalProperties": False,
+        },
+        result_schema={},
+    ),
+    JobType(type="crunch", queue="cpu", title="Crunch", params_schema={"type": "object"}, result_schema={}),
+)
+
+
+class FakeBroker:
+    def __init__(self):
+        self.submitted = []
+        self.error = None
+
+    async def submit(self, command):
+        if self.error is not None:
+            raise self.error(command)
+        self.submitted.append(command)
+
+    async def answers(self):
+        return self.error is None
+
+
+class FakeStore:
+    """A status store and a fleet store in memory."""
+
+    def __init__(self):
+        self.documents: dict[str, Stored] = {}
+        self.types = list(TYPES)
+        self.beats: list[Beat] = [BEAT]
+        self.away = False
+
+    def _answer(self):
+        if self.away:
+            raise StoreUnavailable("away")
+
+    async def get(self, job_id):
+        self._answer()
+        return self.documents.get(job_id)
+
+    async def page(self, *, type_name, status, before, limit):
+        self._answer()
+        newest = sorted(self.documents, reverse=True)
+        return [(one, self.documents[one]) for one in newest if before is None or one < before][:limit]
+
+    async def answers(self):
+        return not self.away
+
+    async def job_types(self):
+        self._answer()
+        return self.types
+
+    async def processors(self):
+        self._answer()
+        return self.beats
+
+    def project(self, command, version=1):
+        self.documents[command.job.id] = Stored(version, render_state(command, retention=RETENTION))
+
+
+class FakeBlobs:
+    def __init__(self):
+        self.stored: dict[str, bytes] = {}
+
+    async def put(self, key: str, content: AsyncIterator[bytes]) -> int:
+        self.stored[key] = b"".join([chunk async for chunk in content])
+        return len(self.stored[key])
+
+    async def remove(self, keys):
+        for key in keys:
+            self.stored.pop(key, None)
+
+
+@pytest.fixture
+def broker():
+    return FakeBroker()
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def blobs():
+    return FakeBlobs()
+
+
+@pytest.fixture
+def keyring():
+    return KEYRING
+
+
+@pytest.fixture
+def app(broker, store, blobs):
+    catalogue = Catalogue(store)
+    made = FastAPI(redirect_slashes=False)
+    made.state.services = Services(
+        acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
+        statuses=Statuses(keyring=KEYRING, store=store, retention=RETENTION),
+        catalogue=catalogue,
+        broker=broker,
+        store=store,
+        limits=Limits(body=100_000, upload=200_000, files=5),
+        retention=RETENTION,
+    )
+    made.add_middleware(RequestLog)
+    problems.install(made)
+    for router in (jobs.router, fleet.router, health.router):
+        made.include_router(router)
+    return made
+
+
+@pytest.fixture
+async def http(app):
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+        yield client

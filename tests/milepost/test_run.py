@@ -1,0 +1,136 @@
+"""What a handler can ask and tell."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from milepost import Canceled, Interrupted, Run
+from milepost.meter import Meter, eta
+from milepost_contracts.values import LAST_ITEMS
+
+
+@pytest.fixture
+def run():
+    return Run(job_id="1")
+
+
+def test_progress_is_what_was_last_reported(run):
+    """Between two looks only the newest state counts."""
+    run.progress(1, 4, "one", unit="steps")
+    run.progress(2, 4, "two", unit="steps")
+    progress = run.report().progress
+    assert (
+        progress.done,
+        progress.total,
+        progress.percent,
+        progress.unit,
+        progress.message,
+    ) == (2, 4, 50.0, "steps", "two")
+
+
+def test_a_look_without_news_is_told_by_the_version(run):
+    """The courier publishes only what changed."""
+    before = run.version
+    assert before == run.version
+    run.progress(1)
+    assert before != run.version
+
+
+@given(st.floats() | st.integers(), st.none() | st.floats() | st.integers(), st.none() | st.text(st.characters()))
+def test_no_number_that_a_handler_reports_makes_an_event_impossible(done, total, message):
+    """NaN, negative, infinite, more than there is: a job does not fail for how it counts."""
+    run = Run(job_id="1")
+    run.progress(done, total, message)
+    percent = run.report().progress.percent
+    assert percent is None or 0 <= percent <= 100
+
+
+def test_track_reports_each_unit_once_it_is_done(run):
+    """The loop variable is under way until the loop asks for the next."""
+    seen = [(unit, run.report().progress.done) for unit in run.track(["a", "b"], unit="letters")]
+    assert seen == [("a", 0), ("b", 1)]
+    assert run.report().progress.percent == 100.0
+
+
+def test_track_of_an_endless_source_reports_without_a_total(run):
+    """No total, no percent, no ETA; a count all the same."""
+    for n in run.track(iter(range(100))):
+        if n == 3:
+            break
+    progress = run.report().progress
+    assert (progress.done, progress.total, progress.percent, progress.eta_seconds) == (3, None, None, None)
+
+
+def test_items_are_all_counted_and_the_latest_shown(run):
+    """A job may emit more than a document shows."""
+    for n in range(LAST_ITEMS + 5):
+        run.emit({"n": n})
+    items = run.report().items
+    assert items.count == LAST_ITEMS + 5
+    assert tuple({"n": n} for n in range(5, LAST_ITEMS + 5)) == items.last
+
+
+@pytest.mark.parametrize("item", [object(), float("nan"), "x" * 3000, {"deep": {1, 2, object()}}])
+def test_an_item_that_can_not_travel_is_refused(run, item):
+    """With an error where it was made, not somewhere on the way."""
+    with pytest.raises(ValueError, match="item"):
+        run.emit(item)
+    assert run.report().items.count == 0
+
+
+@pytest.mark.parametrize("reason", [Canceled(), Interrupted()])
+def test_a_stopped_run_raises_at_the_next_report_or_checkpoint(run, reason):
+    """A handler needs no flag of its own."""
+    run.checkpoint()
+    run.stop(reason)
+    for report in (run.checkpoint, lambda: run.progress(1), lambda: run.emit(1), lambda: next(run.track([1]))):
+        with pytest.raises(type(reason)):
+            report()
+
+
+def test_the_first_reason_to_stop_stays(run):
+    """Cancel and shutdown may race: one of them is told."""
+    run.stop(Canceled())
+    run.stop(Interrupted())
+    with pytest.raises(Canceled):
+        run.checkpoint()
+
+
+def test_a_handler_that_catches_exceptions_does_not_catch_the_stop(run):
+    """`except Exception` around a step must not make a job impossible to cancel."""
+    run.stop(Canceled())
+    assert not issubclass(Canceled, Exception)
+
+
+def test_a_steady_rate_is_found_at_once():
+    """The first estimate is the plain average, not a slow climb from nothing."""
+    meter = Meter(started=0.0)
+    rates = [meter.sample(10.0 * t, float(t)) for t in range(1, 30)]
+    assert all(rate == pytest.approx(10.0) for rate in rates)
+    assert eta(30, 100, 10.0) == 7.0
+
+
+def test_a_change_of_speed_shows_within_seconds():
+    """What was long ago counts little."""
+    meter = Meter(started=0.0)
+    for t in range(1, 60):
+        meter.sample(10.0 * t, float(t))
+    done, rate = 590.0, None
+    for t in range(60, 80):
+        done += 1
+        rate = meter.sample(done, float(t))
+    assert rate == pytest.approx(1.0, abs=0.5)
+
+
+def test_a_handler_that_starts_over_gets_a_new_rate():
+    """A rate over two unrelated counts would say nothing."""
+    meter = Meter(started=0.0)
+    meter.sample(100, 1.0)
+    assert meter.sample(0, 2.0) is None
+    assert meter.sample(5, 3.0) == 5.0
+
+
+@pytest.mark.parametrize("total, rate", [(None, 1.0), (10, None), (10, 0.0)])
+def test_there_is_no_eta_without_total_and_speed(total, rate):
+    """Nothing is shown rather than a guess."""
+    assert eta(1, total, rate) is None

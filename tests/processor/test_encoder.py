@@ -1,0 +1,65 @@
+"""The seam to Dramatiq: our envelope is its message."""
+
+import pytest
+from dramatiq.errors import DecodeError
+from dramatiq.message import Message, get_encoder, set_encoder
+from samples import SAMPLES, SUBMITTED
+
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobSubmitted
+from milepost_contracts.topology import Topology
+from milepost_processor.broker import _delivery_count
+from milepost_processor.encoder import EnvelopeEncoder
+
+ENCODER = EnvelopeEncoder(Topology(namespace="test"))
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    before = get_encoder()
+    set_encoder(ENCODER)
+    yield
+    set_encoder(before)
+
+
+def test_a_submitted_job_is_a_message_for_the_actor_of_its_type():
+    """On the queue it names, with nothing of Dramatiq's own options in it."""
+    message = Message.decode(encode(JobSubmitted(job=SUBMITTED)))
+    assert (message.queue_name, message.actor_name, message.options) == ("test.work.default", "digest-files", {})
+    assert message.kwargs["command"].job == SUBMITTED
+
+
+def test_the_envelope_survives_dramatiq():
+    """What Dramatiq would encode is what came."""
+    body = encode(JobSubmitted(job=SUBMITTED))
+    assert body == Message.decode(body).encode()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\x80", *(encode(sample) for sample in SAMPLES[1:])])
+def test_anything_but_a_submission_is_refused(body):
+    """A body that decodes but has wrong types would block stock Dramatiq's queue for ever."""
+    with pytest.raises(DecodeError):
+        Message.decode(body)
+
+
+def test_a_body_in_dramatiqs_own_format_is_refused():
+    """Nobody reaches an actor past the envelope, with options of their choice."""
+    with pytest.raises(DecodeError):
+        Message.decode(
+            b'{"queue_name":"default","actor_name":"noop","args":[],"kwargs":{},"options":{"time_limit":1},'
+            b'"message_id":"1","message_timestamp":1}'
+        )
+
+
+@pytest.mark.parametrize(
+    "headers, count",
+    [
+        ({}, 0),
+        ({"x-delivery-count": 2}, 2),
+        ({"x-acquired-count": 3, "x-delivery-count": 1}, 3),
+        ({"x-delivery-count": "7"}, 0),
+    ],
+)
+def test_the_fence_is_read_from_the_brokers_headers(headers, count):
+    """RabbitMQ 3.10 counts deliveries, 4.3 acquisitions."""
+    assert count == _delivery_count(headers)

@@ -1,0 +1,247 @@
+"""Claim → started → handler → outcome confirmed → ack: the order that laws 5 and 6 rest on."""
+
+import types
+from datetime import timedelta
+
+import pytest
+from pydantic import BaseModel
+from samples import SUBMITTED, TRACE
+
+from milepost import Canceled, InputError, Interrupted, Run, definitions_in, job
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobSubmitted, decode_event
+from milepost_contracts.values import MAX_RESULT
+from milepost_processor.errors import Stopping
+from milepost_processor.execution import Delivery, Executor
+from milepost_processor.registry import Registry
+
+FIRST = Delivery(count=0)
+
+
+class Params(BaseModel):
+    do: str = "return"
+
+
+class Answer(BaseModel):
+    n: int
+
+
+def behave(params, run):
+    run.progress(1, 2, "half")
+    run.emit({"n": 1})
+    match params.do:
+        case "return":
+            return Answer(n=42)
+        case "raise":
+            raise ValueError("broken \ud800")
+        case "input":
+            raise InputError("no such thing")
+        case "exit":
+            raise SystemExit(3)
+        case "keyboard":
+            raise KeyboardInterrupt
+        case "cancel":
+            run.stop(Canceled())
+            run.checkpoint()
+        case "interrupt":
+            run.stop(Interrupted())
+            run.checkpoint()
+        case "wrong":
+            return {"n": "not a number"}
+        case "surrogate":
+            run.progress(1, 1, "\ud800")
+            return Answer(n=1)
+    return None
+
+
+@job("sync")
+def sync_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("async")
+async def async_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("text")
+def text_handler(params: Params, run: Run) -> str:
+    return "x" * MAX_RESULT
+
+
+@job("odd")
+def odd_handler(params: Params, run: Run):
+    return object()
+
+
+MODULE = types.ModuleType("handlers")
+MODULE.__dict__.update(a=sync_handler, b=async_handler, c=text_handler, d=odd_handler)
+REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
+
+
+@pytest.fixture
+def executor(gate, outbox, files, run_async, monkeypatch):
+    monkeypatch.setattr("milepost_processor.execution.GATE_BACK_OFF", (0.0, 0.0))
+    return Executor(
+        REGISTRY,
+        gate=gate,
+        outbox=outbox,
+        files=files,
+        run_async=run_async,
+        instance="here",
+        gate_patience=timedelta(seconds=5),
+    )
+
+
+def command(type="sync", **changes):
+    params = {"do": changes.pop("do", "return")}
+    return JobSubmitted(job=SUBMITTED.model_copy(update={"type": type, "params": params, **changes}), traceparent=TRACE)
+
+
+def facts(outbox):
+    return [event.fact for event in outbox.events]
+
+
+@pytest.mark.parametrize("type", ["sync", "async"])
+def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(executor, outbox, gate, type):
+    """Sync and async handlers alike; when `execute` returns, the message may be acknowledged."""
+    executor.execute(command(type), FIRST)
+    started, ended = outbox.events
+    assert facts(outbox) == ["job.started", "job.succeeded"]
+    assert (ended.job.attempt, ended.job.worker, ended.job.result) == (1, "here", {"n": 42})
+    assert (ended.job.progress.done, ended.job.progress.total, ended.job.progress.message) == (1, 2, "half")
+    assert (ended.job.items.count, ended.job.items.last) == (1, ({"n": 1},))
+    assert started.sequence < ended.sequence
+    assert TRACE == started.traceparent == ended.traceparent
+    assert gate.claims[SUBMITTED.id][3], "the claim is marked as ended"
+    assert outbox.followed == []
+
+
+@pytest.mark.parametrize(
+    "type, do, fact, kind",
+    [
+        ("sync", "raise", "job.failed", "exception"),
+        ("sync", "exit", "job.failed", "exception"),
+        ("sync", "keyboard", "job.failed", "exception"),
+        ("sync", "input", "job.failed", "input-error"),
+        ("sync", "wrong", "job.failed", "invalid-result"),
+        ("sync", "cancel", "job.canceled", None),
+        # What asyncio itself lets through, SystemExit and KeyboardInterrupt, is tested in tests/integration.
+        ("async", "raise", "job.failed", "exception"),
+        ("async", "input", "job.failed", "input-error"),
+        ("async", "wrong", "job.failed", "invalid-result"),
+        ("async", "cancel", "job.canceled", None),
+    ],
+)
+def test_whatever_a_handler_does_the_job_ends_with_a_reason(executor, outbox, type, do, fact, kind):
+    """And the worker lives on: SystemExit too is only an outcome."""
+    executor.execute(command(type, do=do), FIRST)
+    ended = outbox.events[-1]
+    assert (fact, kind) == (ended.fact, ended.job.error and ended.job.error.kind)
+    assert ended == decode_event(encode(ended)), "it can travel"
+
+
+def test_an_exception_is_told_with_class_and_traceback(executor, outbox):
+    """Whoever wrote the handler finds the line."""
+    executor.execute(command(do="raise"), FIRST)
+    error = outbox.events[-1].job.error
+    assert error.exception == "ValueError"
+    assert error.message.startswith("broken")
+    assert "in behave" in error.traceback
+
+
+@pytest.mark.parametrize("type", ["text", "odd"])
+def test_a_result_that_can_not_travel_fails_the_job_with_words(executor, outbox, type):
+    """Too large, or no JSON."""
+    executor.execute(command(type), FIRST)
+    assert outbox.events[-1].job.error.kind == "invalid-result"
+
+
+def test_a_message_that_is_no_text_does_not_stop_the_job(executor, outbox):
+    """Half a surrogate pair in a progress message is replaced, not fatal."""
+    executor.execute(command(do="surrogate"), FIRST)
+    assert outbox.events[-1].fact == "job.succeeded"
+    assert encode(outbox.events[-1])
+
+
+def test_params_that_do_not_fit_fail_the_job_without_calling_the_handler(executor, outbox):
+    """A schema that changed between submission and run."""
+    executor.execute(JobSubmitted(job=SUBMITTED.model_copy(update={"type": "sync", "params": {"do": 5}})), FIRST)
+    assert (outbox.events[-1].fact, outbox.events[-1].job.error.kind) == ("job.failed", "invalid-params")
+
+
+def test_a_redelivery_is_the_next_attempt_and_its_events_win(executor, outbox):
+    """The attempt comes from the broker's count: Redis may forget, the order stays."""
+    executor.execute(command(do="raise"), FIRST)
+    outbox_before = outbox.events[0]
+    executor._gate.claims.clear()
+    executor.execute(command(), Delivery(count=1))
+    assert outbox.events[-1].job.attempt == 2
+    assert outbox_before.sequence < outbox.events[-2].sequence
+
+
+def test_attempts_made_before_the_message_count_too(executor, outbox):
+    """A retry is a new message, and goes on counting where the old one ended."""
+    executor.execute(command(attempt=3), Delivery(count=1))
+    assert outbox.events[-1].job.attempt == 5
+
+
+def test_a_finished_job_is_acknowledged_and_not_run(executor, outbox):
+    """A duplicate says nothing and does nothing."""
+    executor.execute(command(), FIRST)
+    executor.execute(command(), FIRST)
+    executor.execute(command(), Delivery(count=1))
+    assert facts(outbox) == ["job.started", "job.succeeded"]
+
+
+def test_a_gate_that_is_away_is_waited_for(executor, outbox, gate):
+    """A short absence of Redis shows nowhere."""
+    gate.away_for = 3
+    executor.execute(command(), FIRST)
+    assert (outbox.events[-1].fact, outbox.events[-1].job.ungated) == ("job.succeeded", False)
+
+
+def test_when_patience_ends_the_job_runs_ungated_and_says_so(executor, outbox, gate):
+    """The fence alone must do then; Redis can't stop jobs from running."""
+    executor._patience = 0.0
+    gate.away_for = 99
+    executor.execute(command(), FIRST)
+    assert (outbox.events[-1].fact, outbox.events[-1].job.ungated) == ("job.succeeded", True)
+
+
+def test_an_interrupted_job_goes_back_and_is_not_acknowledged(executor, outbox):
+    """It says so, and raises: Dramatiq puts the message back."""
+    with pytest.raises(Stopping):
+        executor.execute(command(do="interrupt"), FIRST)
+    assert facts(outbox) == ["job.started", "job.interrupted"]
+    assert outbox.events[-1].status == "queued"
+
+
+def test_a_process_that_stops_begins_nothing_new(executor, outbox):
+    """What is delivered after the interrupt goes straight back."""
+    executor.interrupt()
+    with pytest.raises(Stopping):
+        executor.execute(command(), FIRST)
+    assert outbox.events == []
+
+
+def test_an_outcome_that_is_not_durable_is_not_acknowledged(executor, outbox, gate):
+    """Law 5: if the confirm can't be had, the message goes back and the claim stays open."""
+
+    def refuse(event):
+        raise Stopping
+
+    outbox.deliver = refuse
+    with pytest.raises(Stopping):
+        executor.execute(command(), FIRST)
+    assert not gate.claims[SUBMITTED.id][3]
+
+
+def test_what_runs_is_listed_for_the_beat(executor, outbox):
+    """While it runs, and no longer."""
+    seen = []
+    follow = outbox.follow
+    outbox.follow = lambda run, progressed: (seen.extend(executor.running()), follow(run, progressed))
+    executor.execute(command(), FIRST)
+    assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
+    assert executor.running() == ()

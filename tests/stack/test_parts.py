@@ -1,0 +1,84 @@
+"""The stack's parts that need no servers; whole stacks are in tests/e2e."""
+
+import stat
+import sys
+
+import pytest
+
+from milepost_stack import install, processes, rabbitmq
+from milepost_stack.errors import NotInstalled, NotUp, StartFailed
+from milepost_stack.stack import Stack
+from milepost_stack.state import ProcessState, StackState
+
+
+def quiet(text):
+    """Say nothing."""
+
+
+def python(tmp_path, program, name="child"):
+    return ProcessState(name=name, command=[sys.executable, "-c", program], environment={}, log=tmp_path / "child.log")
+
+
+def test_a_state_is_kept_for_its_owner_alone(tmp_path):
+    """It holds the key that signs ids."""
+    state = StackState(name="x", url=None, rabbitmq_url="amqp://a", redis_url="redis://b")
+    state.save(tmp_path)
+    assert state == StackState.load(tmp_path)
+    assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
+
+
+def test_a_process_is_found_again_and_ended(tmp_path):
+    """By id and age, so that another process that got the same id is left alone."""
+    process = python(tmp_path, "import time; time.sleep(60)")
+    processes.start(process)
+    assert processes.find(process) is not None
+    assert processes.find(process.model_copy(update={"created": 1.0})) is None
+    assert processes.stop(process)
+    assert processes.find(process) is None
+    assert processes.stop(process), "ending what has ended is fine"
+
+
+def test_a_failed_start_shows_the_last_lines_of_the_log(tmp_path):
+    """Whoever waits sees why, at once."""
+    process = python(tmp_path, "import sys; print('out of luck'); sys.exit(3)")
+    processes.start(process)
+    with pytest.raises(StartFailed, match=r"child ended while it started\n(.|\n)*out of luck"):
+        processes.wait_ready(process, lambda: False, within=20)
+    processes.stop(process)
+
+
+def test_a_start_that_takes_too_long_is_given_up(tmp_path):
+    """Nothing waits for ever."""
+    process = python(tmp_path, "import time; time.sleep(60)")
+    processes.start(process)
+    try:
+        with pytest.raises(StartFailed, match="not ready within"):
+            processes.wait_ready(process, lambda: False, within=0.1)
+    finally:
+        processes.stop(process)
+
+
+def test_nodes_share_nothing(tmp_path):
+    """Two stacks side by side have their own names, ports and cookies."""
+    programs = {"rabbitmq-server": "/r", "epmd": "/e"}
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        made.append(rabbitmq.processes(tmp_path / name, programs))
+    (one_url, one), (other_url, other) = made
+    assert one_url != other_url
+    for variable in ("RABBITMQ_NODENAME", "RABBITMQ_DIST_PORT", "ERL_EPMD_PORT", "HOME"):
+        assert one[1].environment[variable] != other[1].environment[variable]
+
+
+def test_a_server_that_can_not_be_installed_is_told_with_what_to_do(monkeypatch):
+    """Neither apt-get nor brew: name servers of your own."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(NotInstalled, match="MILEPOST_REDIS_URL"):
+        install.ensure((install.Program("no-such-server", (), apt="x", brew="x"),), quiet)
+
+
+def test_a_stack_that_is_not_there_can_not_be_taken_down(tmp_path):
+    """And says so."""
+    with pytest.raises(NotUp, match="there is no stack 'x'"):
+        Stack(tmp_path, "x", quiet).down()

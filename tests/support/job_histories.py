@@ -1,0 +1,87 @@
+"""Hypothesis strategies: what may be said of one job, by honest and by confused speakers."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from milepost_contracts.events import (
+    JOB_EVENTS,
+    AnyJobMessage,
+    CancelRequest,
+    CancelRequested,
+    JobEvent,
+    JobFailed,
+    JobSubmitted,
+)
+from milepost_contracts.values import Items, Job, JobError, Progress
+from milepost_contracts.view import cancel_key
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+MOMENTS = st.integers(0, 10**8).map(lambda ms: EPOCH + timedelta(milliseconds=ms))
+RETENTION = timedelta(days=7)
+
+PROGRESS = st.builds(
+    Progress,
+    done=st.integers(0, 100),
+    total=st.just(100),
+    percent=st.floats(0, 100).map(lambda p: round(p, 1)),
+    unit=st.sampled_from(["files", "steps", None]),
+    message=st.none() | st.text(max_size=20),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+ITEMS = st.lists(JSON, max_size=3).map(lambda last: Items(count=len(last), last=tuple(last)))
+
+
+@st.composite
+def job_events(draw: st.DrawFn, job_id: str = "job") -> JobEvent:
+    """One event, of any kind, run, attempt and execution."""
+    kind = draw(st.sampled_from(JOB_EVENTS))
+    submitted = kind is JobSubmitted
+    job = Job(
+        id=job_id,
+        tenant="default",
+        type="count",
+        queue="default",
+        params=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=2)),
+        created_at=EPOCH,
+        run=draw(st.integers(1, 2)),
+        attempt=0 if submitted else draw(st.integers(1, 3)),
+        execution="0" * 8 if submitted else draw(st.sampled_from(["aaaaaaaa", "bbbbbbbb"])),
+        step=0 if submitted else draw(st.integers(1, 5)),
+        progress=draw(st.none() | PROGRESS),
+        items=draw(ITEMS),
+        result=draw(JSON),
+        error=JobError(kind="exception", message="no") if kind is JobFailed else None,
+        finished_at=draw(MOMENTS) if kind.status.terminal else None,
+    )
+    return kind(job=job, time=draw(MOMENTS))
+
+
+@st.composite
+def cancel_requests(draw: st.DrawFn, job_id: str = "job") -> CancelRequested:
+    request = CancelRequest(
+        job_id=job_id, type="count", queue="default", run=draw(st.integers(1, 2)), requested_at=draw(MOMENTS)
+    )
+    return CancelRequested(request=request)
+
+
+def order_key(event: AnyJobMessage) -> str:
+    """What the merge law orders by. Two events that share it are the same event, published twice."""
+    return event.sequence if isinstance(event, JobEvent) else "cancel " + cancel_key(event.request)
+
+
+def histories(job_id: str = "job", *, min_size: int = 1) -> st.SearchStrategy[list[AnyJobMessage]]:
+    """Everything that is ever said of one job, in some order."""
+    return st.lists(job_events(job_id) | cancel_requests(job_id), min_size=min_size, max_size=12, unique_by=order_key)
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, job_id: str = "job") -> tuple[list[AnyJobMessage], list[AnyJobMessage]]:
+    """A history, and the same events as a broker may deliver them: in another order, some of them again."""
+    history = draw(histories(job_id))
+    again = draw(st.lists(st.sampled_from(history), max_size=6))
+    return history, draw(st.permutations(history + again))

@@ -1,0 +1,82 @@
+"""The merge law as a test suite. The pure function passes it, and so does the Lua script in a real Redis."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from job_histories import EPOCH, deliveries, histories, job_events
+
+from milepost_contracts.events import (
+    AnyJobMessage,
+    JobEvent,
+    JobProgressed,
+)
+from milepost_contracts.states import Status
+
+#: Takes batches of events of one job, in order, and returns its document without the version, or nothing.
+Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def one_by_one(events: Iterable[AnyJobMessage]) -> list[list[AnyJobMessage]]:
+    return [[event] for event in events]
+
+
+def state_of(document: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A document without what a cancel request adds to it."""
+    return None if document is None else {name: value for name, value in document.items() if name != "cancel_requested"}
+
+
+class MergeLaw:
+    """Subclasses say how to fold."""
+
+    def fold(self, batches: Iterable[Sequence[AnyJobMessage]]) -> dict[str, Any] | None:
+        raise NotImplementedError
+
+    @RELAXED
+    @given(deliveries(), st.data())
+    def test_any_permutation_and_duplication_gives_the_same_view(
+        self, history_and_delivered: tuple[list[AnyJobMessage], list[AnyJobMessage]], data: st.DataObject
+    ) -> None:
+        """However the broker orders, repeats and batches what was said of a job, its document ends the same."""
+        history, delivered = history_and_delivered
+        cut = data.draw(st.integers(0, len(delivered)))
+        expected = self.fold(one_by_one(history))
+        assert expected == self.fold(one_by_one(delivered))
+        assert expected == self.fold([batch for batch in (delivered[:cut], delivered[cut:]) if batch])
+
+    @RELAXED
+    @given(histories(), job_events())
+    def test_what_sorts_before_the_winner_changes_nothing(self, history: list[AnyJobMessage], late: JobEvent) -> None:
+        """Stale attempts, late progress and runs gone by are fenced out, whenever they arrive."""
+        states = [event for event in history if isinstance(event, JobEvent)]
+        assume(bool(states) and late.sequence <= max(event.sequence for event in states))
+        assume(late.sequence not in {event.sequence for event in states})
+        assert self.fold(one_by_one(history)) == self.fold(one_by_one([*history, late]))
+
+    @RELAXED
+    @given(histories(), job_events())
+    def test_progress_after_the_end_of_its_execution_changes_nothing(
+        self, history: list[AnyJobMessage], ended: JobEvent
+    ) -> None:
+        """A progress event that lay in a queue longer than the outcome does not bring the job back to life."""
+        assume(ended.status.terminal)
+        job = ended.job.model_copy(update={"step": ended.job.step + 7, "finished_at": None, "error": None})
+        late = JobProgressed(job=job, time=EPOCH)
+        before = self.fold(one_by_one([*history, ended]))
+        assert state_of(before) == state_of(self.fold(one_by_one([*history, ended, late])))
+
+    @RELAXED
+    @given(histories(), st.sampled_from([Status.SUCCEEDED, Status.CANCELED]))
+    def test_nothing_but_a_later_run_undoes_success_or_cancel(self, history: list[AnyJobMessage], end: Status) -> None:
+        """Once a run of a job has succeeded or was canceled, no failure, retry or progress of that run shows again."""
+        states = [event for event in history if isinstance(event, JobEvent)]
+        ends = [event for event in states if event.status is end]
+        assume(bool(ends))
+        last_run = max(event.job.run for event in ends)
+        assume(all(event.job.run <= last_run for event in states))
+        document = self.fold(one_by_one(history))
+        assert document is not None
+        assert Status(document["status"]).absorbing

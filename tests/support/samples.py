@@ -1,0 +1,95 @@
+"""One message of each kind, with every field in use: what the golden bytes are made of."""
+
+from datetime import UTC, datetime, timedelta
+
+from milepost_contracts.envelope import Message
+from milepost_contracts.events import (
+    CancelRequest,
+    CancelRequested,
+    JobCanceled,
+    JobFailed,
+    JobInterrupted,
+    JobProgressed,
+    JobRetrying,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
+from milepost_contracts.fleet import (
+    Beat,
+    Catalogue,
+    JobType,
+    ProcessorAnnounced,
+    ProcessorBeat,
+    ProcessorStopped,
+    RunningJob,
+)
+from milepost_contracts.values import FileRef, Items, Job, JobError, Progress
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+ID = "06gvrfugk5uqp4ai689fqgvn1s0s43st4sfvhj6i"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+SUBMITTED = Job(
+    id=ID,
+    tenant="default",
+    type="digest-files",
+    queue="default",
+    tags=("nightly",),
+    params={"paths": [], "pause": 0.5},
+    files=(FileRef(name="docs/a.txt", size=3, key=f"jobs/{ID}/0000"),),
+    created_at=AT,
+)
+RUNNING = SUBMITTED.model_copy(
+    update={
+        "attempt": 2,
+        "execution": "0badcafe",
+        "step": 7,
+        "worker": "host-1-ab12",
+        "started_at": AT + timedelta(seconds=1),
+        "progress": Progress(
+            done=3, total=10, percent=30.0, unit="bytes", message="1 of 2 · é", rate=1.5, eta_seconds=4.7
+        ),
+        "items": Items(count=1, last=({"name": "docs/a.txt"},)),
+    }
+)
+ENDED = RUNNING.model_copy(update={"step": 8, "finished_at": AT + timedelta(seconds=3)})
+BEAT = Beat(
+    instance="host-1-ab12",
+    started_at=AT,
+    types=("count",),
+    queues=("default",),
+    threads=4,
+    running=(RunningJob(id=ID, type="count", attempt=1, started_at=AT),),
+    version="0.1.0",
+)
+COUNT = JobType(
+    type="count",
+    queue="default",
+    title="Count up, step by step",
+    params_schema={"type": "object", "properties": {"steps": {"type": "integer"}}},
+    result_schema={"type": "object"},
+)
+_ENVELOPE = {"event_id": "4f3c1f1e9f0b4d7d8a5e2b6c7d8e9f00", "time": AT, "traceparent": TRACE}
+
+SAMPLES: tuple[Message, ...] = (
+    JobSubmitted(job=SUBMITTED, **_ENVELOPE),
+    JobStarted(job=RUNNING.model_copy(update={"step": 1, "progress": None, "items": Items()}), **_ENVELOPE),
+    JobProgressed(job=RUNNING, **_ENVELOPE),
+    JobRetrying(job=RUNNING.model_copy(update={"error": JobError(kind="exception", message="no")}), **_ENVELOPE),
+    JobInterrupted(job=RUNNING.model_copy(update={"worker": None}), **_ENVELOPE),
+    JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}}), **_ENVELOPE),
+    JobFailed(
+        job=ENDED.model_copy(
+            update={"error": JobError(kind="exception", message="no", exception="ValueError", traceback="Traceback …")}
+        ),
+        **_ENVELOPE,
+    ),
+    JobCanceled(job=ENDED, **_ENVELOPE),
+    CancelRequested(
+        request=CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=AT), **_ENVELOPE
+    ),
+    ProcessorAnnounced(catalogue=Catalogue(instance="host-1-ab12", types=(COUNT,)), **_ENVELOPE),
+    ProcessorBeat(beat=BEAT, **_ENVELOPE),
+    ProcessorStopped(beat=BEAT, **_ENVELOPE),
+)

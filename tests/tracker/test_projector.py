@@ -1,0 +1,90 @@
+"""The tracker's core, with a store in memory."""
+
+import pytest
+from samples import ID, SAMPLES
+
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobEvent, encode_event
+from milepost_contracts.fleet import ProcessorBeat
+from milepost_contracts.view import View, apply
+from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.projector import BACK_OFF, FleetProjector, StatusProjector
+
+EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
+
+
+class FakeDelivery:
+    queue = "test"
+
+    def __init__(self, body):
+        self.body = body
+
+
+class FakeStore:
+    """Folds with the pure function, and is away for a while first."""
+
+    def __init__(self, away_for=0):
+        self.views = {}
+        self.calls = 0
+        self.recorded = []
+        self._away_for = away_for
+
+    def _answer(self):
+        self.calls += 1
+        if self.calls <= self._away_for:
+            raise StoreUnavailable("away")
+
+    async def apply(self, views):
+        self._answer()
+        for job_id, view in views.items():
+            self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
+        return len(views)
+
+    async def record(self, message):
+        self._answer()
+        self.recorded.append(message)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr("milepost_tracker.projector.BACK_OFF", (0.0, 0.0))
+    assert BACK_OFF != (0.0, 0.0)
+
+
+async def test_a_batch_becomes_one_write():
+    """However many events a job has in a batch, its view is written once."""
+    store = FakeStore()
+    poison = await StatusProjector(store).project([FakeDelivery(encode_event(event)) for event in EVENTS])
+    assert (poison, store.calls) == ([], 1)
+    assert store.views[ID].latest.status == "succeeded" or store.views[ID].latest.status == "canceled"
+
+
+async def test_poison_is_singled_out_and_the_rest_goes_on():
+    """One bad message never holds back or takes along its batch."""
+    store, bad = FakeStore(), FakeDelivery(b"garbage")
+    poison = await StatusProjector(store).project([bad, FakeDelivery(encode_event(EVENTS[0]))])
+    assert [bad] == [one.delivery for one in poison]
+    assert poison[0].reason
+    assert ID in store.views
+
+
+async def test_a_batch_of_poison_alone_touches_no_store():
+    """Nothing to write is not written."""
+    store = FakeStore(away_for=99)
+    assert len(await StatusProjector(store).project([FakeDelivery(b""), FakeDelivery(b"[]")])) == 2
+    assert store.calls == 0
+
+
+async def test_a_store_that_is_away_is_waited_for():
+    """The batch returns once it is stored: only then is it acknowledged."""
+    store = FakeStore(away_for=3)
+    await StatusProjector(store).project([FakeDelivery(encode_event(EVENTS[0]))])
+    assert (4, {ID}) == (store.calls, set(store.views))
+
+
+async def test_what_processors_say_is_recorded():
+    """And a job's event on the fleet's queue is poison there."""
+    store = FakeStore(away_for=1)
+    beat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorBeat))
+    poison = await FleetProjector(store).project([FakeDelivery(encode(beat)), FakeDelivery(encode(EVENTS[0]))])
+    assert ([beat], 1) == (store.recorded, len(poison))
