@@ -126,7 +126,8 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(executor, outbox
         ("sync", "input", "job.failed", "input-error"),
         ("sync", "wrong", "job.failed", "invalid-result"),
         ("sync", "cancel", "job.canceled", None),
-        # What asyncio itself lets through, SystemExit and KeyboardInterrupt, is tested in tests/integration.
+        ("async", "exit", "job.failed", "exception"),
+        ("async", "keyboard", "job.failed", "exception"),
         ("async", "raise", "job.failed", "exception"),
         ("async", "input", "job.failed", "input-error"),
         ("async", "wrong", "job.failed", "invalid-result"),

@@ -22,6 +22,8 @@ from milepost_rabbit.link import Link
 
 CHANNELS = 4
 """Publishes share few channels: aiormq holds a channel's lock through each write."""
+LOOK_AGAIN = 0.1
+"""Seconds after which a connection that is not ready is looked at anew."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,21 @@ class RabbitPublisher:
 
     async def _ready(self, within: float) -> AbstractConnection:
         """Wait for half the time at most, so that something is left for the publish itself."""
-        try:
-            async with asyncio.timeout(within / 2):
-                await self.link.wait_up()
-                connection = self.link.connection
-                if connection is None:
-                    raise NotAccepted("not connected to the broker")
-                await connection.ready()
-        except TimeoutError as error:
-            why = (
-                "the broker has blocked us: it is short of memory or disk"
-                if self.link.is_up
-                else "not connected to the broker"
-            )
-            raise NotAccepted(why) from error
-        return connection
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within / 2
+        why = "not connected to the broker"
+        while loop.time() < deadline:
+            try:
+                async with asyncio.timeout_at(min(deadline, loop.time() + LOOK_AGAIN)):
+                    await self.link.wait_up()
+                    connection = self.link.connection
+                    if connection is None or connection.is_closed:
+                        await asyncio.sleep(LOOK_AGAIN)
+                        continue
+                    # Never returns for a connection that is lost meanwhile: hence the many short waits.
+                    await connection.ready()
+                    return connection
+            except TimeoutError:
+                if self.link.is_up:
+                    why = "the broker has blocked us: it is short of memory or disk"
+        raise NotAccepted(why)

@@ -19,5 +19,9 @@ class GateUnavailable(ProcessorError):  # noqa: N818
     """The gate gives no answer now."""
 
 
+class HandlerExited(ProcessorError):  # noqa: N818
+    """An async handler tried to end the process."""
+
+
 class Stopping(ProcessorError):  # noqa: N818
     """The process is going down."""

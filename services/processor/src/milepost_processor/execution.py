@@ -9,7 +9,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,7 +35,7 @@ from milepost_contracts.events import (
 from milepost_contracts.fleet import RunningJob
 from milepost_contracts.values import MAX_RESULT, Job, JobError
 from milepost_processor import metrics
-from milepost_processor.errors import GateUnavailable, Stopping
+from milepost_processor.errors import GateUnavailable, HandlerExited, Stopping
 from milepost_processor.ports import Files, Gate, Outbox, Verdict
 from milepost_processor.registry import Registry
 
@@ -200,7 +200,7 @@ class Executor:
         try:
             returned = definition.handler(params, execution.run)
             if definition.is_async:
-                returned = self._run_async(returned)
+                returned = self._run_async(_contained(returned))
         except Canceled:
             return execution.end(JobCanceled)
         except Interrupted:
@@ -215,6 +215,14 @@ class Executor:
         except ValueError as error:
             return execution.end(JobFailed, error=JobError(kind="invalid-result", message=_fitting(str(error))))
         return execution.end(JobSucceeded, result=result)
+
+
+async def _contained(handler: Awaitable[Any]) -> Any:
+    """Asyncio lets SystemExit and KeyboardInterrupt end the whole loop, and every async handler with it."""
+    try:
+        return await handler
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise HandlerExited(repr(error)) from error
 
 
 def _as_json(definition: JobDefinition, returned: Any) -> Any:

@@ -52,9 +52,13 @@ def find(process: ProcessState) -> psutil.Process | None:
 def stop(process: ProcessState) -> bool:
     """Ask the process to end, and make it after a while; return whether it ended by itself."""
     found = find(process)
+    child = _children.pop(process.pid, None)
     if found is None:
-        _reap(process)
+        if child is not None:
+            child.wait()
         return True
+    if child is not None:
+        found = child  # its exit code goes where Python looks for it
     children = found.children(recursive=True)
     found.terminate()
     _, alive = psutil.wait_procs([found], timeout=STOP_WITHIN)
@@ -64,13 +68,7 @@ def stop(process: ProcessState) -> bool:
     for one in left:
         one.kill()
     psutil.wait_procs([*alive, *left], timeout=5)
-    _reap(process)
     return not alive
-
-
-def _reap(process: ProcessState) -> None:
-    if (child := _children.pop(process.pid, None)) is not None:
-        child.wait()
 
 
 def wait_ready(process: ProcessState, ready: Callable[[], bool], within: float) -> None:

@@ -1,0 +1,190 @@
+"""Law 4 on the Lua script in a real Redis, and what the script keeps beside the views."""
+
+import asyncio
+import json
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import given
+from job_histories import RETENTION, histories
+from merge_suite import RELAXED, MergeLaw
+from redis.asyncio import Redis
+from samples import ENDED, ID, RUNNING, SUBMITTED
+
+from milepost_contracts import document
+from milepost_contracts.events import CancelRequested, JobStarted, JobSubmitted, JobSucceeded
+from milepost_contracts.keys import Keys, shard_of
+from milepost_contracts.view import View, merge
+from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.store import RedisStatusStore
+
+FIELDS = ("version", "state", "cancel")
+LIVE_FOR = timedelta(days=30)
+NUMBERS = count()
+
+
+def renamed(event, job_id):
+    """The same event, of another job."""
+    if isinstance(event, CancelRequested):
+        return event.model_copy(update={"request": event.request.model_copy(update={"job_id": job_id})})
+    return event.model_copy(update={"job": event.job.model_copy(update={"id": job_id})})
+
+
+@pytest.fixture(scope="class")
+def runner():
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="class")
+def laboratory(runner, redis_url):
+    """A store that outlives the examples of a property test: each of them uses a job of its own."""
+    redis = Redis.from_url(redis_url)
+    keys = Keys(namespace=f"law{id(runner)}")
+    yield runner, redis, keys, RedisStatusStore(redis, keys, retention=RETENTION, live_for=LIVE_FOR)
+
+    async def clean():
+        async for key in redis.scan_iter(match=f"{keys.namespace}:*", count=1000):
+            assert await redis.pttl(key) > 0, f"{key.decode()} has no TTL"
+            await redis.delete(key)
+        await redis.aclose()
+
+    runner.run(clean())
+
+
+class TestTheLuaScript(MergeLaw):
+    """Passes the very suite that the pure function passes."""
+
+    @pytest.fixture(autouse=True)
+    def _laboratory(self, laboratory):
+        self.runner, self.redis, self.keys, self.store = laboratory
+
+    def fold(self, batches):
+        job_id = f"job{next(NUMBERS)}"
+        shown = self.runner.run(self._fold(job_id, [[renamed(event, job_id) for event in batch] for batch in batches]))
+        if shown is not None:
+            for name in ("id", "links", "version"):
+                del shown[name]
+        return shown
+
+    async def _fold(self, job_id, batches):
+        for batch in batches:
+            await self.store.apply(merge(batch))
+        version, state, cancel = await self.redis.hmget(self.keys.job(job_id), *FIELDS)
+        if state is None:
+            return None
+        return json.loads(document.assemble(int(version), state, cancel or b"null"))
+
+    @RELAXED
+    @given(histories())
+    def test_it_agrees_with_the_pure_function(self, history):
+        """Two implementations of one law."""
+        ((_, view),) = merge(history).items()
+        expected = None
+        if view.latest is not None:
+            state = document.render_state(view.latest, retention=RETENTION)
+            expected = json.loads(document.assemble(0, state, document.render_cancel(view.cancel)))
+            for name in ("id", "links", "version"):
+                del expected[name]
+        assert expected == self.fold([[event] for event in history])
+
+    @RELAXED
+    @given(histories())
+    def test_every_job_is_in_exactly_the_indexes_of_its_state(self, history):
+        """However it got there: listing by status shows no job twice and misses none."""
+        job_id = f"job{next(NUMBERS)}"
+        self.runner.run(self._fold(job_id, [[renamed(event, job_id)] for event in history]))
+        ((_, view),) = merge(history).items()
+        expected = set()
+        if view.latest is not None:
+            status = str(view.latest.status)
+            expected = {"*:*", "count:*", f"*:{status}", f"count:{status}"}
+        assert expected == self.runner.run(self._indexes_of(job_id))
+
+    async def _indexes_of(self, job_id):
+        prefix = self.keys.index_prefix(shard_of(job_id))
+        found = set()
+        for kind in ("*", "count"):
+            for status in ("*", "queued", "running", "retrying", "succeeded", "failed", "canceled"):
+                if await self.redis.zscore(f"{prefix}{kind}:{status}", job_id) is not None:
+                    found.add(f"{kind}:{status}")
+        return found
+
+    @RELAXED
+    @given(histories())
+    def test_a_version_is_spent_on_changes_only(self, history):
+        """Applying it all again changes no version: an ETag that a client holds stays true."""
+        job_id = f"job{next(NUMBERS)}"
+        batches = [[renamed(event, job_id)] for event in history]
+        self.runner.run(self._fold(job_id, batches))
+        before = self.runner.run(self.redis.hget(self.keys.job(job_id), "version"))
+        self.runner.run(self._fold(job_id, batches))
+        assert before == self.runner.run(self.redis.hget(self.keys.job(job_id), "version"))
+
+
+@pytest.fixture
+def store(redis, keys):
+    return RedisStatusStore(redis, keys, retention=RETENTION, live_for=LIVE_FOR)
+
+
+def view(event):
+    return {event.job.id: View(latest=event)}
+
+
+async def test_a_change_is_told_to_who_listens(store, redis, keys):
+    """Id, version and status; nothing for what changed nothing."""
+    async with redis.pubsub() as listener:
+        await listener.subscribe(keys.changes(shard_of(ID)))
+        for event in (JobSubmitted(job=SUBMITTED), JobStarted(job=RUNNING), JobSubmitted(job=SUBMITTED)):
+            await store.apply(view(event))
+        told = []
+        while message := await listener.get_message(timeout=1.0):
+            if message["type"] == "message":
+                told.append(message["data"].decode())
+        assert [f"{ID} 1 queued", f"{ID} 2 running"] == told
+
+
+async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(store, redis, keys):
+    """Lua does not roll back: everything is read before the first write."""
+    twin = next(f"twin{n}" for n in count() if shard_of(f"twin{n}") == shard_of(ID))
+    await redis.set(keys.job(twin), "no hash", ex=60)
+    event = JobSubmitted(job=SUBMITTED)
+    with pytest.raises(StoreUnavailable):
+        await store.apply(view(event) | view(renamed(event, twin)))
+    assert not await redis.exists(keys.job(ID))
+    assert await redis.zcard(keys.index(shard_of(ID), type_name=None, status=None)) == 0
+
+
+async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is_not(redis, keys):
+    """The sweep takes the document and its places in the indexes; nothing of it is left."""
+    store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=LIVE_FOR)
+    await store.apply(view(JobSucceeded(job=ENDED)) | view(renamed(JobStarted(job=RUNNING), "live")))
+    shard = shard_of(ID)
+    assert await redis.zcard(keys.index(shard, type_name="digest-files", status="succeeded")) >= 1
+    swept = 0
+    while not swept:
+        swept = await store.sweep()
+    assert (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live"))) == (1, 0, 1)
+    for type_name, status in ((None, None), ("digest-files", None), (None, "succeeded"), ("digest-files", "succeeded")):
+        assert await redis.zscore(keys.index(shard, type_name=type_name, status=status), ID) is None
+    assert await store.sweep() == 0
+
+
+async def test_a_batch_may_touch_every_shard(store, redis, keys):
+    """One call for each of them, in one pipeline."""
+    views = {f"job{n}": View(latest=renamed(JobSubmitted(job=SUBMITTED), f"job{n}")) for n in range(600)}
+    assert await store.apply(views) == 600
+    assert await store.apply(views) == 0
+    sizes = [await redis.zcard(keys.index(shard, type_name=None, status="queued")) for shard in range(256)]
+    assert sum(sizes) == 600
+
+
+async def test_a_redis_that_is_away_is_told(keys):
+    """The projector holds the batch then."""
+    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as nobody:
+        store = RedisStatusStore(nobody, keys, retention=RETENTION, live_for=LIVE_FOR)
+        with pytest.raises(StoreUnavailable):
+            await store.apply(view(JobSubmitted(job=SUBMITTED)))
+        with pytest.raises(StoreUnavailable):
+            await store.sweep()

@@ -1,0 +1,114 @@
+"""The confirmed publisher with a real broker."""
+
+import asyncio
+
+import aio_pika
+import pytest
+
+from milepost_contracts.topology import Queue
+from milepost_rabbit.declare import declare, missing
+from milepost_rabbit.errors import NotAccepted, TopologyMismatch
+from milepost_rabbit.publisher import RabbitPublisher
+
+
+@pytest.fixture
+async def publisher(rabbitmq_url, topology, connection):
+    await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
+    made = RabbitPublisher(rabbitmq_url, name="test", exchanges=(topology.jobs, topology.fleet))
+    made.link.start()
+    yield made
+    await made.link.close()
+
+
+async def one_from(connection, queue):
+    """Consume one message; a stream is read from its beginning."""
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=1)
+    arrived = asyncio.Queue()
+    consumed = await channel.get_queue(queue.name, ensure=False)
+    await consumed.consume(arrived.put, arguments={"x-stream-offset": "first"} if "log" in queue.name else None)
+    return (await asyncio.wait_for(arrived.get(), 10)).body
+
+
+async def test_a_confirmed_message_lies_in_every_queue_it_belongs_to(publisher, topology, connection):
+    """Law 1: one publish, three durable copies."""
+    await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=5)
+    for queue in topology.accepting("default"):
+        assert await one_from(connection, queue) == b"{}", queue.name
+
+
+async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, connection):
+    """Persistent, a CloudEvent, about a job, from a user that the broker has checked, with a message id of its own."""
+    for _ in range(2):
+        await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="job", within=5)
+    channel = await connection.channel()
+    queue = await channel.get_queue(topology.work("default").name)
+    one, other = [await queue.get(no_ack=True), await queue.get(no_ack=True)]
+    assert (
+        one.content_type,
+        one.delivery_mode,
+        one.correlation_id,
+        one.user_id,
+    ) == ("application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT, "job", "guest")
+    assert one.message_id != other.message_id
+
+
+async def test_a_message_that_no_queue_takes_is_not_accepted(publisher, topology):
+    """aio-pika returns normally unless it is told otherwise."""
+    with pytest.raises(NotAccepted, match="no queue"):
+        await publisher.publish(topology.jobs, "nobody.wants.this", b"{}", correlation_id="1", within=5)
+    with pytest.raises(NotAccepted, match="no queue"):
+        await publisher.publish(topology.fleet, "nobody", b"{}", correlation_id="1", within=5)
+
+
+async def test_outcomes_of_many_publishes_at_once_are_not_swapped(publisher, topology):
+    """Every second one is unroutable, all are in flight together: each learns its own fate."""
+
+    async def outcome(n):
+        key = "job.submitted.default.count" if n % 2 else "nobody.wants.this"
+        try:
+            await publisher.publish(topology.jobs, key, b"{}", correlation_id="the same", within=10)
+        except NotAccepted:
+            return "returned"
+        return "confirmed"
+
+    assert await asyncio.gather(*(outcome(n) for n in range(200))) == ["returned", "confirmed"] * 100
+
+
+async def test_a_full_queue_refuses(publisher, topology, connection, namespace):
+    """A nack is an answer: not accepted."""
+    full = Queue(
+        name=f"{namespace}.work.cpu",
+        bindings=topology.work("cpu").bindings,
+        arguments=(("x-queue-type", "quorum"), ("x-max-length", 1), ("x-overflow", "reject-publish")),
+    )
+    await declare(connection, (), (full,))
+
+    async def fill():
+        for _ in range(20):
+            await publisher.publish(topology.jobs, "job.submitted.cpu.crunch", b"{}", correlation_id="1", within=5)
+
+    with pytest.raises(NotAccepted, match="refused"):
+        await fill()
+
+
+async def test_a_queue_that_exists_otherwise_is_told(topology, connection):
+    """What differs is in the broker's own words."""
+    await declare(connection, topology.exchanges, (topology.work("default"),))
+    other = Queue(name=topology.work("default").name, bindings=(), arguments=(("x-queue-type", "classic"),))
+    with pytest.raises(TopologyMismatch, match="exists with other arguments"):
+        await declare(connection, (), (other,))
+
+
+async def test_missing_queues_are_found_without_making_them(topology, connection):
+    """The gateway looks, and declares nothing."""
+    assert topology.work("default").name == await missing(connection, (topology.work("default"),))
+    await declare(connection, topology.exchanges, (topology.work("default"),))
+    assert await missing(connection, (topology.work("default"),)) is None
+
+
+async def test_a_publisher_recovers_from_a_lost_connection(publisher, topology):
+    """Without a restart."""
+    await publisher.link.wait_up()
+    await publisher.link.connection.close()
+    await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=10)
