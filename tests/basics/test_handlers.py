@@ -16,19 +16,19 @@ from milepost_basics.digest import CHUNK, ROOT_VARIABLE
 def test_count_reports_every_step():
     """Progress from nothing to all of it."""
     outcome = run_handler(count, {"steps": 3, "delay": 0})
-    assert outcome.result == {"counted": 3}
-    assert [report.done for report in outcome.progress] == [0, 1, 2, 3]
+    assert {"counted": 3} == outcome.result
+    assert [0, 1, 2, 3] == [report.done for report in outcome.progress]
 
 
 def test_echo_says_the_same():
     """Text in, text out."""
-    assert run_handler(echo, {"text": "hé"}).result == {"text": "hé"}
+    assert {"text": "hé"} == run_handler(echo, {"text": "hé"}).result
 
 
 def test_noop_does_nothing():
     """No result, no progress."""
     outcome = run_handler(noop, {})
-    assert (outcome.result, outcome.progress) == (None, ())
+    assert (None, ()) == (outcome.result, outcome.progress)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_digest_says_what_sha256sum_and_wc_say():
         "words": 6,
         "media_type": "text/plain",
     } == first
-    assert (second["size"], second["lines"], second["words"]) == (0, 0, 0)
+    assert (0, 0, 0) == (second["size"], second["lines"], second["words"])
     assert (2, len(content), 6) == (outcome.result["files"], outcome.result["size"], outcome.result["words"])
-    assert outcome.progress[-1].percent == 100.0
+    assert 100.0 == outcome.progress[-1].percent
 
 
 @settings(deadline=None, max_examples=30)
@@ -108,7 +108,7 @@ def test_digest_opens_named_files_only_below_the_folder_that_its_operator_opened
     (tmp_path / "out.txt").write_text("out")
     (root / "link.txt").symlink_to(tmp_path / "out.txt")
     monkeypatch.setenv(ROOT_VARIABLE, str(root))
-    assert run_handler(digest_files, {"paths": ["in.txt"]}).result["files"] == 1
+    assert 1 == run_handler(digest_files, {"paths": ["in.txt"]}).result["files"]
     for path in ("../out.txt", str(tmp_path / "out.txt"), "link.txt", "missing.txt", "", ".", "in.txt\0"):
         with pytest.raises(InputError):
             run_handler(digest_files, {"paths": [path]})

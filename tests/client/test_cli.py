@@ -30,7 +30,7 @@ def milepost(gateway, monkeypatch, capsys):
 def test_submitting_prints_the_id_and_how_to_go_on(milepost):
     """The id alone on standard output, for scripts."""
     code, out, err = milepost("submit", "digest-files", "text=5")
-    assert (code, len(out.splitlines())) == (0, 1)
+    assert (0, 1) == (code, len(out.splitlines()))
     assert f"milepost status {out.strip()} --watch" in err
 
 
@@ -38,13 +38,13 @@ def test_values_are_json_unless_the_schema_asks_for_text(milepost, gateway):
     """`text=5` is text, `n=5` a number, `x=[1]` a list, `y=hello` text."""
     milepost("submit", "digest-files", "text=5", "n=5", "x=[1]", "y=hello")
     submission = json.loads(gateway.requests[-1].read())
-    assert submission["params"] == {"text": "5", "n": 5, "x": [1], "y": "hello"}
+    assert {"text": "5", "n": 5, "x": [1], "y": "hello"} == submission["params"]
 
 
 def test_watching_shows_lines_on_standard_error_and_the_result_on_standard_output(milepost):
     """Progress is for people, data for pipes."""
     code, out, err = milepost("submit", "digest-files", "--watch")
-    assert code == 0
+    assert 0 == code
     assert '"files": 1' in out
     assert "running  30.0%" in err
     assert "running" not in out
@@ -60,7 +60,7 @@ def test_the_exit_code_of_a_watch_tells_how_the_job_ended(milepost, gateway, sta
 def test_json_is_the_whole_document(milepost):
     """Nothing else on standard output."""
     _, out, _ = milepost("submit", "digest-files", "--watch", "--json")
-    assert json.loads(out)["status"] == "succeeded"
+    assert "succeeded" == json.loads(out)["status"]
 
 
 @pytest.mark.parametrize("status, code", [(404, 4), (422, 2), (503, 5)])
@@ -84,7 +84,7 @@ def test_an_error_is_a_sentence_and_an_exit_code(milepost, gateway, problem, sta
 def test_a_call_that_does_not_fit_exits_with_two(milepost, words, says):
     """And says which word."""
     code, out, err = milepost(*words)
-    assert (code, out) == (2, "")
+    assert (2, "") == (code, out)
     assert says in err
 
 

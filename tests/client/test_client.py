@@ -9,21 +9,21 @@ from milepost_client import Client, JobFailed, JobNotFound, Refused, StillRunnin
 def test_a_job_is_handed_over_and_followed_to_its_end(client, gateway):
     """Every change once, each look with the ETag of the last."""
     handle = client.submit("digest-files", {"paths": []})
-    assert [document.status for document in handle.watch()] == ["queued", "running", "succeeded"]
-    assert handle.result() == {"files": 1}
-    assert [request.headers.get("if-none-match") for request in gateway.requests] == [None, '"0"', '"1"']
+    assert ["queued", "running", "succeeded"] == [document.status for document in handle.watch()]
+    assert {"files": 1} == handle.result()
+    assert [None, '"0"', '"1"'] == [request.headers.get("if-none-match") for request in gateway.requests]
 
 
 def test_what_did_not_change_is_not_shown_again(client, gateway):
     """A 304 costs no body and yields nothing."""
     gateway.script = ["queued", httpx.Response(304, headers={"Retry-After": "0"}), "succeeded"]
-    assert [document.status for document in client.submit("x").watch()] == ["queued", "succeeded"]
+    assert ["queued", "succeeded"] == [document.status for document in client.submit("x").watch()]
 
 
 def test_a_gateway_that_is_away_for_a_moment_is_borne(client, gateway, problem):
     """A restart in the middle of a watch shows nothing but a pause."""
     gateway.script = ["queued", problem(503), problem(503), "succeeded"]
-    assert client.submit("x").wait().status == "succeeded"
+    assert "succeeded" == client.submit("x").wait().status
 
 
 def test_a_gateway_that_stays_away_is_told(client, gateway, problem, monkeypatch):
@@ -45,7 +45,7 @@ def test_a_failed_job_raises_only_when_its_result_is_asked_for(client, gateway):
     """`wait` reports, `result` insists."""
     gateway.script = ["queued", "failed"]
     handle = client.submit("x")
-    assert handle.wait().status == "failed"
+    assert "failed" == handle.wait().status
     with pytest.raises(JobFailed, match="it broke"):
         handle.result()
 
@@ -96,7 +96,7 @@ def test_files_are_sent_as_a_form_and_read_late(client, gateway, tmp_path):
     (tmp_path / "b.txt").write_bytes(b"")
     (tmp_path / ".hidden").write_bytes(b"no")
     files = find_files([tmp_path])
-    assert [file.name for file in files] == ["b.txt", "sub/a.txt"]
+    assert ["b.txt", "sub/a.txt"] == [file.name for file in files]
     client.submit("digest-files", files=files)
     body = gateway.requests[0].read()
     assert gateway.requests[0].headers["content-type"].startswith("multipart/form-data")
@@ -109,4 +109,4 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_sent(client, gatewa
     """With its path."""
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_files([tmp_path / "nowhere"])
-    assert gateway.requests == []
+    assert [] == gateway.requests

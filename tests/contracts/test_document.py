@@ -43,7 +43,7 @@ def test_an_unprojected_document_has_the_same_fields_and_claims_nothing():
     shown = json.loads(document.unprojected(ID, AT))
     assert set(JobDocument.model_fields) == set(shown)
     read = JobDocument.model_validate(shown)
-    assert (read.version, read.status, read.type, read.params) == (0, "queued", None, None)
+    assert (0, "queued", None, None) == (read.version, read.status, read.type, read.params)
 
 
 def test_an_ended_job_says_when_it_is_forgotten():
@@ -57,4 +57,4 @@ def test_a_cancel_request_shows_beside_the_state():
     """Asked for is not done: the request stands apart from the status."""
     cancel = next(sample for sample in SAMPLES if not isinstance(sample, JobEvent)).request
     shown = rendered(EVENTS[1], cancel=document.render_cancel(cancel))
-    assert (shown["status"], shown["cancel_requested"]) == ("running", {"at": "2026-01-02T03:04:05.678Z"})
+    assert ("running", {"at": "2026-01-02T03:04:05.678Z"}) == (shown["status"], shown["cancel_requested"])

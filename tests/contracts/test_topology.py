@@ -46,7 +46,7 @@ def test_every_event_reaches_the_tracker_exactly_once(kind):
 @pytest.mark.parametrize("kind", JOB_EVENTS, ids=lambda kind: kind.fact)
 def test_a_work_queue_takes_submissions_of_its_own_queue_alone(kind):
     """What other processors say never comes back as work."""
-    assert (kind.fact == "job.submitted") == takes(TOPOLOGY.work("cpu"), f"{kind.fact}.cpu.crunch")
+    assert ("job.submitted" == kind.fact) == takes(TOPOLOGY.work("cpu"), f"{kind.fact}.cpu.crunch")
     assert not takes(TOPOLOGY.work("cpu"), f"{kind.fact}.default.crunch")
 
 
@@ -54,7 +54,7 @@ def test_what_is_given_up_on_is_dead_lettered_at_least_once():
     """A source that may drop what it dead-letters would lose jobs: quorum, reject-publish, a length."""
     for queue in (TOPOLOGY.work("cpu"), TOPOLOGY.lifecycle):
         found = arguments(queue)
-        assert (found["x-dead-letter-strategy"], found["x-overflow"]) == ("at-least-once", "reject-publish")
+        assert ("at-least-once", "reject-publish") == (found["x-dead-letter-strategy"], found["x-overflow"])
         assert found["x-max-length"] > 0
         assert queue.dead_letters
     assert "x-message-ttl" not in arguments(TOPOLOGY.parked)
@@ -63,7 +63,7 @@ def test_what_is_given_up_on_is_dead_lettered_at_least_once():
 def test_progress_is_shed_first():
     """Law 8: its queue is bounded and drops its oldest, and nobody waits for it."""
     found = arguments(TOPOLOGY.progress)
-    assert found["x-overflow"] == "drop-head"
+    assert "drop-head" == found["x-overflow"]
     assert not TOPOLOGY.progress.dead_letters
 
 

@@ -15,12 +15,12 @@ async def test_a_job_is_there_from_the_moment_of_its_202(http):
     """No tracker has seen it, and still it is no 404: the id proves that it was issued."""
     job_id = (await http.post("/v1/jobs", json=JOB)).json()["id"]
     response = await http.get(f"/v1/jobs/{job_id}")
-    assert (response.status_code, response.json()["status"], response.json()["version"]) == (200, "queued", 0)
-    assert tuple(response.headers[name] for name in ("etag", "retry-after", "cache-control")) == (
+    assert (200, "queued", 0) == (response.status_code, response.json()["status"], response.json()["version"])
+    assert (
         '"0"',
         "1",
         "private, no-cache",
-    )
+    ) == tuple(response.headers[name] for name in ("etag", "retry-after", "cache-control"))
 
 
 async def test_who_has_the_newest_version_gets_no_body(http, store, broker):
@@ -30,9 +30,9 @@ async def test_who_has_the_newest_version_gets_no_body(http, store, broker):
     path = f"/v1/jobs/{broker.submitted[0].job.id}"
     for condition in ('"7"', 'W/"7"', '"6", "7"', "*"):
         response = await http.get(path, headers={"If-None-Match": condition})
-        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", '"7"')
+        assert (304, b"", '"7"') == (response.status_code, response.content, response.headers["etag"])
     for condition in ('"6"', "7", "garbage"):
-        assert (await http.get(path, headers={"If-None-Match": condition})).status_code == 200
+        assert 200 == (await http.get(path, headers={"If-None-Match": condition})).status_code
 
 
 async def test_an_ended_job_asks_nobody_to_come_back(http, store, broker):
@@ -119,14 +119,14 @@ async def test_a_query_that_does_not_fit_is_malformed(http, query):
 async def test_types_say_how_many_live_processors_serve_them(http):
     """A type without one is the commonest cause of a job that stays queued."""
     items = (await http.get("/v1/job-types")).json()["items"]
-    assert [(item["type"], item["live_processors"]) for item in items] == [("count", 1), ("crunch", 0)]
-    assert items[0]["params_schema"]["properties"]["steps"]["type"] == "integer"
+    assert [("count", 1), ("crunch", 0)] == [(item["type"], item["live_processors"]) for item in items]
+    assert "integer" == items[0]["params_schema"]["properties"]["steps"]["type"]
 
 
 async def test_processors_say_what_they_run(http):
     """As they last said."""
     (item,) = (await http.get("/v1/processors")).json()["items"]
-    assert (item["instance"], item["threads"], item["running"][0]["type"]) == ("host-1-ab12", 4, "count")
+    assert ("host-1-ab12", 4, "count") == (item["instance"], item["threads"], item["running"][0]["type"])
 
 
 @pytest.mark.parametrize("path, status, slug", [("/nothing", 404, "not-found"), ("/v1/jobs/", 404, "not-found")])
@@ -144,12 +144,12 @@ async def test_a_method_that_is_not_there_is_a_problem_too(http):
 
 async def test_a_live_gateway_says_so_whatever_is_away(http, store, broker):
     """And readiness names what is missing."""
-    assert (await http.get("/livez")).status_code == 200
-    assert ((await http.get("/readyz")).status_code, (await http.get("/readyz")).text) == (200, "ready\n")
+    assert 200 == (await http.get("/livez")).status_code
+    assert (200, "ready\n") == ((await http.get("/readyz")).status_code, (await http.get("/readyz")).text)
     store.away = True
     broker.error = lambda command: RuntimeError
-    assert (await http.get("/livez")).status_code == 200
+    assert 200 == (await http.get("/livez")).status_code
     response = await http.get("/readyz")
-    assert (response.status_code, response.text) == (503, "not ready: rabbitmq, redis\n")
+    assert (503, "not ready: rabbitmq, redis\n") == (response.status_code, response.text)
     verbose = (await http.get("/readyz?verbose")).json()
-    assert verbose == {"ready": False, "checks": {"rabbitmq": False, "redis": False}}
+    assert {"ready": False, "checks": {"rabbitmq": False, "redis": False}} == verbose

@@ -14,18 +14,18 @@ async def test_a_202_says_where_to_look_and_when(http, broker):
     """Location, Operation-Location, Retry-After, and the document."""
     response = await http.post("/v1/jobs", json={**JOB, "tags": ["nightly"]})
     document = response.json()
-    assert response.status_code == 202
+    assert 202 == response.status_code
     location = f"http://gateway.test/v1/jobs/{document['id']}"
     assert [location, location] == [response.headers["location"], response.headers["operation-location"]]
-    assert response.headers["retry-after"] == "1"
-    assert tuple(document[name] for name in ("status", "version", "type", "queue", "params", "tags")) == (
+    assert "1" == response.headers["retry-after"]
+    assert (
         "queued",
         0,
         "count",
         "default",
         {"steps": 3},
         ["nightly"],
-    )
+    ) == tuple(document[name] for name in ("status", "version", "type", "queue", "params", "tags"))
     (command,) = broker.submitted
     assert document["id"] == command.job.id
 
@@ -44,7 +44,7 @@ async def test_an_unknown_type_names_the_known_ones_that_are_near(http, broker, 
     body = problem(await http.post("/v1/jobs", json={"type": name}), 422, "unknown-job-type")
     assert near in body["detail"]
     assert name not in body["detail"].replace(near, "")
-    assert broker.submitted == []
+    assert [] == broker.submitted
 
 
 async def test_with_no_type_announced_it_is_said_what_is_missing(http, store):
@@ -67,7 +67,7 @@ async def test_params_are_held_against_the_announced_schema(http, broker, params
     """Each place that is wrong is named by a JSON pointer, and no job comes of it."""
     body = problem(await http.post("/v1/jobs", json={"type": "count", "params": params}), 422, "invalid-params")
     assert pointers == sorted(error["pointer"] for error in body["errors"])
-    assert broker.submitted == []
+    assert [] == broker.submitted
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_a_submission_that_does_not_fit_names_the_place(http, broker, subm
     """Unknown fields are refused, so that a typo is told and internals can't be set."""
     body = problem(await http.post("/v1/jobs", json=submission), 422, "invalid-request")
     assert pointer in [error["pointer"] for error in body["errors"]]
-    assert broker.submitted == []
+    assert [] == broker.submitted
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_what_is_no_strict_json_is_malformed(http, broker, body):
     """JSON that two readers understand differently is read by none."""
     response = await http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     problem(response, 400, "malformed-request")
-    assert broker.submitted == []
+    assert [] == broker.submitted
 
 
 @pytest.mark.parametrize("media_type", [None, "text/plain", "application/xml", "application/x-www-form-urlencoded"])
@@ -140,8 +140,8 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(http, broker):
     for content in (big, chunks()):
         response = await http.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
         problem(response, 413, "too-large")
-        assert response.headers["connection"] == "close"
-    assert broker.submitted == []
+        assert "close" == response.headers["connection"]
+    assert [] == broker.submitted
 
 
 async def test_params_over_the_limit_are_refused(http):
@@ -155,8 +155,8 @@ async def test_a_job_that_the_broker_did_not_take_is_told_so(http, broker, blobs
     broker.error = lambda command: NotAccepted("not connected to the broker")
     response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files={"file": b"x"})
     problem(response, 503, "not-accepted")
-    assert response.headers["retry-after"] == "2"
-    assert blobs.stored == {}
+    assert "2" == response.headers["retry-after"]
+    assert {} == blobs.stored
 
 
 async def test_a_job_without_a_confirm_is_told_so_with_its_id(http, broker, blobs):
@@ -165,26 +165,26 @@ async def test_a_job_without_a_confirm_is_told_so_with_its_id(http, broker, blob
     response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files={"file": b"x"})
     body = problem(response, 503, "outcome-unknown")
     assert response.headers["location"].endswith(body["job_id"])
-    assert (await http.get(f"/v1/jobs/{body['job_id']}")).status_code == 200
-    assert len(blobs.stored) == 1
+    assert 200 == (await http.get(f"/v1/jobs/{body['job_id']}")).status_code
+    assert 1 == len(blobs.stored)
 
 
 async def test_submission_works_while_redis_is_away(http, store, broker):
     """A type that is known once needs no Redis any more."""
-    assert (await http.post("/v1/jobs", json=JOB)).status_code == 202
+    assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
     store.away = True
-    assert (await http.post("/v1/jobs", json=JOB)).status_code == 202
+    assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
     problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 503, "status-unavailable")
-    assert len(broker.submitted) == 2
+    assert 2 == len(broker.submitted)
 
 
 async def test_files_travel_along_in_their_order(http, broker, blobs):
     """A form: one part says what to do, the others are files."""
     files = [("file", ("docs/a.txt", b"aaa")), ("file", ("b.txt", b""))]
     response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files=files)
-    assert response.json()["files"] == [{"name": "docs/a.txt", "size": 3}, {"name": "b.txt", "size": 0}]
+    assert [{"name": "docs/a.txt", "size": 3}, {"name": "b.txt", "size": 0}] == response.json()["files"]
     (command,) = broker.submitted
-    assert [blobs.stored[ref.key] for ref in command.job.files] == [b"aaa", b""]
+    assert [b"aaa", b""] == [blobs.stored[ref.key] for ref in command.job.files]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_a_files_name_is_a_label_and_nothing_more(http, blobs, name, shown
 async def test_a_form_that_does_not_fit_is_refused(http, broker, blobs, data, files, status, slug):
     """With the same problems as JSON, and no file kept."""
     problem(await http.post("/v1/jobs", data=data, files=files), status, slug)
-    assert (broker.submitted, blobs.stored) == ([], {})
+    assert ([], {}) == (broker.submitted, blobs.stored)
 
 
 @pytest.mark.parametrize("media_type", ["multipart/form-data", "multipart/form-data; boundary=x"])

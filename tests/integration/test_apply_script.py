@@ -153,7 +153,7 @@ async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(stor
     with pytest.raises(StoreUnavailable):
         await store.apply(view(event) | view(renamed(event, twin)))
     assert not await redis.exists(keys.job(ID))
-    assert await redis.zcard(keys.index(shard_of(ID), type_name=None, status=None)) == 0
+    assert 0 == await redis.zcard(keys.index(shard_of(ID), type_name=None, status=None))
 
 
 async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is_not(redis, keys):
@@ -165,19 +165,19 @@ async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is
     swept = 0
     while not swept:
         swept = await store.sweep()
-    assert (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live"))) == (1, 0, 1)
+    assert (1, 0, 1) == (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live")))
     for type_name, status in ((None, None), ("digest-files", None), (None, "succeeded"), ("digest-files", "succeeded")):
         assert await redis.zscore(keys.index(shard, type_name=type_name, status=status), ID) is None
-    assert await store.sweep() == 0
+    assert 0 == await store.sweep()
 
 
 async def test_a_batch_may_touch_every_shard(store, redis, keys):
     """One call for each of them, in one pipeline."""
     views = {f"job{n}": View(latest=renamed(JobSubmitted(job=SUBMITTED), f"job{n}")) for n in range(600)}
-    assert await store.apply(views) == 600
-    assert await store.apply(views) == 0
+    assert 600 == await store.apply(views)
+    assert 0 == await store.apply(views)
     sizes = [await redis.zcard(keys.index(shard, type_name=None, status="queued")) for shard in range(256)]
-    assert sum(sizes) == 600
+    assert 600 == sum(sizes)
 
 
 async def test_a_redis_that_is_away_is_told(keys):

@@ -34,7 +34,7 @@ async def test_a_confirmed_message_lies_in_every_queue_it_belongs_to(publisher, 
     """Law 1: one publish, three durable copies."""
     await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=5)
     for queue in topology.accepting("default"):
-        assert await one_from(connection, queue) == b"{}", queue.name
+        assert b"{}" == await one_from(connection, queue), queue.name
 
 
 async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, connection):
@@ -44,12 +44,12 @@ async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, co
     channel = await connection.channel()
     queue = await channel.get_queue(topology.work("default").name)
     one, other = [await queue.get(no_ack=True), await queue.get(no_ack=True)]
-    assert (
+    assert ("application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT, "job", "guest") == (
         one.content_type,
         one.delivery_mode,
         one.correlation_id,
         one.user_id,
-    ) == ("application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT, "job", "guest")
+    )
     assert one.message_id != other.message_id
 
 

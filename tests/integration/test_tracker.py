@@ -112,7 +112,7 @@ async def test_many_trackers_end_in_the_view_that_one_would(trackers, publish, c
             return set(await pipe.execute()) == {b"succeeded"}
 
     await wait_until_async(statuses, within=30, what="every job has succeeded")
-    assert await ready_in(connection, topology.parked) == 0
+    assert 0 == await ready_in(connection, topology.parked)
 
 
 async def test_what_is_not_stored_is_not_acknowledged(rabbitmq_url, connection, topology, publish):

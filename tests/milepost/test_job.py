@@ -47,26 +47,26 @@ def test_what_is_announced_comes_from_the_function():
     """Nothing is written twice: schemas from annotations, title and description from the docstring."""
     (definition,) = defined(double)
     announced = definition.announcement()
-    assert (
+    assert ("double", "cpu", "Double a number", "At length.") == (
         announced.type,
         announced.queue,
         announced.title,
         announced.description,
-    ) == ("double", "cpu", "Double a number", "At length.")
-    assert announced.params_schema["properties"]["n"]["type"] == "integer"
-    assert announced.result_schema["required"] == ["n"]
+    )
+    assert "integer" == announced.params_schema["properties"]["n"]["type"]
+    assert ["n"] == announced.result_schema["required"]
 
 
 def test_sync_and_async_handlers_are_told_apart():
     """The processor runs each as it needs."""
-    assert [definition.is_async for definition in defined(double, wait)] == [False, True]
+    assert [False, True] == [definition.is_async for definition in defined(double, wait)]
 
 
 def test_a_module_lists_its_handlers_once_each():
     """An alias is no second job."""
     module = types.ModuleType("handlers")
     module.one = module.other = double
-    assert [definition.type for definition in definitions_in(module)] == ["double"]
+    assert ["double"] == [definition.type for definition in definitions_in(module)]
 
 
 @pytest.mark.parametrize("name", ["Double", "double_it", "", "a.b", "-x", "a--b", "a b"])

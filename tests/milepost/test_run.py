@@ -19,13 +19,13 @@ def test_progress_is_what_was_last_reported(run):
     run.progress(1, 4, "one", unit="steps")
     run.progress(2, 4, "two", unit="steps")
     progress = run.report().progress
-    assert (
+    assert (2, 4, 50.0, "steps", "two") == (
         progress.done,
         progress.total,
         progress.percent,
         progress.unit,
         progress.message,
-    ) == (2, 4, 50.0, "steps", "two")
+    )
 
 
 def test_a_look_without_news_is_told_by_the_version(run):
@@ -48,8 +48,8 @@ def test_no_number_that_a_handler_reports_makes_an_event_impossible(done, total,
 def test_track_reports_each_unit_once_it_is_done(run):
     """The loop variable is under way until the loop asks for the next."""
     seen = [(unit, run.report().progress.done) for unit in run.track(["a", "b"], unit="letters")]
-    assert seen == [("a", 0), ("b", 1)]
-    assert run.report().progress.percent == 100.0
+    assert [("a", 0), ("b", 1)] == seen
+    assert 100.0 == run.report().progress.percent
 
 
 def test_track_of_an_endless_source_reports_without_a_total(run):
@@ -58,7 +58,7 @@ def test_track_of_an_endless_source_reports_without_a_total(run):
         if n == 3:
             break
     progress = run.report().progress
-    assert (progress.done, progress.total, progress.percent, progress.eta_seconds) == (3, None, None, None)
+    assert (3, None, None, None) == (progress.done, progress.total, progress.percent, progress.eta_seconds)
 
 
 def test_items_are_all_counted_and_the_latest_shown(run):
@@ -75,7 +75,7 @@ def test_an_item_that_can_not_travel_is_refused(run, item):
     """With an error where it was made, not somewhere on the way."""
     with pytest.raises(ValueError, match="item"):
         run.emit(item)
-    assert run.report().items.count == 0
+    assert 0 == run.report().items.count
 
 
 @pytest.mark.parametrize("reason", [Canceled(), Interrupted()])
@@ -107,7 +107,7 @@ def test_a_steady_rate_is_found_at_once():
     meter = Meter(started=0.0)
     rates = [meter.sample(10.0 * t, float(t)) for t in range(1, 30)]
     assert all(rate == pytest.approx(10.0) for rate in rates)
-    assert eta(30, 100, 10.0) == 7.0
+    assert 7.0 == eta(30, 100, 10.0)
 
 
 def test_a_change_of_speed_shows_within_seconds():
@@ -127,7 +127,7 @@ def test_a_handler_that_starts_over_gets_a_new_rate():
     meter = Meter(started=0.0)
     meter.sample(100, 1.0)
     assert meter.sample(0, 2.0) is None
-    assert meter.sample(5, 3.0) == 5.0
+    assert 5.0 == meter.sample(5, 3.0)
 
 
 @pytest.mark.parametrize("total, rate", [(None, 1.0), (10, None), (10, 0.0)])

@@ -25,8 +25,8 @@ def installed():
 def test_a_submitted_job_is_a_message_for_the_actor_of_its_type():
     """On the queue it names, with nothing of Dramatiq's own options in it."""
     message = Message.decode(encode(JobSubmitted(job=SUBMITTED)))
-    assert (message.queue_name, message.actor_name, message.options) == ("test.work.default", "digest-files", {})
-    assert message.kwargs["command"].job == SUBMITTED
+    assert ("test.work.default", "digest-files", {}) == (message.queue_name, message.actor_name, message.options)
+    assert SUBMITTED == message.kwargs["command"].job
 
 
 def test_the_envelope_survives_dramatiq():

@@ -107,14 +107,14 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(executor, outbox
     """Sync and async handlers alike; when `execute` returns, the message may be acknowledged."""
     executor.execute(command(type), FIRST)
     started, ended = outbox.events
-    assert facts(outbox) == ["job.started", "job.succeeded"]
-    assert (ended.job.attempt, ended.job.worker, ended.job.result) == (1, "here", {"n": 42})
-    assert (ended.job.progress.done, ended.job.progress.total, ended.job.progress.message) == (1, 2, "half")
-    assert (ended.job.items.count, ended.job.items.last) == (1, ({"n": 1},))
+    assert ["job.started", "job.succeeded"] == facts(outbox)
+    assert (1, "here", {"n": 42}) == (ended.job.attempt, ended.job.worker, ended.job.result)
+    assert (1, 2, "half") == (ended.job.progress.done, ended.job.progress.total, ended.job.progress.message)
+    assert (1, ({"n": 1},)) == (ended.job.items.count, ended.job.items.last)
     assert started.sequence < ended.sequence
     assert TRACE == started.traceparent == ended.traceparent
     assert gate.claims[SUBMITTED.id][3], "the claim is marked as ended"
-    assert outbox.followed == []
+    assert [] == outbox.followed
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_exception_is_told_with_class_and_traceback(executor, outbox):
     """Whoever wrote the handler finds the line."""
     executor.execute(command(do="raise"), FIRST)
     error = outbox.events[-1].job.error
-    assert error.exception == "ValueError"
+    assert "ValueError" == error.exception
     assert error.message.startswith("broken")
     assert "in behave" in error.traceback
 
@@ -155,20 +155,20 @@ def test_an_exception_is_told_with_class_and_traceback(executor, outbox):
 def test_a_result_that_can_not_travel_fails_the_job_with_words(executor, outbox, type):
     """Too large, or no JSON."""
     executor.execute(command(type), FIRST)
-    assert outbox.events[-1].job.error.kind == "invalid-result"
+    assert "invalid-result" == outbox.events[-1].job.error.kind
 
 
 def test_a_message_that_is_no_text_does_not_stop_the_job(executor, outbox):
     """Half a surrogate pair in a progress message is replaced, not fatal."""
     executor.execute(command(do="surrogate"), FIRST)
-    assert outbox.events[-1].fact == "job.succeeded"
+    assert "job.succeeded" == outbox.events[-1].fact
     assert encode(outbox.events[-1])
 
 
 def test_params_that_do_not_fit_fail_the_job_without_calling_the_handler(executor, outbox):
     """A schema that changed between submission and run."""
     executor.execute(JobSubmitted(job=SUBMITTED.model_copy(update={"type": "sync", "params": {"do": 5}})), FIRST)
-    assert (outbox.events[-1].fact, outbox.events[-1].job.error.kind) == ("job.failed", "invalid-params")
+    assert ("job.failed", "invalid-params") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
 
 
 def test_a_redelivery_is_the_next_attempt_and_its_events_win(executor, outbox):
@@ -177,14 +177,14 @@ def test_a_redelivery_is_the_next_attempt_and_its_events_win(executor, outbox):
     outbox_before = outbox.events[0]
     executor._gate.claims.clear()
     executor.execute(command(), Delivery(count=1))
-    assert outbox.events[-1].job.attempt == 2
+    assert 2 == outbox.events[-1].job.attempt
     assert outbox_before.sequence < outbox.events[-2].sequence
 
 
 def test_attempts_made_before_the_message_count_too(executor, outbox):
     """A retry is a new message, and goes on counting where the old one ended."""
     executor.execute(command(attempt=3), Delivery(count=1))
-    assert outbox.events[-1].job.attempt == 5
+    assert 5 == outbox.events[-1].job.attempt
 
 
 def test_a_finished_job_is_acknowledged_and_not_run(executor, outbox):
@@ -192,14 +192,14 @@ def test_a_finished_job_is_acknowledged_and_not_run(executor, outbox):
     executor.execute(command(), FIRST)
     executor.execute(command(), FIRST)
     executor.execute(command(), Delivery(count=1))
-    assert facts(outbox) == ["job.started", "job.succeeded"]
+    assert ["job.started", "job.succeeded"] == facts(outbox)
 
 
 def test_a_gate_that_is_away_is_waited_for(executor, outbox, gate):
     """A short absence of Redis shows nowhere."""
     gate.away_for = 3
     executor.execute(command(), FIRST)
-    assert (outbox.events[-1].fact, outbox.events[-1].job.ungated) == ("job.succeeded", False)
+    assert ("job.succeeded", False) == (outbox.events[-1].fact, outbox.events[-1].job.ungated)
 
 
 def test_when_patience_ends_the_job_runs_ungated_and_says_so(executor, outbox, gate):
@@ -207,15 +207,15 @@ def test_when_patience_ends_the_job_runs_ungated_and_says_so(executor, outbox, g
     executor._patience = 0.0
     gate.away_for = 99
     executor.execute(command(), FIRST)
-    assert (outbox.events[-1].fact, outbox.events[-1].job.ungated) == ("job.succeeded", True)
+    assert ("job.succeeded", True) == (outbox.events[-1].fact, outbox.events[-1].job.ungated)
 
 
 def test_an_interrupted_job_goes_back_and_is_not_acknowledged(executor, outbox):
     """It says so, and raises: Dramatiq puts the message back."""
     with pytest.raises(Stopping):
         executor.execute(command(do="interrupt"), FIRST)
-    assert facts(outbox) == ["job.started", "job.interrupted"]
-    assert outbox.events[-1].status == "queued"
+    assert ["job.started", "job.interrupted"] == facts(outbox)
+    assert "queued" == outbox.events[-1].status
 
 
 def test_a_process_that_stops_begins_nothing_new(executor, outbox):
@@ -223,7 +223,7 @@ def test_a_process_that_stops_begins_nothing_new(executor, outbox):
     executor.interrupt()
     with pytest.raises(Stopping):
         executor.execute(command(), FIRST)
-    assert outbox.events == []
+    assert [] == outbox.events
 
 
 def test_an_outcome_that_is_not_durable_is_not_acknowledged(executor, outbox, gate):
@@ -245,4 +245,4 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
     outbox.follow = lambda run, progressed: (seen.extend(executor.running()), follow(run, progressed))
     executor.execute(command(), FIRST)
     assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
-    assert executor.running() == ()
+    assert () == executor.running()

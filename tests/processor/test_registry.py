@@ -31,13 +31,13 @@ def test_modules_are_named_by_a_setting(module):
     found = find_handlers(
         [module("mine_a", GOOD.format(name="a", queue="x")), module("mine_b", GOOD.format(name="b", queue="y"))]
     )
-    assert (sorted(found.definitions), found.queues) == (["a", "b"], ("x", "y"))
+    assert (["a", "b"], ("x", "y")) == (sorted(found.definitions), found.queues)
 
 
 def test_queues_narrow_what_is_served(module):
     """A heavy queue can have processors of its own."""
     modules = [module("mine_c", GOOD.format(name="c", queue="x")), module("mine_d", GOOD.format(name="d", queue="y"))]
-    assert list(find_handlers(modules, ["y"]).definitions) == ["d"]
+    assert ["d"] == list(find_handlers(modules, ["y"]).definitions)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ async def test_a_publish_without_a_connection_is_not_accepted_and_does_not_hang(
 
 async def test_a_link_knows_the_user_that_the_broker_will_see():
     """Messages carry it; the broker refuses a forged one."""
-    assert Link(URL, name="test", on_connect=nothing).user == "someone"
+    assert "someone" == Link(URL, name="test", on_connect=nothing).user
 
 
 def test_every_error_is_a_rabbit_error():

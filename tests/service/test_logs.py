@@ -27,12 +27,12 @@ def test_every_line_is_json_and_names_its_service_from_any_thread(capsys):
     thread.join()
     logging.getLogger("a.library").warning("careful")
     ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
-    assert (ours["event"], ours["service"], ours["job_id"]) == ("it_happened", "processor", "1")
-    assert (theirs["event"], theirs["service"]) == ("careful", "processor")
+    assert ("it_happened", "processor", "1") == (ours["event"], ours["service"], ours["job_id"])
+    assert ("careful", "processor") == (theirs["event"], theirs["service"])
 
 
 def test_chatty_libraries_are_quiet(capsys):
     """Nobody wants every AMQP frame."""
     logs.configure(service="tracker", level="info", log_format="json")
     logging.getLogger("pika").info("frame")
-    assert capsys.readouterr().err == ""
+    assert "" == capsys.readouterr().err

@@ -13,7 +13,7 @@ def clean_environment(monkeypatch):
 
 def test_the_defaults_work_with_nothing_set():
     """A service starts beside a local RabbitMQ and Redis without a file."""
-    assert load(ServiceSettings).namespace == "milepost"
+    assert "milepost" == load(ServiceSettings).namespace
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_a_misconfigured_service_exits_with_two(capsys):
     """Supervisors tell a wrong configuration from a crash."""
     with pytest.raises(SystemExit) as caught:
         exit_misconfigured("this is wrong")
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == "milepost: this is wrong\n"
+    assert 2 == caught.value.code
+    assert "milepost: this is wrong\n" == capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_a_state_is_kept_for_its_owner_alone(tmp_path):
     state = StackState(name="x", url=None, rabbitmq_url="amqp://a", redis_url="redis://b")
     state.save(tmp_path)
     assert state == StackState.load(tmp_path)
-    assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
+    assert 0o600 == stat.S_IMODE((tmp_path / "state.json").stat().st_mode)
 
 
 def test_a_process_is_found_again_and_ended(tmp_path):

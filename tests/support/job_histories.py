@@ -1,5 +1,6 @@
 """Hypothesis strategies: what may be said of one job, by honest and by confused speakers."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
@@ -37,9 +38,9 @@ ITEMS = st.lists(JSON, max_size=3).map(lambda last: Items(count=len(last), last=
 
 
 @st.composite
-def job_events(draw: st.DrawFn, job_id: str = "job") -> JobEvent:
+def job_events(draw: st.DrawFn, job_id: str = "job", kinds: Sequence[type[JobEvent]] = JOB_EVENTS) -> JobEvent:
     """One event, of any kind, run, attempt and execution."""
-    kind = draw(st.sampled_from(JOB_EVENTS))
+    kind = draw(st.sampled_from(kinds))
     submitted = kind is JobSubmitted
     job = Job(
         id=job_id,
@@ -59,6 +60,11 @@ def job_events(draw: st.DrawFn, job_id: str = "job") -> JobEvent:
         finished_at=draw(MOMENTS) if kind.status.terminal else None,
     )
     return kind(job=job, time=draw(MOMENTS))
+
+
+def ended_events() -> st.SearchStrategy[JobEvent]:
+    """The end of a run, one way or another."""
+    return job_events(kinds=[kind for kind in JOB_EVENTS if kind.status.terminal])
 
 
 @st.composite

@@ -21,10 +21,10 @@ def test_an_image_becomes_a_thumbnail_of_the_same_shape():
     """The longer side has the size asked for."""
     outcome = run_handler(thumbnails, {"size": 32}, files=[picture(640, 320)])
     (made,) = outcome.result["thumbnails"]
-    assert (made["width"], made["height"]) == (32, 16)
+    assert (32, 16) == (made["width"], made["height"])
     image = Image.open(BytesIO(b64decode(made["image"].removeprefix("data:image/jpeg;base64,"))))
-    assert (image.size, image.format) == ((32, 16), "JPEG")
-    assert outcome.items.last == ({"name": "teal.png", "width": 32, "height": 16},)
+    assert ((32, 16), "JPEG") == (image.size, image.format)
+    assert ({"name": "teal.png", "width": 32, "height": 16},) == outcome.items.last
 
 
 @pytest.mark.parametrize("files", [[], [MemoryFile("a.txt", b"text")]])

@@ -55,8 +55,8 @@ async def test_a_batch_becomes_one_write():
     """However many events a job has in a batch, its view is written once."""
     store = FakeStore()
     poison = await StatusProjector(store).project([FakeDelivery(encode_event(event)) for event in EVENTS])
-    assert (poison, store.calls) == ([], 1)
-    assert store.views[ID].latest.status == "succeeded" or store.views[ID].latest.status == "canceled"
+    assert ([], 1) == (poison, store.calls)
+    assert "succeeded" == store.views[ID].latest.status or "canceled" == store.views[ID].latest.status
 
 
 async def test_poison_is_singled_out_and_the_rest_goes_on():
@@ -71,8 +71,8 @@ async def test_poison_is_singled_out_and_the_rest_goes_on():
 async def test_a_batch_of_poison_alone_touches_no_store():
     """Nothing to write is not written."""
     store = FakeStore(away_for=99)
-    assert len(await StatusProjector(store).project([FakeDelivery(b""), FakeDelivery(b"[]")])) == 2
-    assert store.calls == 0
+    assert 2 == len(await StatusProjector(store).project([FakeDelivery(b""), FakeDelivery(b"[]")]))
+    assert 0 == store.calls
 
 
 async def test_a_store_that_is_away_is_waited_for():

@@ -18,7 +18,11 @@ from milepost_contracts.fleet import (
 )
 from milepost_processor.registry import Registry
 
-Announce = Callable[[AnyFleetMessage], Awaitable[None]]
+TRY_AGAIN = 1.0
+"""Seconds after which an announcement that nobody took is made again."""
+
+#: Publishes a message and says whether it was taken.
+Announce = Callable[[AnyFleetMessage], Awaitable[bool]]
 
 
 class Beacon:
@@ -41,15 +45,18 @@ class Beacon:
         self._types = tuple(definition.announcement() for definition in registry.definitions.values())
 
     async def shine(self, announce: Announce) -> None:
-        """Announce and beat until cancelled."""
+        """Announce and beat until cancelled. Who is heard to be alive has been heard to serve its types."""
         beats_between = round(ANNOUNCE_EVERY / BEAT_EVERY)
         beats = 0
+        heard = False
         while True:
-            if beats % beats_between == 0:
-                await announce(ProcessorAnnounced(catalogue=Catalogue(instance=self._instance, types=self._types)))
-            await announce(ProcessorBeat(beat=self._beat()))
-            beats += 1
-            await asyncio.sleep(BEAT_EVERY.total_seconds())
+            if not heard or beats % beats_between == 0:
+                catalogue = Catalogue(instance=self._instance, types=self._types)
+                heard = await announce(ProcessorAnnounced(catalogue=catalogue))
+            if heard:
+                await announce(ProcessorBeat(beat=self._beat()))
+                beats += 1
+            await asyncio.sleep(BEAT_EVERY.total_seconds() if heard else TRY_AGAIN)
 
     async def go_out(self, announce: Announce) -> None:
         """Say that this processor takes no more jobs."""

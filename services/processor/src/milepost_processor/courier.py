@@ -103,12 +103,14 @@ class Courier:
 
     # Runs on the courier's loop.
 
-    async def announce(self, message: AnyFleetMessage) -> None:
-        """Publish something about this processor; a failure is logged, for it is said again soon."""
+    async def announce(self, message: AnyFleetMessage) -> bool:
+        """Publish something about this processor; return whether it was taken. A failure is only logged."""
         try:
             await self._publish(message, encode_fleet(message), exchange=self._topology.fleet)
         except RabbitError as error:
             log.warning("announcement_failed", fact=message.fact, error=str(error))
+            return False
+        return True
 
     async def _open(self) -> None:
         self._publisher = RabbitPublisher(

@@ -3,6 +3,7 @@
 ProcessorError
 ├── HandlersUnusable   a handler package that can't be imported, or that contradicts another
 ├── GateUnavailable    Redis did not answer who may run the job
+├── HandlerExited      an async handler tried to end the process
 └── Stopping           the process is going down: leave the job to another one
 """
 

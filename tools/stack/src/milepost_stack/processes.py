@@ -31,7 +31,6 @@ def start(process: ProcessState) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=process.log.parent,
         )
     _children[child.pid] = child
     process.pid = child.pid

@@ -39,7 +39,12 @@ def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[Process
     cookie.chmod(0o400)
     (data / "rabbitmq.conf").write_text(_CONFIG.format(port=port))
     (data / "enabled_plugins").write_text("[].\n")
-    erlang = {"HOME": str(home), "ERL_EPMD_PORT": str(mapper_port), "ERL_EPMD_ADDRESS": "127.0.0.1"}
+    erlang = {
+        "HOME": str(home),
+        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
+        "ERL_EPMD_PORT": str(mapper_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+    }
     mapper = ProcessState(
         name="epmd",
         command=[programs[EPMD.name], "-port", str(mapper_port), "-address", "127.0.0.1"],

@@ -1,0 +1,207 @@
+"""A stack whose parts go away and come back: what clients are told meanwhile, and that nothing is lost."""
+
+import asyncio
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import aio_pika
+import httpx
+import pytest
+from problem_answers import problem
+from waiting import wait_until
+
+from milepost_client import Client
+from milepost_contracts.topology import Topology
+from milepost_rabbit.declare import declare
+from milepost_stack import install, processes
+
+BOUND = 2.5
+JOB = {"type": "noop", "params": {}}
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack):
+    """A stack of this module's own; it runs beside the session's."""
+    return start_stack("outages", gateways=1, processors=1, trackers=1)
+
+
+@pytest.fixture(scope="module")
+def http(stack):
+    with httpx.Client(base_url=stack.state.url, timeout=10) as made:
+        yield made
+
+
+@pytest.fixture
+def client(stack):
+    with Client(stack.state.url) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def well_again(http):
+    """Every test leaves the stack accepting and finishing jobs, without a restart of any of its services."""
+    yield
+    wait_until(lambda: accepted(http), within=30, what="a job is accepted again")
+
+
+def accepted(http):
+    return http.post("/v1/jobs", json=JOB).status_code == 202
+
+
+def refused(http):
+    """Submit, assert that the answer came in time, and return it."""
+    begun = time.monotonic()
+    response = http.post("/v1/jobs", json=JOB)
+    took = time.monotonic() - begun
+    assert took < BOUND, f"answered after {took:.2f} s"
+    assert 503 == response.status_code
+    assert "retry-after" in response.headers
+    return response
+
+
+@contextmanager
+def frozen(stack, name):
+    """SIGSTOP a process for a while."""
+    process = processes.find(stack.state.process(name))
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def away(stack, name):
+    """Kill a process, and start it again at the end."""
+    processes.find(stack.state.process(name)).kill()
+    wait_until(lambda: processes.find(stack.state.process(name)) is None, within=10, what=f"{name} has ended")
+    try:
+        yield
+    finally:
+        stack.restart(name)
+
+
+def rabbitmqctl(stack, *words):
+    node = stack.state.process("rabbitmq")
+    program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
+    command = [program, "-n", node.environment["RABBITMQ_NODENAME"], *words]
+    subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin:/usr/sbin", **node.environment}, check=True, capture_output=True
+    )
+
+
+def test_a_get_in_the_same_moment_as_the_202_is_never_404(stack, http):
+    """A thousand times, with no tracker there to have seen any of these jobs."""
+    with away(stack, "tracker-1"):
+        codes = []
+        for _ in range(1000):
+            location = http.post("/v1/jobs", json=JOB).headers["location"]
+            codes.append(http.get(location).status_code)
+    print(f"GET right after the 202, tracker stopped: {codes.count(200)} times 200, {codes.count(404)} times 404")
+    assert codes == [200] * 1000
+
+
+def test_jobs_that_were_accepted_without_a_tracker_are_all_told_of_when_it_is_back(stack, http, client):
+    """They ran meanwhile; the events waited in the broker."""
+    with away(stack, "tracker-1"):
+        ids = [http.post("/v1/jobs", json=JOB).json()["id"] for _ in range(50)]
+    assert {"succeeded"} == {client.job(job_id).wait(timeout=30).status for job_id in ids}
+
+
+def test_a_broker_that_does_not_answer_is_an_unknown_outcome_in_time(stack, http, client):
+    """Frozen: the message may have arrived, so the answer has the job's id."""
+    assert accepted(http)
+    with frozen(stack, "rabbitmq"):
+        answers = [refused(http) for _ in range(2)]
+        assert 200 == http.get("/livez").status_code
+    body = problem(answers[0], 503, "outcome-unknown")
+    assert client.job(body["job_id"]).wait(timeout=30).status in ("succeeded", "queued")
+
+
+def test_a_broker_that_is_gone_is_not_accepted_in_time_and_nothing_is_lost(stack, http, client):
+    """Killed and started again: what was accepted before is done after."""
+    before = [client.submit("count", {"steps": 10, "delay": 0.2}) for _ in range(6)]
+    with away(stack, "rabbitmq"):
+        wait_until(lambda: refused(http).json()["type"].endswith("not-accepted"), within=10, what="it is noticed")
+        response = http.get("/readyz")
+        assert (503, "not ready: rabbitmq\n") == (response.status_code, response.text)
+    assert {"succeeded"} == {handle.wait(timeout=60).status for handle in before}
+
+
+def test_a_broker_that_blocks_publishers_is_told_in_time(stack, http):
+    """A memory alarm: no hang, and the next request already knows."""
+    assert accepted(http)
+    rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
+    try:
+        refused(http)
+        problem(refused(http), 503, "not-accepted")
+    finally:
+        rabbitmqctl(stack, "set_vm_memory_high_watermark", "0.4")
+
+
+def test_a_job_whose_work_queue_is_gone_is_not_accepted(stack, http):
+    """The broker would take the message all the same, for the tracker's queue: it has to be looked for."""
+    topology = Topology()
+    assert accepted(http)
+
+    async def delete():
+        async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
+            await (await connection.channel()).queue_delete(topology.work("default").name)
+
+    async def make_again():
+        async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
+            await declare(connection, (), (topology.work("default"),))
+
+    asyncio.run(delete())
+    try:
+        wait_until(lambda: not accepted(http), within=5, what="it is noticed")
+        assert "work.default" in problem(refused(http), 503, "not-accepted")["detail"]
+    finally:
+        asyncio.run(make_again())
+
+
+def test_without_redis_jobs_are_accepted_and_run_and_only_their_status_waits(stack, http, client):
+    """202 for the submission, 503 for the look, never a 404; all is told once Redis is back."""
+    assert accepted(http)
+    with away(stack, "redis"):
+        ids = [http.post("/v1/jobs", json=JOB).json()["id"] for _ in range(10)]
+        begun = time.monotonic()
+        problem(http.get(f"/v1/jobs/{ids[0]}"), 503, "status-unavailable")
+        assert time.monotonic() - begun < BOUND
+        problem(http.get("/v1/jobs/unknown"), 404, "unknown-job")
+        assert "redis" in http.get("/readyz").text
+    assert {"succeeded"} == {client.job(job_id).wait(timeout=60).status for job_id in ids}
+
+
+def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack, http, client):
+    """Garbage, another version, an unknown type: at processor and tracker, counted, and the next job runs."""
+    topology = Topology()
+
+    async def depth(channel):
+        declared = await channel.declare_queue(topology.parked.name, passive=True)
+        return declared.declaration_result.message_count
+
+    async def inject():
+        async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
+            channel = await connection.channel()
+            before = await depth(channel)
+            exchange = await channel.get_exchange(topology.jobs.name, ensure=False)
+            for body in (b"garbage", b"{}", b'{"options":5,"actor_name":["x"],"queue_name":"default"}', b"\xff" * 1000):
+                await exchange.publish(aio_pika.Message(body), "job.submitted.default.count")
+            return before
+
+    async def parked_since(before):
+        async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
+            return await depth(await connection.channel()) - before
+
+    before = asyncio.run(inject())
+    # Each of the four lies in two queues: the processor parks one copy, the tracker the other.
+    wait_until(lambda: asyncio.run(parked_since(before)) == 8, within=15, what="all eight are parked")
+    assert "succeeded" == client.submit("count", {"steps": 1, "delay": 0}).wait(timeout=30).status
+    counted = {
+        name: httpx.get(stack.state.process(name).url + "/metrics").text for name in ("processor-1", "tracker-1")
+    }
+    assert 'milepost_processor_messages_parked_total{queue="milepost.work.default"} 4.0' in counted["processor-1"]
+    assert 'milepost_tracker_messages_parked_total{queue="milepost.tracker.lifecycle"} 4.0' in counted["tracker-1"]

@@ -1,0 +1,53 @@
+"""Services that can't work as they are configured say so in one sentence and exit with 2."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+KEYS = {"MILEPOST_ID_KEYS": "1:" + "ab" * 32}
+
+
+def start(service, settings):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+    return subprocess.run(
+        [sys.executable, "-m", f"milepost_{service}"],
+        env={**environment, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    "service, settings, says",
+    [
+        ("gateway", {}, "MILEPOST_ID_KEYS"),
+        ("gateway", {"MILEPOST_ID_KEYS": "1:00"}, "MILEPOST_ID_KEYS"),
+        ("gateway", {**KEYS, "MILEPOST_MAX_UPLOAD": "2000"}, "MILEPOST_MAX_BODY"),
+        ("tracker", {"MILEPOST_PREFETCH": "1", "MILEPOST_BATCH_SIZE": "2"}, "MILEPOST_BATCH_SIZE"),
+        ("processor", {"MILEPOST_HANDLERS": "no.such.module"}, "'no.such.module' can't be imported"),
+        ("processor", {"MILEPOST_HANDLERS": "json"}, "'json' defines no job"),
+        ("processor", {"MILEPOST_QUEUES": "cpuu"}, "'cpuu'"),
+        ("processor", {"MILEPOST_THREADS": "0"}, "MILEPOST_THREADS"),
+        ("processor", {"MILEPOST_RABBITMQ_URL": "http://x"}, "MILEPOST_RABBITMQ_URL"),
+    ],
+)
+def test_a_service_that_is_wrongly_configured_exits_with_two(service, settings, says):
+    """One sentence, no traceback."""
+    done = start(service, settings)
+    assert 2 == done.returncode, done.stderr
+    assert says in done.stderr
+    assert 1 == len(done.stderr.strip().splitlines())
+
+
+@pytest.mark.parametrize("service", ["gateway", "tracker", "processor"])
+def test_a_service_explains_itself(service):
+    """`--help` needs no settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"milepost_{service}", "--help"], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert 0 == done.returncode
+    assert f"milepost-{service}" in done.stdout

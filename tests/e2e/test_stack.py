@@ -1,0 +1,96 @@
+"""The `stack` command as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run the command in an empty folder."""
+
+    def run(*words, expect=0):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+        done = subprocess.run(
+            [BIN / words[0], *words[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=110,
+        )
+        assert expect == done.returncode, done.stdout + done.stderr
+        return done
+
+    yield run
+    leftovers = [process for process in psutil.process_iter() if str(tmp_path) in _environment_of(process)]
+    assert [] == leftovers
+
+
+def _environment_of(process):
+    try:
+        return " ".join([*process.environ().values(), *process.cmdline()])
+    except psutil.Error:
+        return ""
+
+
+def test_a_stack_is_started_looked_at_restarted_and_taken_down(command, stack):
+    """Beside the session's own, which has the same shape: two stacks never meet."""
+    command("stack", "up", "--detach", "--port", "0", "--processors", "1", "--trackers", "2")
+    shown = json.loads(command("stack", "status", "--json").stdout)
+    names = ["redis", "epmd", "rabbitmq", "tracker-1", "tracker-2", "gateway-1", "processor-1"]
+    assert names == [process["name"] for process in shown["processes"]]
+    assert {"url", "rabbitmq_url", "redis_url", "processes"} == set(shown)
+    assert shown["url"] != stack.state.url
+    assert all(psutil.pid_exists(process["pid"]) and Path(process["log"]).exists() for process in shown["processes"])
+
+    assert "is up already" in command("stack", "up", "--detach", expect=1).stderr
+    assert "tracker_started" in command("stack", "logs", "tracker-2").stdout
+    assert "has no process 'tracker-9'" in command("stack", "restart", "tracker-9", expect=1).stderr
+
+    before = {process["name"]: process["pid"] for process in shown["processes"]}
+    command("stack", "restart", "processor-1")
+    after = {p["name"]: p["pid"] for p in json.loads(command("stack", "status", "--json").stdout)["processes"]}
+    assert {"processor-1"} == {name for name in before if before[name] != after[name]}
+    job = command("milepost", "--help") and command(
+        "milepost", "submit", "echo", "text=hi", "--watch", "--json", "--url", shown["url"]
+    )
+    assert {"text": "hi"} == json.loads(job.stdout)["result"]
+
+    command("stack", "down")
+    assert not any(psutil.pid_exists(pid) for pid in after.values())
+    assert "there is no stack 'default'" in command("stack", "status", expect=1).stderr
+
+
+def test_a_command_gets_a_stack_of_its_own(command, tmp_path):
+    """`stack run` is what the demo does: it starts, runs, stops, and exits as the command did."""
+    (tmp_path / "a.txt").write_text("one two\n")
+    done = command("stack", "run", "--", str(BIN / "milepost"), "submit", "digest-files", "--file", "a.txt", "--watch")
+    assert '"words": 2' in done.stdout
+    assert "succeeded" in done.stderr
+    assert 4 == command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4).returncode
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monkeypatch):
+    """A setting that a service refuses: its own sentence is on the screen, and all is down again."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    done = subprocess.run(
+        [BIN / "stack", "up", "--detach", "--port", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "MILEPOST_HANDLERS": "no.such.module"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert 1 == done.returncode
+    assert "processor-1 ended while it started" in done.stderr
+    assert "no.such.module" in done.stderr

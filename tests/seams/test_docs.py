@@ -1,0 +1,55 @@
+"""The documentation and the code must agree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from milepost.testing import run_handler
+from milepost_contracts.problems import DOCS, ProblemType
+from milepost_gateway.settings import GatewaySettings
+from milepost_processor.settings import ProcessorSettings
+from milepost_service.settings import PREFIX
+from milepost_tracker.settings import TrackerSettings
+
+ROOT = Path(__file__).parent.parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def headings(path):
+    return set(re.findall(r"^## (.+)$", path.read_text(), flags=re.MULTILINE))
+
+
+def test_every_problem_is_explained_where_its_type_points():
+    """And nothing is explained that does not exist."""
+    assert DOCS.endswith("/reference/problems")
+    assert {kind.slug for kind in ProblemType} == headings(REFERENCE / "problems.md")
+
+
+@pytest.mark.parametrize(
+    "settings", [GatewaySettings, ProcessorSettings, TrackerSettings], ids=lambda one: one.__name__
+)
+def test_every_setting_is_documented(settings):
+    """By the name of its variable."""
+    text = (REFERENCE / "settings.md").read_text()
+    assert set() == {name for name in settings.model_fields if f"`{PREFIX}{name.upper()}`" not in text}
+    assert len(settings.model_fields) < 20
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))],
+    ids=lambda page: page.name,
+)
+def test_every_link_within_the_project_leads_somewhere(page):
+    """No page sends its reader into the void."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [] == [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_readmes_handler_works_as_it_stands():
+    """The snippet is run, with the test that the README shows."""
+    (snippet,) = re.findall(r"```python\n(# my_jobs.py.+?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    scope = {"__name__": "my_jobs"}
+    exec(compile(snippet, "my_jobs.py", "exec"), scope)  # noqa: S102 - our own README
+    assert {"letters": 1} == run_handler(scope["count_letters"], {"text": "a1"}).result
