@@ -5,16 +5,14 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from samples import BEAT
 
 from milepost_contracts.document import render_state
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
-from milepost_gateway.api import fleet, health, jobs, problems
-from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
+from milepost_gateway.bootstrap import build_app
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.ports import Stored
@@ -126,7 +124,7 @@ def keyring():
 @pytest.fixture
 def app(broker, store, blobs):
     catalogue = Catalogue(store)
-    made = FastAPI(redirect_slashes=False)
+    made = build_app()
     made.state.services = Services(
         acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
         statuses=Statuses(keyring=KEYRING, store=store, retention=RETENTION),
@@ -136,10 +134,6 @@ def app(broker, store, blobs):
         limits=Limits(body=100_000, upload=200_000, files=5),
         retention=RETENTION,
     )
-    made.add_middleware(RequestLog)
-    problems.install(made)
-    for router in (jobs.router, fleet.router, health.router):
-        made.include_router(router)
     return made
 
 

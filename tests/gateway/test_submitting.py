@@ -174,7 +174,7 @@ async def test_submission_works_while_redis_is_away(http, store, broker):
     assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
     store.away = True
     assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
-    problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 503, "status-unavailable")
+    problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 503, "not-accepted")
     assert 2 == len(broker.submitted)
 
 

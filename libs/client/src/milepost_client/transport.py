@@ -48,7 +48,8 @@ def _error(base_url: str, response: httpx.Response) -> Refused | Unavailable:
     if problem is None:
         return Unavailable(f"{base_url} answered {response.status_code} and no problem: is it a Milepost gateway?")
     if response.is_server_error:
-        return Unavailable(f"{problem.title}: {problem.detail}", problem, retry_after=retry_after(response))
+        job = f" (job_id: {problem.job_id})" if problem.job_id else ""
+        return Unavailable(f"{problem.title}: {problem.detail}{job}", problem, retry_after=retry_after(response))
     if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
         return JobNotFound(problem)
     return Refused(problem)

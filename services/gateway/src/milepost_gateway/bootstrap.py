@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from starlette.types import Lifespan
 
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
@@ -67,6 +68,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await broker.link.close()
             await redis.aclose()
 
+    return build_app(lifespan)
+
+
+def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return the routes, problems and request log; whoever calls puts `Services` on `app.state.services`."""
     app = FastAPI(
         title="Milepost",
         version=version("milepost-gateway"),

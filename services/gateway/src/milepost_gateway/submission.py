@@ -13,7 +13,7 @@ from milepost_contracts.ids import Keyring
 from milepost_contracts.problems import ProblemDetail
 from milepost_contracts.values import MAX_EVENT, MAX_PARAMS, FileRef, Job, QueueName, Tag
 from milepost_gateway.catalogue import Catalogue
-from milepost_gateway.errors import InvalidSubmission, OutcomeUnknown, PayloadTooLarge
+from milepost_gateway.errors import InvalidSubmission, NotAccepted, OutcomeUnknown, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker
 
 MAX_TAGS = 16
@@ -80,7 +80,10 @@ class Acceptance:
         Raises:
             GatewayError: It was not accepted, or nobody can say; the class tells which.
         """
-        known = await self.catalogue.find(submission.type)
+        try:
+            known = await self.catalogue.find(submission.type)
+        except StoreUnavailable as error:
+            raise NotAccepted("whether there is such a job type can't be read now") from error
         if submission.queue not in (None, known.announced.queue):
             detail = f"jobs of type {submission.type} wait in the queue {known.announced.queue}"
             raise InvalidSubmission([ProblemDetail(pointer="/queue", detail=detail)])

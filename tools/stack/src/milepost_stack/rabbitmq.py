@@ -25,6 +25,7 @@ log.console.level = info
 log.file = false
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 33554432
+consumer_timeout = 43200000
 """
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
@@ -17,6 +18,15 @@ from milepost_gateway.submission import Submission
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 TENANT = "default"
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    items: list[JobDocument]
+    #: Where the next page is; nothing at the end.
+    next: str | None
+
 
 _SUBMISSION_BODY = {
     "requestBody": {
@@ -71,7 +81,7 @@ async def get_job(request: Request, job_id: str) -> Response:
     return responses.status(request, await services(request).statuses.get(job_id, tenant=TENANT))
 
 
-@router.get("/jobs", summary="List jobs, newest first", responses=responses.problems(400, 503))
+@router.get("/jobs", summary="List jobs, newest first", response_model=JobPage, responses=responses.problems(400, 503))
 async def list_jobs(
     request: Request,
     status: Annotated[Status | None, Query()] = None,

@@ -34,7 +34,8 @@ def status(request: Request, stored: Stored) -> Response:
 
 
 def etag(version: int) -> str:
-    return f'"{version}"'
+    """Name the version; weakly for 0, for the 202 knows more of the same job than the id alone."""
+    return f'"{version}"' if version else 'W/"0"'
 
 
 def _matches(condition: str | None, version: int) -> bool:
@@ -42,7 +43,7 @@ def _matches(condition: str | None, version: int) -> bool:
     if condition is None:
         return False
     given = {one.strip().removeprefix("W/") for one in condition.split(",")}
-    return etag(version) in given or "*" in given
+    return f'"{version}"' in given or "*" in given
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
