@@ -1,13 +1,17 @@
 """The confirmed publisher with a real broker."""
 
 import asyncio
+from contextlib import suppress
 
 import aio_pika
 import pytest
+from waiting import wait_until_async
+from yarl import URL
 
 from milepost_contracts.topology import Queue
 from milepost_rabbit.declare import declare, missing
-from milepost_rabbit.errors import NotAccepted, TopologyMismatch
+from milepost_rabbit.errors import NotAccepted, RabbitError, TopologyMismatch
+from milepost_rabbit.link import Link
 from milepost_rabbit.publisher import RabbitPublisher
 
 
@@ -112,3 +116,76 @@ async def test_a_publisher_recovers_from_a_lost_connection(publisher, topology):
     await publisher.link.wait_up()
     await publisher.link.connection.close()
     await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=10)
+
+
+async def test_a_publisher_recovers_when_the_broker_closes_its_channel(publisher, topology, connection):
+    """An exchange that was deleted closes the channel that publishes to it; once it is there again, so are we."""
+    channel = await connection.channel()
+    await channel.exchange_delete(topology.fleet.name)
+    with pytest.raises(RabbitError):
+        await publisher.publish(topology.fleet, "processor.beat", b"{}", correlation_id="1", within=2)
+    await declare(connection, topology.exchanges, topology.shared_queues)
+
+    async def published():
+        try:
+            await publisher.publish(topology.fleet, "processor.beat", b"{}", correlation_id="1", within=2)
+        except RabbitError:
+            return False
+        return True
+
+    assert all([await wait_until_async(published, within=10, what="it is published") for _ in range(8)])
+
+
+class Wire:
+    """A TCP proxy that can be cut: both ends see a reset, and nobody says goodbye."""
+
+    def __init__(self, port):
+        self._target = port
+        self._writers = []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self.cut()
+        self._server.close()
+
+    def cut(self):
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _accept(self, reader, writer):
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+
+    @staticmethod
+    async def _copy(reader, writer):
+        with suppress(OSError):
+            while chunk := await reader.read(65_536):
+                writer.write(chunk)
+
+
+async def test_a_connection_that_is_cut_is_noticed_and_made_again(rabbitmq_url):
+    """aio-pika's own `closed()` tells of our own closing only."""
+    opened = []
+
+    async def note(connection):
+        opened.append(connection)
+
+    url = URL(rabbitmq_url)
+    async with Wire(url.port) as wire:
+        link = Link(str(url.with_port(wire.port)), name="test", on_connect=note)
+        link.start()
+        await asyncio.wait_for(link.wait_up(), 10)
+        wire.cut()
+        await wait_until_async(lambda: _two(opened), within=10, what="there is a second connection")
+        await asyncio.wait_for(link.wait_up(), 10)
+        assert link.connection is opened[1]
+        await link.close()
+
+
+async def _two(opened):
+    return len(opened) == 2

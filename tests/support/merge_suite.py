@@ -17,7 +17,14 @@ from milepost_contracts.states import Status
 #: Takes batches of events of one job, in order, and returns its document without the version, or nothing.
 Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
 
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+RELAXED = settings(
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,  # the fixture holds a connection, no state of an example
+        HealthCheck.too_slow,  # Redis is real
+        HealthCheck.differing_executors,  # one suite for two implementations is the point
+    ],
+)
 
 
 def one_by_one(events: Iterable[AnyJobMessage]) -> list[list[AnyJobMessage]]:

@@ -37,6 +37,12 @@ class Message(Value):
     #: W3C trace context of the request that began it all.
     traceparent: str | None = Field(default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
+    def __repr__(self) -> str:
+        """Name the message without its content: it lands in logs, and params may be private."""
+        return f"{type(self).__name__}({self.subject} {self.sequence or ''})"
+
+    __str__ = __repr__
+
     @classmethod
     def cloudevent_type(cls) -> str:
         return f"{TYPE_PREFIX}{cls.fact}.{VERSION}"

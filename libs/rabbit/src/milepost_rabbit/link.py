@@ -93,12 +93,15 @@ class Link:
 
     async def _hold_one(self) -> None:
         connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT)
+        # `connection.closed()` resolves for our own `close()` alone: of a loss only callbacks tell (aio-pika 10.2.1).
+        lost = asyncio.Event()
+        connection.close_callbacks.add(lambda *_: lost.set())
         try:
             await self._on_connect(connection)
             self._connection = connection
             self._up.set()
             log.info("rabbitmq_connected", link=self._name)
-            await connection.closed()
+            await lost.wait()
             log.warning("rabbitmq_connection_lost", link=self._name)
         finally:
             self._up.clear()

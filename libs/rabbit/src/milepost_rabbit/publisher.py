@@ -118,7 +118,7 @@ class RabbitPublisher:
         except CONNECTION_EXCEPTIONS as error:
             raise OutcomeUnknown(f"the connection was lost before the confirm: {error}") from error
         finally:
-            if opened.channel.is_closed and not connection.is_closed:
+            if opened.channel.is_closed and connection.connected.is_set():
                 self.link.drop()
 
     async def _ready(self, within: float) -> AbstractConnection:
@@ -131,7 +131,7 @@ class RabbitPublisher:
                 async with asyncio.timeout_at(min(deadline, loop.time() + LOOK_AGAIN)):
                     await self.link.wait_up()
                     connection = self.link.connection
-                    if connection is None or connection.is_closed:
+                    if connection is None or not connection.connected.is_set():
                         await asyncio.sleep(LOOK_AGAIN)
                         continue
                     # Never returns for a connection that is lost meanwhile: hence the many short waits.

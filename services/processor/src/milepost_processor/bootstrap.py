@@ -22,6 +22,7 @@ from milepost_processor.beacon import Beacon
 from milepost_processor.broker import CommandBroker, connection_url
 from milepost_processor.courier import Courier
 from milepost_processor.encoder import EnvelopeEncoder
+from milepost_processor.errors import Stopping
 from milepost_processor.execution import Executor
 from milepost_processor.files import BlobFiles
 from milepost_processor.gate import RedisGate
@@ -103,7 +104,7 @@ def _create_worker(url: str, topology: Topology, registry: Registry, executor: E
             actor_name=definition.type,
             queue_name=topology.work_queue_name(definition.queue),
             priority=0,
-            options={},
+            options={"throws": Stopping},
         )
     worker = Worker(broker, worker_threads=threads, worker_timeout=int(WORKER_WAKES_EVERY.total_seconds() * 1000))
     # Dramatiq prefetches twice as many: long jobs would queue behind one another on a busy worker.
