@@ -10,6 +10,11 @@ from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 JOB = {"type": "count", "params": {"steps": 3}}
 
 
+@pytest.fixture
+def types(store):
+    return list(store.types)
+
+
 async def test_a_202_says_where_to_look_and_when(http, broker):
     """Location, Operation-Location, Retry-After, and the document."""
     response = await http.post("/v1/jobs", json={**JOB, "tags": ["nightly"]})
@@ -227,3 +232,11 @@ async def test_a_form_that_is_none_is_malformed(http, media_type):
     """Without a boundary, or with another one inside."""
     response = await http.post("/v1/jobs", content=b"--y\r\n\r\n", headers={"Content-Type": media_type})
     problem(response, 400, "malformed-request")
+
+
+async def test_a_type_whose_schema_is_unusable_hides_no_other(http, store, types):
+    """One processor's mistake is not everybody's outage; nothing is fetched because a schema says so."""
+    for schema in ({"type": "no-such-type"}, {"$ref": "http://127.0.0.1:1/schema.json"}, {"$ref": "#/$defs/Missing"}):
+        store.types = [*types, types[0].model_copy(update={"type": "broken", "params_schema": schema})]
+        problem(await http.post("/v1/jobs", json={"type": "broken"}), 422, "unknown-job-type")
+        assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code

@@ -144,3 +144,20 @@ async def test_a_reader_that_fails_is_told(rabbitmq_url, topology, connection, p
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(consumer.failed, 10)
     await consumer.close()
+
+
+async def test_a_queue_that_was_deleted_under_the_tracker_is_read_again(
+    trackers, publish, connection, topology, redis, keys
+):
+    """The broker cancels its consumer; nobody else tells. The tracker owns the queue: it begins anew."""
+    consumer = await trackers()
+    first = consumer.link.connection
+    channel = await connection.channel()
+    await channel.queue_delete(topology.lifecycle.name)
+
+    async def anew():
+        return consumer.link.connection not in (None, first)
+
+    await wait_until_async(anew, within=10, what="the tracker has begun anew")
+    await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
+    await wait_until_async(lambda: redis.exists(keys.job(ID)), within=10, what="the event is projected")

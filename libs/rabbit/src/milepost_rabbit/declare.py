@@ -31,12 +31,13 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
 
 async def missing(connection: AbstractConnection, queues: Iterable[Queue]) -> str | None:
     """Return the name of the first of these queues that does not exist, without declaring any."""
-    for queue in queues:
-        channel = await connection.channel()
-        try:
-            await channel.declare_queue(queue.name, passive=True)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            return queue.name
-        finally:
-            await channel.close()
+    channel = await connection.channel()
+    try:
+        for queue in queues:
+            try:
+                await channel.declare_queue(queue.name, passive=True)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return queue.name
+    finally:
+        await channel.close()
     return None

@@ -68,10 +68,10 @@ class Link:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def drop(self) -> None:
-        """Give the present connection up, for example because its set-up is no longer true; a new one follows."""
-        if self._connection is not None:
-            task = asyncio.ensure_future(self._connection.close())
+    def drop(self, connection: AbstractConnection) -> None:
+        """Give this connection up, if it is the present one: its set-up is no longer true. A new one follows."""
+        if connection is self._connection:
+            task = asyncio.ensure_future(connection.close())
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _keep(self) -> None:

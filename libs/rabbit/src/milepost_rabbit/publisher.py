@@ -119,7 +119,7 @@ class RabbitPublisher:
             raise OutcomeUnknown(f"the connection was lost before the confirm: {error}") from error
         finally:
             if opened.channel.is_closed and connection.connected.is_set():
-                self.link.drop()
+                self.link.drop(connection)
 
     async def _ready(self, within: float) -> AbstractConnection:
         """Wait for half the time at most, so that something is left for the publish itself."""

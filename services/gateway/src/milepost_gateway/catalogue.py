@@ -55,8 +55,13 @@ class Catalogue:
         Raises:
             StoreUnavailable: The store does not answer; what is known stays.
         """
-        announced = await self.store.job_types()
-        self._types = {one.type: self._compiled(one) for one in announced}
+        types: dict[str, KnownType] = {}
+        for announced in await self.store.job_types():
+            try:
+                types[announced.type] = self._compiled(announced)
+            except ValueError as error:
+                log.warning("schema_unusable", type=announced.type, error=str(error))
+        self._types = types
 
     async def keep_fresh(self) -> None:
         """Refresh until cancelled."""

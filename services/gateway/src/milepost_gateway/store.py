@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import structlog
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -12,6 +14,7 @@ from milepost_contracts import document
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.states import Status
+from milepost_contracts.values import Value
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.ports import Stored
 
@@ -19,6 +22,9 @@ FIELDS = ("version", "state", "cancel", "status")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V", bound=Value)
+
+log = structlog.get_logger(__name__)
 
 
 def _or_unavailable(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -83,12 +89,11 @@ class RedisFleetStore:
 
     @_or_unavailable
     async def job_types(self) -> Sequence[JobType]:
-        return [JobType.model_validate_json(body) for body in await self._all(self._keys.types, self._keys.type)]
+        return _readable(JobType, await self._all(self._keys.types, self._keys.type))
 
     @_or_unavailable
     async def processors(self) -> Sequence[Beat]:
-        found = await self._all(self._keys.processors, self._keys.processor)
-        return [Beat.model_validate_json(body) for body in found]
+        return _readable(Beat, await self._all(self._keys.processors, self._keys.processor))
 
     async def _all(self, names_key: str, key: Callable[[str], str]) -> list[Any]:
         listed: list[Any] = await self._redis.zrange(names_key, 0, -1)
@@ -96,6 +101,17 @@ class RedisFleetStore:
         if not names:
             return []
         return [body for body in await self._redis.mget([key(name) for name in names]) if body is not None]
+
+
+def _readable(kind: type[V], bodies: Sequence[bytes]) -> list[V]:
+    """Leave out what can't be read, of a newer release perhaps: it must not hide the rest."""
+    found = []
+    for body in bodies:
+        try:
+            found.append(kind.model_validate_json(body))
+        except ValidationError as error:
+            log.warning("announcement_unreadable", kind=kind.__name__, error=str(error))
+    return found
 
 
 def _stored(fields: Sequence[bytes | None]) -> Stored | None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import aio_pika
 import structlog
@@ -60,6 +61,7 @@ class RabbitConsumer:
         await declare(connection, self._topology.exchanges, self._topology.shared_queues)
         for queue, project in self._projects.items():
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            self._watch(connection, channel, (await channel.get_underlay_channel()).on_consumer_cancel_callbacks)
             await channel.set_qos(prefetch_count=self._batching.prefetch)
             arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             consumed = await channel.get_queue(queue.name, ensure=False)
@@ -67,6 +69,15 @@ class RabbitConsumer:
             reader = asyncio.create_task(self._read(channel, queue, arrived, project), name=f"read {queue.name}")
             reader.add_done_callback(self._ended)
             self._readers.append(reader)
+
+    def _watch(self, connection: AbstractConnection, channel: AbstractChannel, cancelled: set[Any]) -> None:
+        """Begin anew when the broker closes the channel or cancels its consumer: nothing would ever arrive again."""
+
+        def begin_anew(*_: object) -> None:
+            self.link.drop(connection)
+
+        channel.close_callbacks.add(begin_anew)
+        cancelled.add(begin_anew)
 
     async def close(self) -> None:
         """Stop reading. What was not acknowledged goes back to the broker."""
