@@ -34,6 +34,16 @@ class RabbitDelivery:
 Project = Callable[[Sequence[RabbitDelivery]], Awaitable[list[Poison[RabbitDelivery]]]]
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A queue as it is being read."""
+
+    connection: AbstractConnection
+    channel: AbstractChannel
+    queue: Queue
+    arrived: asyncio.Queue[AbstractIncomingMessage]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batching:
     size: int
@@ -66,7 +76,8 @@ class RabbitConsumer:
             arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             consumed = await channel.get_queue(queue.name, ensure=False)
             await consumed.consume(arrived.put)
-            reader = asyncio.create_task(self._read(channel, queue, arrived, project), name=f"read {queue.name}")
+            read = self._read(_Source(connection, channel, queue, arrived), project)
+            reader = asyncio.create_task(read, name=f"read {queue.name}")
             reader.add_done_callback(self._ended)
             self._readers.append(reader)
 
@@ -94,24 +105,30 @@ class RabbitConsumer:
         if not reader.cancelled() and (error := reader.exception()) and not self.failed.done():
             self.failed.set_exception(error)
 
-    async def _read(
-        self,
-        channel: AbstractChannel,
-        queue: Queue,
-        arrived: asyncio.Queue[AbstractIncomingMessage],
-        project: Project,
-    ) -> None:
+    async def _read(self, source: _Source, project: Project) -> None:
         while True:
-            batch = await self._collect(arrived)
-            poison = await project([RabbitDelivery(message, queue.name) for message in batch])
-            # A lost channel makes all of these void, and the broker delivers the batch again.
-            with suppress(*CONNECTION_EXCEPTIONS):
-                for one in poison:
-                    await self._park(channel, queue, one)
-                settled = {id(one.delivery.message) for one in poison}
-                good = [message for message in batch if id(message) not in settled]
-                if good:
-                    await good[-1].ack(multiple=True)
+            batch = await self._collect(source.arrived)
+            poison = await project([RabbitDelivery(message, source.queue.name) for message in batch])
+            try:
+                await self._settle(source, batch, poison)
+            except CONNECTION_EXCEPTIONS as error:
+                # Going on would acknowledge, with the next batch, what of this one was not settled.
+                log.warning("batch_not_settled", queue=source.queue.name, error=str(error))
+                self.link.drop(source.connection)
+                return
+
+    async def _settle(
+        self,
+        source: _Source,
+        batch: Sequence[AbstractIncomingMessage],
+        poison: Sequence[Poison[RabbitDelivery]],
+    ) -> None:
+        for one in poison:
+            await self._park(source, one)
+        parked = {id(one.delivery.message) for one in poison}
+        good = [message for message in batch if id(message) not in parked]
+        if good:
+            await good[-1].ack(multiple=True)
 
     async def _collect(self, arrived: asyncio.Queue[AbstractIncomingMessage]) -> list[AbstractIncomingMessage]:
         batch = [await arrived.get()]
@@ -121,15 +138,15 @@ class RabbitConsumer:
                     batch.append(await arrived.get())
         return batch
 
-    async def _park(self, channel: AbstractChannel, queue: Queue, poison: Poison[RabbitDelivery]) -> None:
+    async def _park(self, source: _Source, poison: Poison[RabbitDelivery]) -> None:
         """Move one message to the parked queue: by the broker where the queue dead-letters, else by hand."""
-        message = poison.delivery.message
+        message, queue = poison.delivery.message, source.queue
         metrics.parked.labels(queue=queue.name).inc()
         log.warning("message_parked", queue=queue.name, reason=poison.reason, message_id=message.message_id)
         if queue.dead_letters:
             await message.reject(requeue=False)
             return
-        dead = await channel.get_exchange(self._topology.dead.name, ensure=False)
+        dead = await source.channel.get_exchange(self._topology.dead.name, ensure=False)
         copy = aio_pika.Message(
             message.body,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
