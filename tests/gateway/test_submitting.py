@@ -113,6 +113,7 @@ async def test_a_submission_that_does_not_fit_names_the_place(http, broker, subm
         b'{"type":"count","params":{"a/b":"\\ud800"}}',
         b'{"type":"\xff"}',
         b"[" * 50_000,
+        b'{"type":"crunch","params":{"deep":' + b"[" * 110 + b"]" * 110 + b"}}",
         b'{"type":"count","params":{"steps":' + b"9" * 5_000 + b"}}",
     ],
     ids=lambda body: repr(body[:40]),
@@ -240,3 +241,59 @@ async def test_a_type_whose_schema_is_unusable_hides_no_other(http, store, types
         store.types = [*types, types[0].model_copy(update={"type": "broken", "params_schema": schema})]
         problem(await http.post("/v1/jobs", json={"type": "broken"}), 422, "unknown-job-type")
         assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
+
+
+BOUNDARY = b"BoundaryOfTheTest"
+
+
+def form(*parts, end=b"--"):
+    """A form by hand: each part is its headers' words, and its content."""
+    text = b"".join(
+        b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; " + words + b"\r\n\r\n" + content + b"\r\n"
+        for words, content in parts
+    )
+    return text + b"--" + BOUNDARY + end
+
+
+JOB_PART = (b'name="job"', json.dumps(JOB).encode())
+FILE_PART = (b'name="file"; filename="a.txt"', b"aaa")
+
+
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        (form(JOB_PART, FILE_PART)[:-30], "cut off"),
+        (form(JOB_PART, FILE_PART, end=b""), "cut off"),
+        (form(JOB_PART, (b'name="file"', b"aaa")), "no file name"),
+        (form(JOB_PART, JOB_PART, FILE_PART), "2 parts named job"),
+        (form(FILE_PART), "0 parts named job"),
+    ],
+)
+async def test_a_form_in_which_something_would_get_lost_is_refused(http, broker, blobs, body, says):
+    """A file that is dropped silently is worse than a refusal."""
+    media_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+    response = await http.post("/v1/jobs", content=body, headers={"Content-Type": media_type})
+    assert says in problem(response, 400, "malformed-request")["detail"]
+    assert ([], {}) == (broker.submitted, blobs.stored)
+
+
+async def test_a_form_by_hand_is_accepted_when_it_is_whole(http, blobs):
+    """Also with the job as a file part, and an epilogue."""
+    media_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+    job_file = (b'name="job"; filename="job.json"', JOB_PART[1])
+    for body in (form(JOB_PART, FILE_PART), form(job_file, FILE_PART, end=b"--\r\n")):
+        response = await http.post("/v1/jobs", content=body, headers={"Content-Type": media_type})
+        assert 202 == response.status_code
+    assert [b"aaa", b"aaa"] == list(blobs.stored.values())
+
+
+async def test_a_mistake_of_ours_is_a_problem_too(http, blobs):
+    """A disk that is full, for one: 500, in the same language."""
+
+    async def full(key, content):
+        raise OSError("no space left")
+
+    blobs.put = full
+    response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files={"file": b"x"})
+    assert (500, "application/problem+json") == (response.status_code, response.headers["content-type"])
+    assert response.json()["type"].endswith("#internal-error")

@@ -27,4 +27,4 @@ def test_a_redis_that_is_away_gives_no_verdict(keys):
         with pytest.raises(GateUnavailable):
             gate.claim(job_id="x", run=1, attempt=1, execution="aaaaaaaa", worker="w")
         with pytest.raises(GateUnavailable):
-            gate.finish(job_id="x", run=1)
+            gate.finish(job_id="x", run=1, attempt=1, absorbing=True)

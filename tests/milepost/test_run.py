@@ -1,5 +1,7 @@
 """What a handler can ask and tell."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +70,16 @@ def test_items_are_all_counted_and_the_latest_shown(run):
     items = run.report().items
     assert items.count == LAST_ITEMS + 5
     assert tuple({"n": n} for n in range(5, LAST_ITEMS + 5)) == items.last
+
+
+@pytest.mark.parametrize("done", ["abc", None, [], object()])
+def test_progress_that_is_no_number_is_the_handlers_mistake(run, done):
+    """Told where it was made; what only resembles a number is taken as one."""
+    with pytest.raises((TypeError, ValueError)):
+        run.progress(done)
+    run.progress(Decimal(1), "4", message=5)
+    progress = run.report().progress
+    assert (1, 4, "5") == (progress.done, progress.total, progress.message)
 
 
 @pytest.mark.parametrize("item", [object(), float("nan"), "x" * 3000, {"deep": {1, 2, object()}}])

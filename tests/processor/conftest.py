@@ -37,10 +37,11 @@ class FakeGate:
         self.claims[job_id] = (run, attempt, execution, False)
         return Verdict.RUN
 
-    def finish(self, *, job_id, run):
+    def finish(self, *, job_id, run, attempt, absorbing):
         self._answer()
-        old_run, attempt, execution, _ = self.claims.get(job_id, (run, 0, "", False))
-        if old_run <= run:
+        old_run, old_attempt, execution, _ = self.claims.get(job_id, (run, 0, "", False))
+        stale = old_run == run and old_attempt > attempt and not absorbing
+        if old_run <= run and not stale:
             self.claims[job_id] = (run, attempt, execution, True)
 
 

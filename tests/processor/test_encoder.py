@@ -58,6 +58,8 @@ def test_a_body_in_dramatiqs_own_format_is_refused():
         ({"x-delivery-count": 2}, 2),
         ({"x-acquired-count": 3, "x-delivery-count": 1}, 3),
         ({"x-delivery-count": "7"}, 0),
+        ({"x-delivery-count": -3}, 0),
+        ({"x-acquired-count": 10**12}, 99_999),
     ],
 )
 def test_the_fence_is_read_from_the_brokers_headers(headers, count):

@@ -4,13 +4,13 @@ import types
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from samples import SUBMITTED, TRACE
 
 from milepost import Canceled, InputError, Interrupted, Run, definitions_in, job
 from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobSubmitted, decode_event
-from milepost_contracts.values import MAX_RESULT
+from milepost_contracts.values import MAX_EVENT, MAX_RESULT, FileRef
 from milepost_processor.errors import Stopping
 from milepost_processor.execution import Delivery, Executor
 from milepost_processor.registry import Registry
@@ -26,7 +26,30 @@ class Answer(BaseModel):
     n: int
 
 
-def behave(params, run):
+class UnspeakableError(Exception):
+    """Its message can't be had."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+class Tricky(BaseModel):
+    x: int = 0
+
+    @field_validator("x")
+    @classmethod
+    def _raise(cls, value):
+        raise KeyError(value)
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
     run.progress(1, 2, "half")
     run.emit({"n": 1})
     match params.do:
@@ -48,6 +71,14 @@ def behave(params, run):
             run.checkpoint()
         case "wrong":
             return {"n": "not a number"}
+        case "number":
+            run.progress("abc")
+        case "control":
+            raise ValueError("\x01" * 20_000)
+        case "no-text":
+            raise UnspeakableError
+        case "deep":
+            return nested(150)
         case "surrogate":
             run.progress(1, 1, "\ud800")
             return Answer(n=1)
@@ -74,8 +105,13 @@ def odd_handler(params: Params, run: Run):
     return object()
 
 
+@job("tricky")
+def tricky_handler(params: Tricky, run: Run) -> None:
+    pass
+
+
 MODULE = types.ModuleType("handlers")
-MODULE.__dict__.update(a=sync_handler, b=async_handler, c=text_handler, d=odd_handler)
+MODULE.__dict__.update(a=sync_handler, b=async_handler, c=text_handler, d=odd_handler, e=tricky_handler)
 REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
 
 
@@ -125,6 +161,10 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(executor, outbox
         ("sync", "keyboard", "job.failed", "exception"),
         ("sync", "input", "job.failed", "input-error"),
         ("sync", "wrong", "job.failed", "invalid-result"),
+        ("sync", "number", "job.failed", "exception"),
+        ("sync", "control", "job.failed", "exception"),
+        ("sync", "no-text", "job.failed", "unreportable"),
+        ("sync", "deep", "job.failed", "invalid-result"),
         ("sync", "cancel", "job.canceled", None),
         ("async", "exit", "job.failed", "exception"),
         ("async", "keyboard", "job.failed", "exception"),
@@ -246,3 +286,20 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
     executor.execute(command(), FIRST)
     assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
     assert () == executor.running()
+
+
+def test_params_whose_validator_breaks_end_the_job(executor, outbox):
+    """A mistake in a validator is an outcome, and does not send the job around for ever."""
+    executor.execute(JobSubmitted(job=SUBMITTED.model_copy(update={"type": "tricky", "params": {"x": 1}})), FIRST)
+    assert ("job.failed", "unreportable") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
+
+
+def test_an_outcome_that_no_reader_would_understand_is_replaced(executor, outbox):
+    """Too large for a message: told small rather than parked, for a parked outcome leaves the job running for ever."""
+    files = tuple(FileRef(name="\u00e9" * 250, size=1, key=f"jobs/x/{n:04d}") for n in range(300))
+    big = command(do="control", files=files, params={"do": "control", "pad": "x" * 60_000})
+    executor.execute(big, FIRST)
+    ended = outbox.events[-1]
+    assert "job.failed" == ended.fact
+    assert len(encode(ended)) <= MAX_EVENT
+    assert ended == decode_event(encode(ended))

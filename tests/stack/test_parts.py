@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from milepost_stack import install, processes, rabbitmq
-from milepost_stack.errors import NotInstalled, NotUp, StartFailed
+from milepost_stack.errors import NotInstalled, NotUp, StackError, StartFailed
 from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState, StackState
 
@@ -76,6 +76,13 @@ def test_a_server_that_can_not_be_installed_is_told_with_what_to_do(monkeypatch)
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(NotInstalled, match="MILEPOST_REDIS_URL"):
         install.ensure((install.Program("no-such-server", (), apt="x", brew="x"),), quiet)
+
+
+@pytest.mark.parametrize("name", ["", "../../victim", "/abs", "a/b", "A", "-x", "."])
+def test_a_stack_can_not_be_named_out_of_its_folder(tmp_path, name):
+    """Its folder is emptied when it starts."""
+    with pytest.raises(StackError, match="lower-case"):
+        Stack(tmp_path, name, quiet)
 
 
 def test_a_stack_that_is_not_there_can_not_be_taken_down(tmp_path):

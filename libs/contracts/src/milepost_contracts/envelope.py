@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 import pydantic_core
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from milepost_contracts.errors import MalformedEvent, UnknownEvent
-from milepost_contracts.values import MAX_EVENT, Value
+from milepost_contracts.values import MAX_EVENT, Moment, Value
 
 CONTENT_TYPE = "application/cloudevents+json"
 TYPE_PREFIX = "dev.milepost."
@@ -33,7 +33,7 @@ class Message(Value):
 
     #: The CloudEvents `id`: stays the same when the message is published again.
     event_id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=64)
-    time: AwareDatetime = Field(default_factory=now)
+    time: Moment = Field(default_factory=now)
     #: W3C trace context of the request that began it all.
     traceparent: str | None = Field(default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 

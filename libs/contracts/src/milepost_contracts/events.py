@@ -9,13 +9,13 @@ so a job's state is the event of the greatest sequence, in whatever order and ho
 
 from typing import Any, ClassVar, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from milepost_contracts import envelope
 from milepost_contracts.envelope import Message
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.states import Status
-from milepost_contracts.values import Job, QueueName, TypeName, Value
+from milepost_contracts.values import Job, Moment, QueueName, TypeName, Value
 
 
 class JobEvent(Message):
@@ -129,11 +129,11 @@ class JobCanceled(JobEvent):
 
 
 class CancelRequest(Value):
-    job_id: str = Field(min_length=1, max_length=64)
+    job_id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
     type: TypeName
     queue: QueueName
     run: int = Field(default=1, ge=1, le=9_999)
-    requested_at: AwareDatetime
+    requested_at: Moment
 
 
 class CancelRequested(Message):

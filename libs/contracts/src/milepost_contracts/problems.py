@@ -34,6 +34,7 @@ class ProblemType(Enum):
         HTTPStatus.SERVICE_UNAVAILABLE,
         "Whether the job was accepted is not known",
     )
+    INTERNAL_ERROR = ("internal-error", HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway made a mistake")
     STATUS_UNAVAILABLE = (
         "status-unavailable",
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -1,9 +1,9 @@
 """The values that events, the catalogue and the status document are made of. All are immutable."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 MAX_PARAMS = 64 * 1024
 """The most bytes of a job's params as JSON: every event carries them."""
@@ -15,10 +15,23 @@ LAST_ITEMS = 10
 """How many of a job's latest partial results its document shows."""
 MAX_ITEM = 2 * 1024
 """The most bytes of one partial result as JSON."""
+MAX_DEPTH = 100
+"""The most levels of arrays and objects in params, items and results: readers of JSON give up at some depth."""
 
 WORD = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 """Lower-case words with hyphens: they stand in routing keys, Redis keys and URLs."""
 
+
+def _in_sane_years(moment: datetime) -> datetime:
+    """Take moments that can be rendered, and to which a retention can be added; in UTC."""
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(f"the year {moment.year} is not within {_FIRST_YEAR} to {_LAST_YEAR}")
+    return moment.astimezone(UTC)
+
+
+_FIRST_YEAR, _LAST_YEAR = 1970, 2500
+#: A moment in UTC.
+Moment = Annotated[AwareDatetime, AfterValidator(_in_sane_years)]
 #: The name of a job type, for example `digest-files`.
 TypeName = Annotated[str, Field(pattern=WORD, max_length=64)]
 #: The name of a queue, for example `cpu`.
@@ -82,14 +95,14 @@ class JobError(Value):
 class Job(Value):
     """The whole current snapshot of a job: every event carries one, so that any single event is enough to know it."""
 
-    id: str = Field(min_length=1, max_length=64)
+    id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
     tenant: str = Field(min_length=1, max_length=64)
     type: TypeName
     queue: QueueName
     tags: tuple[Tag, ...] = ()
     params: dict[str, JsonValue]
     files: tuple[FileRef, ...] = ()
-    created_at: AwareDatetime
+    created_at: Moment
     #: 1 for the first run; a manual retry starts the next.
     run: int = Field(default=1, ge=1, le=9_999)
     #: How often a processor has taken the job up in this run; 0 before the first time.
@@ -100,8 +113,8 @@ class Job(Value):
     step: int = Field(default=0, ge=0, le=9_999_999_999)
     #: The processor instance that has the job.
     worker: str | None = Field(default=None, max_length=200)
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
     progress: Progress | None = None
     items: Items = Items()
     result: JsonValue = None
@@ -115,3 +128,18 @@ def utc_text(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z"
+
+
+def too_deep(value: object) -> bool:
+    """Whether a JSON value has more than `MAX_DEPTH` levels."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | dict)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True

@@ -15,7 +15,7 @@ import pydantic_core
 
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
-from milepost_contracts.values import LAST_ITEMS, MAX_ITEM, Items, Progress
+from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, Items, Progress, too_deep
 
 T = TypeVar("T")
 
@@ -83,10 +83,16 @@ class Run:
 
         Raises:
             Canceled, Interrupted: The run must end; let it through.
+            TypeError, ValueError: `done` or `total` is no number.
         """
         if self._stop is not None:
             raise self._stop
-        self._progress = (done, total, message, unit)
+        self._progress = (
+            done if type(done) is float or type(done) is int else float(done),
+            total if total is None or type(total) is float or type(total) is int else float(total),
+            None if message is None else str(message),
+            None if unit is None else str(unit),
+        )
         self._version += 1
 
     def track(
@@ -119,6 +125,8 @@ class Run:
             value = pydantic_core.from_json(encoded, allow_inf_nan=False)
         except ValueError as error:
             raise ValueError(f"this item has no JSON form: {error}") from error
+        if too_deep(value):
+            raise ValueError(f"an item may have {MAX_DEPTH} levels")
         if len(encoded) > MAX_ITEM:
             raise ValueError(f"an item of {len(encoded)} bytes is more than the {MAX_ITEM} allowed")
         with self._items_lock:

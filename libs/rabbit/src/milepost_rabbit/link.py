@@ -15,8 +15,6 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
-from milepost_rabbit.errors import RabbitError
-
 CONNECT_TIMEOUT = 5.0
 HEARTBEAT = 10
 BACK_OFF = (0.1, 5.0)
@@ -81,7 +79,12 @@ class Link:
             try:
                 await self._hold_one()
                 pause = shortest
-            except (*CONNECTION_EXCEPTIONS, TimeoutError, RabbitError) as error:
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                log.warning("rabbitmq_stuck", link=self._name)  # aio-pika cancels us when a broker hangs
+            except Exception as error:  # noqa: BLE001 - whatever it was: this loop is all that reconnects
                 log.warning(
                     "rabbitmq_unreachable",
                     link=self._name,

@@ -9,6 +9,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
+from milepost_service.settings import SettingsError
+
 #: What is not ready, by name; empty when all is well. Called from the server's thread.
 Unready = Callable[[], list[str]]
 
@@ -28,7 +30,12 @@ class HealthServer:
     def __init__(self, *, host: str, port: int, unready: Unready) -> None:
         self._unready = unready
         self._metrics = make_wsgi_app()
-        self._server = make_server(host, port, self._app, server_class=_Server, handler_class=_Quiet)
+        try:
+            self._server = make_server(host, port, self._app, server_class=_Server, handler_class=_Quiet)
+        except OSError as error:
+            raise SettingsError(
+                f"MILEPOST_HEALTH_HOST and MILEPOST_HEALTH_PORT: can't listen on {host}:{port}: {error}"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 

@@ -15,6 +15,10 @@ RabbitUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
 RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss"])]
 
 
+#: Where files are: a folder, or object storage, as obstore knows them.
+BlobsUrl = Annotated[str, Field(pattern=r"^(file:///|(s3|s3a|gs|az|adl|abfss?|https?)://[^/])")]
+
+
 class ServiceSettings(BaseSettings):
     """What all services read. Each service has one frozen subclass."""
 

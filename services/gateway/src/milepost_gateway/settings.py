@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from milepost_contracts.errors import WeakKeyring
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
-from milepost_service.settings import ServiceSettings
+from milepost_service.settings import BlobsUrl, ServiceSettings
 
 
 class GatewaySettings(ServiceSettings):
@@ -20,13 +20,13 @@ class GatewaySettings(ServiceSettings):
         validate_default=True,
     )
     #: Where the files of jobs are kept: a URL that gateway and processors can both reach.
-    blobs_url: str = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
+    blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
     #: The most bytes of a submission without files.
     max_body: int = Field(default=256 * 1024, ge=1_024, le=16 * 1024 * 1024)
     #: The most bytes of a submission with files.
     max_upload: int = Field(default=1024**3, ge=1_024)
     #: The most files of a submission.
-    max_files: int = Field(default=1_000, ge=1, le=1_000)
+    max_files: int = Field(default=500, ge=1, le=1_000)
 
     @field_validator("id_keys")
     @classmethod

@@ -20,7 +20,10 @@ def main() -> None:
     except (SettingsError, HandlersUnusable) as error:
         exit_misconfigured(str(error))
     logs.configure(service="processor", level=settings.log_level, log_format=settings.log_format)
-    sys.exit(run(settings, registry))
+    try:
+        sys.exit(run(settings, registry))
+    except SettingsError as error:
+        exit_misconfigured(str(error))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from milepost_processor.gate import RedisGate
 from milepost_processor.registry import Registry
 from milepost_processor.settings import ProcessorSettings
 from milepost_service.health import HealthServer
+from milepost_service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -63,18 +64,23 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
         unready=lambda: [] if courier.is_up else ["rabbitmq"],
     )
     courier.start()
-    while not courier.wait_up(0.5):
-        if stop.is_set():
-            break
+    while not (courier.wait_up(0.5) or courier.broken or stop.is_set()):
+        log.info("waiting_for_rabbitmq")
+    if courier.broken:
+        courier.close()
+        health.close()
+        raise SettingsError(courier.broken)
     worker = _create_worker(url, topology, registry, executor, settings.threads)
-    courier.spawn(beacon.shine(courier.announce))
+    courier.keep(beacon.shine(courier.announce))
     log.info("processor_started", instance=instance, types=sorted(registry.definitions), threads=settings.threads)
 
     healthy = True
     while healthy and not stop.wait(WORKER_WAKES_EVERY.total_seconds()):
-        healthy = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
+        alive = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
+        healthy = alive and courier.broken is None
     if not healthy:
-        log.critical("thread_died", detail="a worker or consumer thread ended by itself: the process ends with it")
+        why = courier.broken or "a worker or consumer thread ended by itself"
+        log.critical("can_not_go_on", why=why, detail="the process ends, for another one to be started")
     _drain(worker, executor, settings.drain_timeout)
     courier.spawn(beacon.go_out(courier.announce)).result()
     courier.close()

@@ -27,6 +27,10 @@ OWNER = "_milepost_consumer"
 """The attribute of a message that holds the consumer which received it."""
 
 
+MOST_DELIVERIES = 99_999
+"""A message may claim any count in its headers; an attempt must fit the sequence of events."""
+
+
 class CommandConsumer(_RabbitmqConsumer):
     """Consumes one work queue over a connection of its own."""
 
@@ -110,7 +114,7 @@ class CommandBroker(RabbitmqBroker):
 def _delivery_count(headers: dict[str, Any]) -> int:
     """How often the broker delivered the message before: RabbitMQ 4.3 counts acquisitions, older ones deliveries."""
     counts = (headers.get("x-acquired-count"), headers.get("x-delivery-count"))
-    return max((count for count in counts if isinstance(count, int)), default=0)
+    return min(MOST_DELIVERIES, max((count for count in counts if isinstance(count, int) and count > 0), default=0))
 
 
 def connection_url(url: str) -> str:

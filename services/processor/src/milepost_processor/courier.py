@@ -23,7 +23,7 @@ from milepost_contracts.topology import Topology
 from milepost_processor import metrics
 from milepost_processor.errors import Stopping
 from milepost_rabbit.declare import declare
-from milepost_rabbit.errors import RabbitError
+from milepost_rabbit.errors import RabbitError, TopologyMismatch
 from milepost_rabbit.publisher import RabbitPublisher
 
 log = structlog.get_logger(__name__)
@@ -53,6 +53,8 @@ class Courier:
         self._thread = threading.Thread(target=self._loop.run_forever, name="courier", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._publisher: RabbitPublisher | None = None
+        #: Why this process can't go on, once it can't.
+        self.broken: str | None = None
 
     # Called from any thread.
 
@@ -78,6 +80,15 @@ class Courier:
     def spawn(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         """Run something of this process on the courier's loop, until it ends or the courier is closed."""
         return asyncio.run_coroutine_threadsafe(self._kept(work), self._loop)
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that must not end before the courier is closed; if it does, the courier is `broken`."""
+
+        def ended(future: Future[None]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                self.broken = f"{type(error).__name__}: {error}"
+
+        self.spawn(work).add_done_callback(ended)
 
     def post(self, event: JobEvent) -> None:
         self.spawn(self._until_confirmed(event))
@@ -120,11 +131,15 @@ class Courier:
             prepare=self._declare,
         )
         self._publisher.link.start()
-        self.spawn(self._tick())
+        self.keep(self._tick())
 
     async def _declare(self, connection: AbstractConnection) -> None:
         queues = (self._topology.parked, *self._topology.work_queues(self._queues))
-        await declare(connection, self._topology.exchanges, queues)
+        try:
+            await declare(connection, self._topology.exchanges, queues)
+        except TopologyMismatch as error:
+            self.broken = str(error)
+            raise
 
     async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.current_task()
@@ -183,7 +198,7 @@ class Courier:
         followed.told = followed.run.version
         try:
             event = followed.progressed()
-        except ValueError:
+        except Exception:
             log.exception("progress_not_reported")
             return
         try:

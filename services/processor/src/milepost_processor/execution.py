@@ -31,9 +31,11 @@ from milepost_contracts.events import (
     JobStarted,
     JobSubmitted,
     JobSucceeded,
+    decode_event,
+    encode_event,
 )
 from milepost_contracts.fleet import RunningJob
-from milepost_contracts.values import MAX_RESULT, Job, JobError
+from milepost_contracts.values import MAX_DEPTH, MAX_RESULT, Job, JobError, too_deep
 from milepost_processor import metrics
 from milepost_processor.errors import GateUnavailable, HandlerExited, Stopping
 from milepost_processor.ports import Files, Gate, Outbox, Verdict
@@ -74,6 +76,12 @@ class _Execution:
 
     def end(self, kind: type[JobEvent], **changes: Any) -> JobEvent:
         return self.event(kind, finished_at=now(), **changes)
+
+    def bare_failure(self, message: str) -> JobEvent:
+        """Build an end that takes nothing from the handler: what it reported may be what can't be told."""
+        error = JobError(kind="unreportable", message=message)
+        changes = {"step": next(self.steps), "finished_at": now(), "error": error}
+        return JobFailed(job=self.job.model_copy(update=changes), traceparent=self.command.traceparent)
 
 
 class Executor:
@@ -172,7 +180,7 @@ class Executor:
         if not outcome.status.terminal:
             raise Stopping
         with suppress(GateUnavailable):
-            self._gate.finish(job_id=job.id, run=job.run)
+            self._gate.finish(job_id=job.id, run=job.run, attempt=job.attempt, absorbing=outcome.status.absorbing)
         seconds = time.monotonic() - begun
         metrics.finished.labels(type=job.type, status=str(outcome.status)).inc()
         metrics.duration.labels(type=job.type).observe(seconds)
@@ -190,8 +198,19 @@ class Executor:
             self._outbox.unfollow(execution.run)
             del self._running[execution.job.execution]
 
-    def _outcome(self, execution: _Execution) -> JobEvent:  # noqa: PLR0911 - one for each thing a handler can do
-        """Call the handler; whatever it does, something is to be said of it."""
+    def _outcome(self, execution: _Execution) -> JobEvent:
+        """Call the handler; whatever it does, something is said of it that every reader understands."""
+        try:
+            outcome = self._call(execution)
+            decode_event(encode_event(outcome))
+        except Exception as error:
+            log.warning("outcome_unreportable", type=execution.job.type, exc_info=error)
+            return execution.bare_failure(
+                f"the handler ended, and what it returned, raised or reported can't be told: {type(error).__name__}"
+            )
+        return outcome
+
+    def _call(self, execution: _Execution) -> JobEvent:  # noqa: PLR0911 - one for each thing a handler can do
         definition = self._registry.definitions[execution.job.type]
         try:
             params = definition.params.model_validate(execution.job.params)
@@ -234,7 +253,10 @@ def _as_json(definition: JobDefinition, returned: Any) -> Any:
     encoded = definition.result.dump_json(definition.result.validate_python(returned))
     if len(encoded) > MAX_RESULT:
         raise ValueError(f"the result has {len(encoded)} bytes as JSON; {MAX_RESULT} are allowed")
-    return pydantic_core.from_json(encoded, allow_inf_nan=False)
+    result = pydantic_core.from_json(encoded, allow_inf_nan=False)
+    if too_deep(result):
+        raise ValueError(f"the result may have {MAX_DEPTH} levels")
+    return result
 
 
 def _described(error: BaseException) -> JobError:

@@ -31,12 +31,13 @@ return 'run'
 """
 
 _FINISH = """
-local old_run = tonumber(redis.call('HGET', KEYS[1], 'run'))
-local run = tonumber(ARGV[1])
+local old = redis.call('HMGET', KEYS[1], 'run', 'attempt')
+local old_run, old_attempt = tonumber(old[1]), tonumber(old[2])
+local run, attempt = tonumber(ARGV[1]), tonumber(ARGV[2])
 if old_run and old_run > run then return 0 end
-redis.call('HSET', KEYS[1], 'run', run, 'state', 'ended')
-redis.call('HSETNX', KEYS[1], 'attempt', 0)
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if old_run == run and old_attempt > attempt and ARGV[3] ~= '1' then return 0 end
+redis.call('HSET', KEYS[1], 'run', run, 'attempt', attempt, 'state', 'ended')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 
@@ -57,8 +58,8 @@ class RedisGate:
             raise GateUnavailable(str(error)) from error
         return Verdict(answer.decode())
 
-    def finish(self, *, job_id: str, run: int) -> None:
+    def finish(self, *, job_id: str, run: int, attempt: int, absorbing: bool) -> None:
         try:
-            self._redis.eval(_FINISH, 1, self._keys.claim(job_id), run, self._retention)
+            self._redis.eval(_FINISH, 1, self._keys.claim(job_id), run, attempt, int(absorbing), self._retention)
         except (RedisError, OSError) as error:
             raise GateUnavailable(str(error)) from error

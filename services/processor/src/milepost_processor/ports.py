@@ -32,8 +32,11 @@ class Gate(Protocol):
             GateUnavailable: There is no answer.
         """
 
-    def finish(self, *, job_id: str, run: int) -> None:
+    def finish(self, *, job_id: str, run: int, attempt: int, absorbing: bool) -> None:
         """Note that the run has ended, so that duplicates of its message are never run.
+
+        Has no effect when a later attempt has the job, unless the end is absorbing (success, cancel): that a stale
+        attempt failed does not end the job.
 
         Raises:
             GateUnavailable: It could not be noted.

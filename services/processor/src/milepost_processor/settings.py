@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from milepost_service.settings import ServiceSettings
+from milepost_service.settings import BlobsUrl, ServiceSettings
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -26,7 +26,7 @@ class ProcessorSettings(ServiceSettings):
     #: How long a job waits for Redis to answer who may run it, before it runs without that answer.
     gate_patience: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
     #: Where the files of jobs are: a URL that gateway and processors can both reach.
-    blobs_url: str = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
+    blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
     #: Where `/livez`, `/readyz` and `/metrics` are served.
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=8802, ge=0, le=65_535)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 
+from milepost_rabbit.errors import TopologyMismatch
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
 from milepost_tracker.bootstrap import run
@@ -17,7 +18,10 @@ def main() -> None:
     except SettingsError as error:
         exit_misconfigured(str(error))
     logs.configure(service="tracker", level=settings.log_level, log_format=settings.log_format)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except (SettingsError, TopologyMismatch) as error:
+        exit_misconfigured(str(error))
 
 
 if __name__ == "__main__":

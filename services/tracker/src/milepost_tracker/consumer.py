@@ -14,6 +14,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.topology import Queue, Topology
 from milepost_rabbit.declare import declare
+from milepost_rabbit.errors import TopologyMismatch
 from milepost_rabbit.link import Link
 from milepost_tracker import metrics
 from milepost_tracker.projector import Poison
@@ -68,7 +69,11 @@ class RabbitConsumer:
 
     async def _open(self, connection: AbstractConnection) -> None:
         await self._cancel_readers()
-        await declare(connection, self._topology.exchanges, self._topology.shared_queues)
+        try:
+            await declare(connection, self._topology.exchanges, self._topology.shared_queues)
+        except TopologyMismatch as error:
+            self._fail(error)
+            raise
         for queue, project in self._projects.items():
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             self._watch(connection, channel, (await channel.get_underlay_channel()).on_consumer_cancel_callbacks)
@@ -102,7 +107,11 @@ class RabbitConsumer:
         self._readers = []
 
     def _ended(self, reader: asyncio.Task[None]) -> None:
-        if not reader.cancelled() and (error := reader.exception()) and not self.failed.done():
+        if not reader.cancelled() and (error := reader.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
             self.failed.set_exception(error)
 
     async def _read(self, source: _Source, project: Project) -> None:

@@ -1,6 +1,7 @@
 """A whole Milepost: brought up in order, each part once the one before is ready; taken down in the reverse order."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from milepost_stack import install, processes, rabbitmq, redis_server, services
-from milepost_stack.errors import AlreadyUp, NotUp, StartFailed
+from milepost_stack.errors import AlreadyUp, NotUp, StackError, StartFailed
 from milepost_stack.ports import any_port, free_port
 from milepost_stack.state import ProcessState, StackState
 
@@ -31,6 +32,8 @@ class Stack:
     """One named stack below a folder. Several can run side by side."""
 
     def __init__(self, root: Path, name: str, say: Say) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
+            raise StackError(f"the name {name!r} of a stack is not lower-case letters, digits and hyphens")
         self.name = name
         self.folder = (root / name).resolve()
         self._say = say

@@ -25,6 +25,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(UnsupportedMediaType, _unsupported)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def _problem(
@@ -47,7 +48,7 @@ def _problem(
         more["Connection"] = "close"  # the rest of the body is not read
     return Response(
         problem.model_dump_json(exclude_none=True),
-        status_code=kind.status,
+        status_code=int(kind.status),
         media_type=MEDIA_TYPE,
         headers=more,
     )
@@ -122,3 +123,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         HTTPStatus(error.status_code), (ProblemType.MALFORMED_REQUEST, "The request can't be read.")
     )
     return _problem(request, kind, detail, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected_error", exc_info=error)
+    return _problem(request, ProblemType.INTERNAL_ERROR, "The gateway's log says more, under the request id.")

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -18,6 +19,8 @@ from milepost_gateway.submission import Submission
 CHUNK = 1 << 20
 MAX_JOB_PART = 256 * 1024
 _NAME = 255
+_TAIL = 256
+"""Enough bytes of a form's end for its last boundary."""
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -84,12 +87,19 @@ class _FormTooLarge(MultiPartException):
 
 
 async def _parse_form(request: Request, limits: Limits) -> FormData:
+    _, options = parse_options_header(request.headers["content-type"])
+    last_boundary = b"--" + options.get(b"boundary", b"") + b"--"
+
     async def stream() -> AsyncGenerator[bytes, None]:
+        tail = b""
         try:
             async for chunk in _limited(request, limits.upload):
+                tail = (tail + chunk)[-_TAIL:]
                 yield chunk
         except PayloadTooLarge as error:
             raise _FormTooLarge(str(error)) from error
+        if last_boundary not in tail:
+            raise MultiPartException("the form was cut off: its last boundary is missing")
 
     parser = MultiPartParser(
         request.headers,
@@ -109,14 +119,19 @@ async def _parse_form(request: Request, limits: Limits) -> FormData:
 
 
 async def _read_form(form: FormData) -> SubmissionBody:
-    job = form.get("job")
+    jobs = form.getlist("job")
+    if len(jobs) != 1:
+        raise MalformedRequest(f"the form has {len(jobs)} parts named job; it needs one, which says what to do")
+    (job,) = jobs
     if isinstance(job, UploadFile):
-        job = (await job.read(MAX_JOB_PART)).decode(errors="surrogateescape")
-    if job is None:
-        raise MalformedRequest("the form has no part named job, which says what to do with the files")
+        if (job.size or 0) > MAX_JOB_PART:
+            raise PayloadTooLarge(f"The part named job has {job.size} bytes; {MAX_JOB_PART} are allowed.")
+        job = (await job.read()).decode(errors="surrogateescape")
     strange = sorted({name for name, _ in form.multi_items()} - {"job", "file"})
     if strange:
         raise MalformedRequest("the form may only have parts named job and file")
+    if any(isinstance(part, str) for part in form.getlist("file")):
+        raise MalformedRequest("a part named file has no file name, so it is no file")
     uploads = tuple(
         FormUpload(_clean_name(part.filename), part) for part in form.getlist("file") if isinstance(part, UploadFile)
     )

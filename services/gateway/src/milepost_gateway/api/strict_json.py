@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from milepost_contracts.values import MAX_DEPTH, too_deep
+
 
 class NotStrictJson(ValueError):  # noqa: N818 - named as the condition
     """The text is no JSON, or JSON that readers understand differently."""
@@ -31,6 +33,8 @@ def loads(body: bytes) -> Any:
         raise NotStrictJson("it is nested too deeply") from error
     except ValueError as error:
         raise NotStrictJson(str(error)) from error
+    if too_deep(value):
+        raise NotStrictJson(f"it is nested deeper than {MAX_DEPTH} levels")
     if b"\\u" in body:
         _check_strings(value)
     return value
