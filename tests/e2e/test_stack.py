@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -77,6 +78,25 @@ def test_a_command_gets_a_stack_of_its_own(command, tmp_path):
     assert '"words": 2' in done.stdout
     assert "succeeded" in done.stderr
     assert 4 == command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4).returncode
+
+
+def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command, tmp_path):
+    """'stack restart' elsewhere is no crash, and 'stack down' elsewhere is an end in good order."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+    foreground = subprocess.Popen(
+        [BIN / "stack", "up", "--port", "0", "--gateways", "0", "--processors", "0"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with foreground:
+        wait_until(lambda: "Ctrl-C" in foreground.stderr.readline(), within=90, what="it is up")
+        command("stack", "restart", "tracker-1")
+        assert foreground.poll() is None
+        command("stack", "down")
+        assert 0 == foreground.wait(30)
+        assert "stopped by another command" in foreground.stderr.read()
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monkeypatch):

@@ -106,7 +106,8 @@ async def test_a_listing_is_walked_page_by_page(http, store, broker):
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "status=done", "type=UPPER", "cursor=garbage", "cursor=%00"]
+    "query",
+    ["limit=0", "limit=201", "limit=x", "status=done", "type=UPPER", "cursor=garbage", "cursor=%00", "cursor=YQ"],
 )
 async def test_a_query_that_does_not_fit_is_malformed(http, query):
     """400 with the parameter named."""
@@ -151,3 +152,8 @@ async def test_a_live_gateway_says_so_whatever_is_away(http, store, broker):
     assert (503, "not ready: rabbitmq, redis\n") == (response.status_code, response.text)
     verbose = (await http.get("/readyz?verbose")).json()
     assert {"ready": False, "checks": {"rabbitmq": False, "redis": False}} == verbose
+
+
+async def test_a_parameter_that_the_listing_does_not_know_is_malformed(http):
+    """A filter that is silently ignored would list what was not asked for."""
+    problem(await http.get("/v1/jobs?tag=nightly"), 400, "malformed-request")

@@ -215,7 +215,7 @@ class Executor:
         try:
             params = definition.params.model_validate(execution.job.params)
         except ValidationError as error:
-            return execution.end(JobFailed, error=JobError(kind="invalid-params", message=_fitting(str(error))))
+            return execution.end(JobFailed, error=JobError(kind="invalid-params", message=_fitting(_places(error))))
         try:
             returned = definition.handler(params, execution.run)
             if definition.is_async:
@@ -250,7 +250,10 @@ def _as_json(definition: JobDefinition, returned: Any) -> Any:
     Raises:
         ValueError: It is not what the handler is annotated to return, has no JSON form, or is too large.
     """
-    encoded = definition.result.dump_json(definition.result.validate_python(returned))
+    try:
+        encoded = definition.result.dump_json(definition.result.validate_python(returned))
+    except ValidationError as error:
+        raise ValueError(f"the handler returned something else than it says: {_places(error)}") from error
     if len(encoded) > MAX_RESULT:
         raise ValueError(f"the result has {len(encoded)} bytes as JSON; {MAX_RESULT} are allowed")
     result = pydantic_core.from_json(encoded, allow_inf_nan=False)
@@ -267,6 +270,10 @@ def _described(error: BaseException) -> JobError:
         exception=type(error).__qualname__[:200],
         traceback=text[-_TRACEBACK:].encode(errors="replace").decode(),
     )
+
+
+def _places(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()[:20])
 
 
 def _fitting(text: str) -> str:

@@ -1,6 +1,7 @@
 """Finds the handlers that this processor runs: by entry point, or by the modules that a setting names."""
 
 import importlib
+import traceback
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,12 +61,19 @@ def _load(modules: tuple[str, ...]) -> list[tuple[str, types.ModuleType]]:
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise HandlersUnusable(
-                f"the handler module {name!r} can't be imported: {type(error).__name__}: {error}"
+                f"the handler module {name!r} can't be imported: {type(error).__name__}: {error}{_where(error)}"
             ) from error
     for name, module in loaded:
         if not definitions_in(module):
             raise HandlersUnusable(f"the handler module {name!r} defines no job: no function in it has @job")
     return loaded
+
+
+def _where(error: BaseException) -> str:
+    """Say in which line of a handler it was; the import machinery's own lines help nobody."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
+    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""
 
 
 def _of_queues(definitions: dict[str, JobDefinition], queues: tuple[str, ...]) -> dict[str, JobDefinition]:

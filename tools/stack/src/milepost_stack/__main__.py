@@ -6,6 +6,7 @@ otherwise, and installs them with the system's package manager where they are mi
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,12 +57,12 @@ def up(
     """Start everything; without --detach, stay until Ctrl-C and stop it all."""
     stack = Stack(ROOT, name, _say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=port)
-    _say(f"up: {state.url or 'RabbitMQ and Redis only'}")
+    _say(f"up: {state.url or 'RabbitMQ and Redis only'}; the logs are in {os.path.relpath(stack.folder)}")
     if detach:
         return
     _say("press Ctrl-C to stop")
     with _stopped_at_the_end(stack):
-        _stay(state)
+        _stay(stack)
 
 
 @app.command()
@@ -120,7 +121,7 @@ def restart(
 
 @app.command()
 def down(name: Name = "default") -> None:
-    """Stop everything that 'stack up' started."""
+    """Stop everything that 'stack up' started, and remove its data; the logs stay."""
     Stack(ROOT, name, _say).down()
     _say("down")
 
@@ -138,12 +139,17 @@ def run(
     with _stopped_at_the_end(stack), _interruptible():
         _say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
         code = subprocess.run(command, env={**os.environ, "MILEPOST_URL": state.url or ""}, check=False).returncode
+    if code == 0:
+        shutil.rmtree(stack.folder, ignore_errors=True)
+    else:
+        _say(f"the logs are in {os.path.relpath(stack.folder)}")
     raise typer.Exit(code)
 
 
 def main() -> None:
     """Run the command line; errors are written for people, exit code 1."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except StackError as error:
@@ -160,18 +166,21 @@ def _known(name: str) -> StackState:
     return state
 
 
-def _stay(state: StackState) -> None:
-    """Return when asked to stop.
+def _stay(stack: Stack) -> None:
+    """Return when asked to stop, or when another command has stopped the stack.
 
     Raises:
         StackError: A process ended by itself.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     while not stop.wait(0.5):
+        state = stack.state
+        if state is None:
+            return
         for process in state.processes:
-            if processes.find(process) is None:
+            if process.pid and not state.stopping and processes.find(process) is None:
                 raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
 
 
@@ -180,15 +189,21 @@ def _stopped_at_the_end(stack: Stack) -> Iterator[None]:
     try:
         yield
     finally:
-        _say("stopping")
-        stack.down()
-        _say(f"stopped; the logs are in {os.path.relpath(stack.folder)}")
+        if stack.state is None:
+            _say("stopped by another command")
+        else:
+            _say("stopping")
+            stack.down()
+            _say("stopped")
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C reaches the child by itself; we wait for the child to deal with it."""
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches the child by itself; we wait for the child to deal with it.
+
+    With a handler of our own, for the child would inherit that the signal is ignored.
+    """
+    old = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:

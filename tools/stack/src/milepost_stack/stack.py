@@ -88,7 +88,10 @@ class Stack:
             StartFailed: It did not become ready again.
         """
         state, process = self._named(name)
-        processes.stop(process)
+        old = process.model_copy()
+        process.pid = 0  # whoever watches the stack knows that this is no crash
+        state.save(self.folder)
+        processes.stop(old)
         processes.start(process)
         state.save(self.folder)
         self._wait(state, process)
@@ -186,6 +189,8 @@ class Stack:
             processes.wait_ready(process, lambda: processes.answers(ready_url), services.READY_WITHIN)
 
     def _stop_all(self, state: StackState) -> None:
+        state.stopping = True
+        state.save(self.folder)
         for process in reversed(state.processes):
             if not processes.stop(process):
                 self._say(f"{process.name} did not stop when asked and was killed")

@@ -21,6 +21,7 @@ class ProcessState(BaseModel):
     url: str | None = None
     #: What answers 200 once it is ready.
     ready_url: str | None = None
+    #: 0 while it is being restarted.
     pid: int = 0
     #: With the pid this names the process: pids are used again.
     created: float = 0.0
@@ -33,6 +34,8 @@ class StackState(BaseModel):
     url: str | None
     rabbitmq_url: str
     redis_url: str
+    #: Whether it is being taken down.
+    stopping: bool = False
     #: In the order they were started.
     processes: list[ProcessState] = []
 

@@ -56,7 +56,7 @@ def submit(
         list[Path] | None,
         typer.Option("--file", "-f", help="Send a file, or a folder's files, along. May be repeated."),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the job by. May be repeated.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word of yours on the job. May be repeated.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -129,7 +129,8 @@ def _guarded(run: Callable[[], object]) -> int:
     except Refused as error:
         return _fail(error, USAGE)
     except Unavailable as error:
-        return _fail(error, UNAVAILABLE)
+        hint = "" if error.problem else ". Is a gateway running there? 'make up' starts one; --url names another"
+        return _fail(f"{error}{hint}", UNAVAILABLE)
     except MilepostError as error:
         return _fail(error, 1)
     except BrokenPipeError:
@@ -137,7 +138,7 @@ def _guarded(run: Callable[[], object]) -> int:
     return 0
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     print(f"milepost: {error}", file=sys.stderr)  # noqa: T201
     return code
 

@@ -9,7 +9,7 @@ import pydantic_core
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from milepost_client.handle import JobHandle
 from milepost_contracts.document import JobDocument
@@ -34,13 +34,13 @@ def follow(handle: JobHandle) -> JobDocument:
 
 def _bar(handle: JobHandle, console: Console) -> None:
     columns = (
-        TextColumn("{task.fields[status]:>9}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[status]:>9}", table_column=Column(no_wrap=True, min_width=9)),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=console, refresh_per_second=10) as progress:
+    with Progress(*columns, console=console, refresh_per_second=10, expand=True) as progress:
         task = progress.add_task("", total=None, status=str(handle.document.status))
         for document in handle.watch():
             done = document.progress
@@ -110,7 +110,7 @@ def print_document(document: JobDocument) -> None:
         "progress": _told(document) or None,
         "created": _when(document.created_at),
         "took": _took(document),
-        "error": f"{document.error.kind}: {document.error.message}" if document.error else None,
+        "error": _error(document),
         "items": f"{document.items.count}, the latest:" if document.items.count else None,
     }
     for name, text in rows.items():
@@ -118,10 +118,17 @@ def print_document(document: JobDocument) -> None:
             console.print(f"  {name:<9} {text}", markup=False)
     for item in document.items.last[-3:]:
         console.print(f"            {json.dumps(item, ensure_ascii=False)}", markup=False)
+    if document.error and document.error.traceback:
+        console.print("\n".join("    " + line for line in document.error.traceback.splitlines()[-12:]), markup=False)
     if document.result is not None:
         console.print("  result", markup=False)
         text = json.dumps(document.result, indent=2, ensure_ascii=False)
         console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
+
+
+def _error(document: JobDocument) -> str | None:
+    error = document.error
+    return f"{error.exception or error.kind}: {error.message}" if error else None
 
 
 def print_jobs(documents: Sequence[JobDocument]) -> None:

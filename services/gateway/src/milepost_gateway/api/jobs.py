@@ -11,7 +11,7 @@ from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD
 from milepost_gateway.api import responses
-from milepost_gateway.api.requests import read_submission, traceparent
+from milepost_gateway.api.requests import MalformedRequest, read_submission, traceparent
 from milepost_gateway.api.services import services
 from milepost_gateway.submission import Submission
 
@@ -90,6 +90,9 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Answer a page and where the next one is; jobs that a tracker has not seen yet are not listed."""
+    strange = sorted(set(request.query_params) - {"status", "type", "limit", "cursor"})
+    if strange:
+        raise MalformedRequest("the listing knows status, type, limit and cursor, and no other parameter")
     page = await services(request).statuses.page(
         tenant=TENANT, type_name=type, status=status, cursor=cursor, limit=limit
     )

@@ -59,11 +59,9 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.UnknownJobType():
             return _problem(request, ProblemType.UNKNOWN_JOB_TYPE, _unknown_type(error))
         case errors.InvalidParams():
-            detail = "See errors for the places."
-            return _problem(request, ProblemType.INVALID_PARAMS, detail, details=error.errors)
+            return _problem(request, ProblemType.INVALID_PARAMS, _counted(error), details=error.errors)
         case errors.InvalidSubmission():
-            detail = "See errors for the places."
-            return _problem(request, ProblemType.INVALID_REQUEST, detail, details=error.errors)
+            return _problem(request, ProblemType.INVALID_REQUEST, _counted(error), details=error.errors)
         case errors.PayloadTooLarge():
             return _problem(request, ProblemType.TOO_LARGE, str(error))
         case errors.NotAccepted():
@@ -74,7 +72,7 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             headers = {"Location": str(request.url_for("get_job", job_id=error.job_id))}
             return _problem(request, ProblemType.OUTCOME_UNKNOWN, detail, job_id=error.job_id, headers=headers)
         case errors.JobUnknown():
-            return _problem(request, ProblemType.UNKNOWN_JOB, "There is no such job.")
+            return _problem(request, ProblemType.UNKNOWN_JOB, "No job was ever accepted under this id.")
         case errors.JobExpired():
             return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
         case errors.InvalidCursor():
@@ -86,10 +84,15 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             raise error
 
 
+def _counted(error: errors.InvalidSubmission) -> str:
+    count = len(error.errors)
+    return "One place does not fit." if count == 1 else f"{count} places do not fit."
+
+
 def _unknown_type(error: errors.UnknownJobType) -> str:
     if not error.known:
         return "No processor has announced any job type yet: start one, with handlers."
-    return f"There is no such job type. Near to it: {', '.join(error.near)}. All of them: /v1/job-types"
+    return f"Near to it: {', '.join(error.near)}. All of them: /v1/job-types"
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
