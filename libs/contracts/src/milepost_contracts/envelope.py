@@ -4,6 +4,7 @@ The class of a message says its CloudEvents `type`; its body travels as `data`. 
 JSON format; extensions `sequence` and `traceparent` (distributed tracing) as documented there.
 """
 
+from abc import abstractmethod
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -48,14 +49,14 @@ class Message(Value):
         return f"{TYPE_PREFIX}{cls.fact}.{VERSION}"
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """What the message is about: a job's or a processor's id."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def source(self) -> str:
         """The CloudEvents `source`, a URI reference; `sequence` sorts within it."""
-        raise NotImplementedError
 
     @property
     def sequence(self) -> str | None:
@@ -63,20 +64,18 @@ class Message(Value):
         return None
 
     @property
+    @abstractmethod
     def routing_key(self) -> str:
-        raise NotImplementedError
+        """What the message is published with: at most 255 bytes."""
 
+    @abstractmethod
     def data(self) -> Any:
         """The JSON value that travels as `data`."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def from_data(cls, data: Any, envelope: dict[str, Any]) -> Self:
         """The inverse of `data()`; `envelope` holds the fields of this class itself."""
-        raise NotImplementedError
-
-
-_ENVELOPE = ("event_id", "time", "traceparent")
 
 
 def encode(message: Message) -> bytes:
