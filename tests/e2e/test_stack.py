@@ -67,7 +67,7 @@ def test_a_stack_is_started_looked_at_restarted_and_taken_down(command, stack):
     assert {"text": "hi"} == json.loads(job.stdout)["result"]
 
     command("stack", "down")
-    assert not any(psutil.pid_exists(pid) for pid in after.values())
+    wait_until(lambda: not any(map(psutil.pid_exists, after.values())), within=10, what="no process is left")
     assert "there is no stack 'default'" in command("stack", "status", expect=1).stderr
 
 
@@ -90,13 +90,17 @@ def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command
         stderr=subprocess.PIPE,
         text=True,
     )
-    with foreground:
+    try:
         wait_until(lambda: "Ctrl-C" in foreground.stderr.readline(), within=90, what="it is up")
         command("stack", "restart", "tracker-1")
         assert foreground.poll() is None
         command("stack", "down")
         assert 0 == foreground.wait(30)
         assert "stopped by another command" in foreground.stderr.read()
+    finally:
+        foreground.terminate()
+        foreground.wait(60)
+        foreground.stderr.close()
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monkeypatch):

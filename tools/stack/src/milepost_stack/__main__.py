@@ -176,6 +176,7 @@ def _stay(stack: Stack) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     while not stop.wait(0.5):
+        processes.reap()
         state = stack.state
         if state is None:
             return

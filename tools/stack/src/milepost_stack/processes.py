@@ -15,6 +15,7 @@ from milepost_stack.state import ProcessState
 
 STOP_WITHIN = 45.0
 """Seconds between SIGTERM and SIGKILL; longer than a processor's drain."""
+KILLED_WITHIN = 5.0
 TAIL = 20
 
 # Python complains about a child that is forgotten while it runs; ours may outlive us, and are remembered till then.
@@ -39,6 +40,7 @@ def start(process: ProcessState) -> None:
 
 def find(process: ProcessState) -> psutil.Process | None:
     """Return the running process, or nothing if it has ended."""
+    reap()
     try:
         found = psutil.Process(process.pid)
         if found.create_time() != process.created or found.status() == psutil.STATUS_ZOMBIE:
@@ -48,26 +50,36 @@ def find(process: ProcessState) -> psutil.Process | None:
     return found
 
 
+def reap() -> None:
+    """Take note of children of ours that have ended: until then their ids live on."""
+    for child in list(_children.values()):
+        child.poll()
+
+
 def stop(process: ProcessState) -> bool:
     """Ask the process to end, and make it after a while; return whether it ended by itself."""
     found = find(process)
-    child = _children.pop(process.pid, None)
     if found is None:
-        if child is not None:
-            child.wait()
         return True
-    if child is not None:
-        found = child  # its exit code goes where Python looks for it
-    children = found.children(recursive=True)
+    descendants = found.children(recursive=True)
     found.terminate()
-    _, alive = psutil.wait_procs([found], timeout=STOP_WITHIN)
-    for one in alive:
+    willing = _gone(process, STOP_WITHIN)
+    if not willing:
+        found.kill()
+        _gone(process, KILLED_WITHIN)
+    for one in psutil.wait_procs(descendants, timeout=KILLED_WITHIN)[1]:
         one.kill()
-    _, left = psutil.wait_procs(children, timeout=5)
-    for one in left:
-        one.kill()
-    psutil.wait_procs([*alive, *left], timeout=5)
-    return not alive
+    return willing
+
+
+def _gone(process: ProcessState, within: float) -> bool:
+    """Wait for the process to end. A zombie has ended: its parent, perhaps another command, has yet to notice."""
+    deadline = time.monotonic() + within
+    while find(process) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def wait_ready(process: ProcessState, ready: Callable[[], bool], within: float) -> None:
