@@ -11,14 +11,15 @@ from samples import AT, ID, SAMPLES
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
-from milepost_contracts.events import JobEvent
+from milepost_contracts.events import CancelRequested, JobEvent
 from milepost_contracts.values import utc_text
 
+CANCEL = next(sample.request for sample in SAMPLES if isinstance(sample, CancelRequested))
 EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
 
 
-def rendered(event, version=3, cancel=b"null"):
-    return json.loads(document.assemble(version, document.render_state(event, retention=RETENTION), cancel))
+def rendered(event, version=3, cancel=None):
+    return json.loads(document.render(event, cancel=cancel, version=version, retention=RETENTION))
 
 
 @given(job_events(), st.integers(0, 10**9))
@@ -53,8 +54,44 @@ def test_an_ended_job_says_when_it_is_forgotten():
     assert rendered(EVENTS[0])["expires_at"] is None
 
 
-def test_a_cancel_request_shows_beside_the_state():
-    """Asked for is not done: the request stands apart from the status."""
-    cancel = next(sample for sample in SAMPLES if not isinstance(sample, JobEvent)).request
-    shown = rendered(EVENTS[1], cancel=document.render_cancel(cancel))
-    assert ("running", {"at": "2026-01-02T03:04:05.678Z"}) == (shown["status"], shown["cancel_requested"])
+@pytest.mark.parametrize(
+    "fact, how, effective",
+    [
+        ("job.started", None, False),
+        ("job.canceled", "cooperative", True),
+        ("job.succeeded", "too-late", False),
+        ("job.failed", "too-late", False),
+    ],
+)
+def test_a_cancel_request_shows_with_what_came_of_it(fact, how, effective):
+    """Asked for is not done: the request stands apart from the status, and says whether it came in time."""
+    event = next(event for event in EVENTS if event.fact == fact)
+    shown = rendered(event, cancel=CANCEL)
+    said = {
+        "at": "2026-01-02T03:04:05.678Z",
+        "effective_at": shown["finished_at"] if effective else None,
+        "how": how,
+    }
+    assert (event.status, said) == (shown["status"], shown["cancel_requested"])
+    assert JobDocument.model_validate(shown)
+
+
+def test_a_request_can_be_added_to_a_document_that_has_none():
+    """Before a tracker has seen it, the gateway shows what it will say."""
+    before = document.render(EVENTS[1], cancel=None, version=3, retention=RETENTION)
+    assert rendered(EVENTS[1], cancel=CANCEL) == json.loads(document.with_cancel_request(before, CANCEL))
+
+
+@given(job_events())
+def test_a_job_can_be_put_together_again_from_what_is_kept_of_it(event):
+    """The tracker speaks of jobs that nobody else speaks of any more."""
+    state, hidden = document.render_state(event, retention=RETENTION), document.render_hidden(event)
+    assert event.job == document.job_of(state, hidden)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.fact)
+def test_every_job_that_has_not_ended_has_a_deadline(event):
+    """So that none of them stays open for ever; and an ended one has none."""
+    due = document.deadline(event)
+    assert (due is None) == event.status.terminal
+    assert due is None or due > event.time

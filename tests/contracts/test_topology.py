@@ -1,15 +1,27 @@
 """Topology and keys are data: what they promise can be read off them."""
 
+from datetime import timedelta
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import SUBMITTED
 
-from milepost_contracts.events import JOB_EVENTS
+from milepost_contracts.delay import LEVELS, MAX_DELAY, delay_words
+from milepost_contracts.events import (
+    JOB_EVENTS,
+    JobInterrupted,
+    JobPostponed,
+    JobQuarantined,
+    JobRetrying,
+    JobScheduled,
+    JobSubmitted,
+)
 from milepost_contracts.keys import SHARDS, Keys, shard_of
-from milepost_contracts.topology import Topology
+from milepost_contracts.topology import Queue, Topology
 
 TOPOLOGY = Topology(namespace="test")
+EXCHANGES, LADDER = TOPOLOGY.exchanges, TOPOLOGY.ladder
 
 
 def arguments(queue):
@@ -31,8 +43,10 @@ def takes(queue, routing_key):
 
 def test_an_accepted_job_lies_in_replicated_queues_only():
     """Law 1: no classic queue stands between a confirm and its promise."""
-    kinds = {arguments(queue)["x-queue-type"] for queue in TOPOLOGY.accepting("cpu")}
-    assert {"quorum", "stream"} == kinds
+    for delay in (timedelta(0), timedelta(seconds=5)):
+        queues = TOPOLOGY.accepting("cpu", delay)
+        assert {"quorum", "stream"} == {arguments(queue)["x-queue-type"] for queue in queues}
+    assert TOPOLOGY.delay_queue(2) in queues
 
 
 @pytest.mark.parametrize("kind", JOB_EVENTS, ids=lambda kind: kind.fact)
@@ -43,21 +57,69 @@ def test_every_event_reaches_the_tracker_exactly_once(kind):
     assert kind.lifecycle != takes(TOPOLOGY.progress, key)
 
 
-@pytest.mark.parametrize("kind", JOB_EVENTS, ids=lambda kind: kind.fact)
-def test_a_work_queue_takes_submissions_of_its_own_queue_alone(kind):
-    """What other processors say never comes back as work."""
-    assert ("job.submitted" == kind.fact) == takes(TOPOLOGY.work("cpu"), f"{kind.fact}.cpu.crunch")
+@pytest.mark.parametrize("kind", [*JOB_EVENTS, JobPostponed], ids=lambda kind: kind.fact)
+def test_a_command_goes_where_it_waits_with_the_same_publish(kind):
+    """At once to its own work queue or quarantine, or into the ladder; what else processors say is never work."""
+    from_jobs = [binding for binding in TOPOLOGY.work("cpu").bindings if binding.exchange == TOPOLOGY.jobs]
+    at_once = Queue(name="", bindings=tuple(from_jobs))
+    assert (kind in (JobSubmitted, JobInterrupted)) == takes(at_once, f"{kind.fact}.cpu.crunch")
+    assert (kind is JobQuarantined) == takes(TOPOLOGY.quarantine("cpu"), f"{kind.fact}.cpu.crunch")
+    top = Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings)
+    assert (kind in (JobScheduled, JobRetrying, JobPostponed)) == takes(top, f"{kind.fact}.cpu.crunch.0.1")
     assert not takes(TOPOLOGY.work("cpu"), f"{kind.fact}.default.crunch")
+    assert not takes(TOPOLOGY.quarantine("cpu"), f"{kind.fact}.default.crunch")
+
+
+@settings(deadline=None)
+@given(st.integers(0, 90 * 86_400))
+def test_a_message_waits_in_levels_that_add_up_to_its_delay(seconds):
+    """Law 7: walked by the bindings and dead-letter exchanges as the broker would walk them."""
+    key = f"job.retrying.cpu.crunch.{delay_words(timedelta(seconds=seconds))}"
+    at, waited = TOPOLOGY.delay_exchange(LEVELS - 1).name, 0
+    while at != TOPOLOGY.due.name:
+        queues = [queue for queue in LADDER if bound(queue, at, key)]
+        onward = [exchange.name for exchange in EXCHANGES if bound(exchange, at, key)]
+        assert 1 == len(queues) + len(onward), "exactly one way leads on"
+        if queues:
+            found = arguments(queues[0])
+            waited += found["x-message-ttl"]
+            at = found["x-dead-letter-exchange"]
+        else:
+            (at,) = onward
+    assert seconds * 1000 == waited
+    assert bound(TOPOLOGY.work("cpu"), at, key)
+    assert not bound(TOPOLOGY.work("default"), at, key)
+
+
+def bound(target, exchange, key):
+    """Whether this exchange hands the key to the target."""
+    bindings = tuple(binding for binding in target.bindings if binding.exchange.name == exchange)
+    return bool(bindings) and takes(Queue(name="", bindings=bindings), key)
+
+
+def test_the_longest_delay_fits_the_ladder():
+    """And the longest level fits what RabbitMQ takes as a TTL: 32 bits of milliseconds."""
+    assert timedelta(days=90) == MAX_DELAY
+    assert "1" in delay_words(MAX_DELAY)
+    assert arguments(TOPOLOGY.ladder[-1])["x-message-ttl"] < 2**32
+    assert delay_words(timedelta(seconds=1.2)) == delay_words(timedelta(seconds=2)), "never before its time"
+    assert set("0.") == set(delay_words(timedelta(seconds=-5)))
 
 
 def test_what_is_given_up_on_is_dead_lettered_at_least_once():
     """A source that may drop what it dead-letters would lose jobs: quorum, reject-publish, a length."""
-    for queue in (TOPOLOGY.work("cpu"), TOPOLOGY.lifecycle):
+    for queue in (TOPOLOGY.work("cpu"), TOPOLOGY.quarantine("cpu"), TOPOLOGY.lifecycle, *TOPOLOGY.ladder):
         found = arguments(queue)
         assert ("at-least-once", "reject-publish") == (found["x-dead-letter-strategy"], found["x-overflow"])
         assert found["x-max-length"] > 0
         assert queue.dead_letters
-    assert "x-message-ttl" not in arguments(TOPOLOGY.parked)
+    assert "x-message-ttl" not in {*arguments(TOPOLOGY.parked), *arguments(TOPOLOGY.poison_queue)}
+
+
+def test_what_nobody_may_give_up_has_no_limit():
+    """RabbitMQ 4 has one of 20 deliveries where none is set, and drops what has nowhere to go."""
+    for queue in (TOPOLOGY.lifecycle, TOPOLOGY.parked, TOPOLOGY.poison_queue):
+        assert arguments(queue)["x-delivery-limit"] > 10**6
 
 
 def test_progress_is_shed_first():
@@ -89,6 +151,9 @@ def test_all_keys_of_a_job_share_a_slot(job_id):
         keys.claim(job_id),
         keys.expiry(shard),
         keys.changes(shard),
+        keys.deadline(shard),
+        keys.dead(shard),
+        keys.mark(shard),
         keys.index_prefix(shard),
     ):
         assert tag in key

@@ -4,11 +4,13 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from job_histories import RETENTION, histories
+from job_histories import RETENTION, deliveries, histories, job_events
 from merge_suite import MergeLaw
 
 from milepost_contracts import document
-from milepost_contracts.view import View, apply, merge
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobSubmitted
+from milepost_contracts.view import View, apply, merge, newest
 
 
 class TestThePureFunction(MergeLaw):
@@ -21,8 +23,7 @@ class TestThePureFunction(MergeLaw):
                 view = apply(view, event)
         if view.latest is None:
             return None
-        state = document.render_state(view.latest, retention=RETENTION)
-        shown = json.loads(document.assemble(0, state, document.render_cancel(view.cancel)))
+        shown = json.loads(document.render(view.latest, cancel=view.cancel, version=0, retention=RETENTION))
         del shown["version"]
         return shown
 
@@ -41,3 +42,18 @@ def test_what_says_nothing_new_gives_back_the_very_same_view(history, data):
     """No change is told by identity: no version is spent on it."""
     view = merge(history)["job"]
     assert view is apply(view, data.draw(st.sampled_from(history)))
+
+
+@given(deliveries())
+def test_dropping_what_loses_before_it_is_decoded_changes_no_view(history_and_delivered):
+    """A rebuild reads far more than it has to understand."""
+    _, delivered = history_and_delivered
+    assert merge(delivered) == merge(newest(encode(event) for event in delivered))
+
+
+@given(job_events(kinds=[JobSubmitted]))
+def test_what_can_not_be_read_hides_nothing(submitted):
+    """It may name a job, and claim any sequence: the next one wins."""
+    sequence = b'"sequence":"' + submitted.sequence.encode()
+    claims_more = encode(submitted).replace(sequence, b'"sequence":"9999' + submitted.sequence[4:].encode())
+    assert [submitted] == newest([claims_more, encode(submitted), b"garbage", b"{}"])

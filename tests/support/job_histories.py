@@ -10,8 +10,11 @@ from milepost_contracts.events import (
     AnyJobMessage,
     CancelRequest,
     CancelRequested,
+    JobCanceled,
     JobEvent,
     JobFailed,
+    JobRetrying,
+    JobScheduled,
     JobSubmitted,
 )
 from milepost_contracts.values import Items, Job, JobError, Progress
@@ -41,7 +44,7 @@ ITEMS = st.lists(JSON, max_size=3).map(lambda last: Items(count=len(last), last=
 def job_events(draw: st.DrawFn, job_id: str = "job", kinds: Sequence[type[JobEvent]] = JOB_EVENTS) -> JobEvent:
     """One event, of any kind, run, attempt and execution."""
     kind = draw(st.sampled_from(kinds))
-    submitted = kind is JobSubmitted
+    submitted = kind in (JobSubmitted, JobScheduled)
     job = Job(
         id=job_id,
         tenant="default",
@@ -50,14 +53,19 @@ def job_events(draw: st.DrawFn, job_id: str = "job", kinds: Sequence[type[JobEve
         params=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=2)),
         created_at=EPOCH,
         run=draw(st.integers(1, 2)),
+        turn=0 if submitted else draw(st.integers(1, 3)),
         attempt=0 if submitted else draw(st.integers(1, 3)),
-        execution="0" * 8 if submitted else draw(st.sampled_from(["aaaaaaaa", "bbbbbbbb"])),
+        execution="0" * 7 + str(int(kind is JobScheduled))
+        if submitted
+        else draw(st.sampled_from(["aaaaaaaa", "bbbbbbbb"])),
         step=0 if submitted else draw(st.integers(1, 5)),
         progress=draw(st.none() | PROGRESS),
         items=draw(ITEMS),
         result=draw(JSON),
         error=JobError(kind="exception", message="no") if kind is JobFailed else None,
         finished_at=draw(MOMENTS) if kind.status.terminal else None,
+        run_at=draw(MOMENTS) if kind in (JobScheduled, JobRetrying) else None,
+        canceled_how=draw(st.sampled_from(["before-start", "cooperative", "forced"])) if kind is JobCanceled else None,
     )
     return kind(job=job, time=draw(MOMENTS))
 

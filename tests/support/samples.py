@@ -9,8 +9,11 @@ from milepost_contracts.events import (
     JobCanceled,
     JobFailed,
     JobInterrupted,
+    JobPostponed,
     JobProgressed,
+    JobQuarantined,
     JobRetrying,
+    JobScheduled,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
@@ -24,7 +27,7 @@ from milepost_contracts.fleet import (
     ProcessorStopped,
     RunningJob,
 )
-from milepost_contracts.values import FileRef, Items, Job, JobError, Progress
+from milepost_contracts.values import Attempt, FileRef, Items, Job, JobError, Progress
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 ID = "06gvrfugk5uqp4ai689fqgvn1s0s43st4sfvhj6i"
@@ -42,7 +45,13 @@ SUBMITTED = Job(
 )
 RUNNING = SUBMITTED.model_copy(
     update={
+        "turn": 2,
         "attempt": 2,
+        "attempts": (
+            Attempt(number=1, worker="host-2-cd34", started_at=AT, why="lost"),
+            Attempt(number=2, worker="host-1-ab12", started_at=AT + timedelta(seconds=1)),
+        ),
+        "max_runtime": timedelta(hours=6),
         "execution": "0badcafe",
         "step": 7,
         "worker": "host-1-ab12",
@@ -53,6 +62,7 @@ RUNNING = SUBMITTED.model_copy(
         "items": Items(count=1, last=({"name": "docs/a.txt"},)),
     }
 )
+LATER = AT + timedelta(seconds=5)
 ENDED = RUNNING.model_copy(update={"step": 8, "finished_at": AT + timedelta(seconds=3)})
 BEAT = Beat(
     instance="host-1-ab12",
@@ -61,6 +71,7 @@ BEAT = Beat(
     queues=("default",),
     threads=4,
     running=(RunningJob(id=ID, type="count", attempt=1, started_at=AT),),
+    held=3,
     version="0.1.0",
 )
 COUNT = JobType(
@@ -76,8 +87,16 @@ SAMPLES: tuple[Message, ...] = (
     JobSubmitted(job=SUBMITTED, **_ENVELOPE),
     JobStarted(job=RUNNING.model_copy(update={"step": 1, "progress": None, "items": Items()}), **_ENVELOPE),
     JobProgressed(job=RUNNING, **_ENVELOPE),
-    JobRetrying(job=RUNNING.model_copy(update={"error": JobError(kind="exception", message="no")}), **_ENVELOPE),
-    JobInterrupted(job=RUNNING.model_copy(update={"worker": None}), **_ENVELOPE),
+    JobScheduled(job=SUBMITTED.model_copy(update={"run_at": LATER, "start_within": timedelta(hours=1)}), **_ENVELOPE),
+    JobRetrying(
+        job=RUNNING.model_copy(
+            update={"error": JobError(kind="exception", message="no"), "run_at": LATER, "retried": 1, "worker": None}
+        ),
+        **_ENVELOPE,
+    ),
+    JobInterrupted(job=RUNNING.model_copy(update={"worker": None, "saved_state": {"at": 3}}), **_ENVELOPE),
+    JobPostponed(job=SUBMITTED.model_copy(update={"turn": 3, "run_at": LATER}), **_ENVELOPE),
+    JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}), **_ENVELOPE),
     JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}}), **_ENVELOPE),
     JobFailed(
         job=ENDED.model_copy(
@@ -85,7 +104,7 @@ SAMPLES: tuple[Message, ...] = (
         ),
         **_ENVELOPE,
     ),
-    JobCanceled(job=ENDED, **_ENVELOPE),
+    JobCanceled(job=ENDED.model_copy(update={"canceled_how": "cooperative"}), **_ENVELOPE),
     CancelRequested(
         request=CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=AT), **_ENVELOPE
     ),

@@ -1,14 +1,19 @@
 """The status document: what `GET /v1/jobs/{id}` returns. A pure function of the view, rendered once, by the tracker."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pydantic_core
 from pydantic import AwareDatetime, JsonValue
 
 from milepost_contracts.events import CancelRequest, JobEvent
 from milepost_contracts.states import Status
-from milepost_contracts.values import Items, JobError, Progress, Value, utc_text
+from milepost_contracts.values import START_WITHIN, Attempt, Items, Job, JobError, Progress, Value, utc_text
+
+GIVEN_UP = "dead_lettered"
+"""The kind of error of a job that the broker gave up: it can be redriven."""
+SPEAK_WITHIN = timedelta(seconds=30)
+"""How long after a deadline somebody may still speak of a job before it counts as lost."""
 
 
 class FileInfo(Value):
@@ -20,9 +25,14 @@ class FileInfo(Value):
 
 
 class CancelInfo(Value):
-    """That somebody asked to cancel the job."""
+    """That somebody asked to cancel the job, and what came of it."""
 
+    #: When it was asked.
     at: AwareDatetime
+    #: When the job ended, if it has.
+    effective_at: AwareDatetime | None
+    #: How it ended: before it had started, at the handler's next report, by force, or by itself before that.
+    how: Literal["before-start", "cooperative", "forced", "too-late"] | None
 
 
 class JobDocument(Value):
@@ -37,12 +47,18 @@ class JobDocument(Value):
     status: Status
     run: int
     attempt: int
+    #: The latest attempts, oldest first.
+    attempts: tuple[Attempt, ...]
     tags: tuple[str, ...]
     progress: Progress | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     updated_at: AwareDatetime
     finished_at: AwareDatetime | None
+    #: When a scheduled or retrying job is delivered to its queue.
+    run_at: AwareDatetime | None
+    #: When the job ends as expired, if nobody has started it by then.
+    start_by: AwareDatetime | None
     #: When the document is forgotten; known once the job has ended.
     expires_at: AwareDatetime | None
     worker: str | None
@@ -67,7 +83,7 @@ def links(job_id: str) -> dict[str, str]:
 def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
     """Render all of a document that follows from the winning event: a JSON object.
 
-    `version` and `cancel_requested` are not in it: `assemble` adds them, here or inside the Lua script.
+    `version` and `cancel_requested` are not in it: `assemble` adds them.
     """
     job = event.job
     return pydantic_core.to_json(
@@ -78,12 +94,15 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
             "status": event.status,
             "run": job.run,
             "attempt": job.attempt,
+            "attempts": [_attempt(attempt) for attempt in job.attempts],
             "tags": job.tags,
             "progress": job.progress,
             "created_at": utc_text(job.created_at),
             "started_at": utc_text(job.started_at),
             "updated_at": utc_text(event.time),
             "finished_at": utc_text(job.finished_at),
+            "run_at": utc_text(job.run_at),
+            "start_by": utc_text(start_by(job)),
             "expires_at": utc_text(job.finished_at + retention if job.finished_at else None),
             "worker": job.worker,
             "params": job.params,
@@ -98,33 +117,99 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
     )
 
 
-def render_cancel(request: CancelRequest | None) -> bytes:
-    if request is None:
-        return b"null"
-    return pydantic_core.to_json({"at": utc_text(request.requested_at)})
+def start_by(job: Job) -> datetime:
+    """When the job ends as expired, unless somebody has started it."""
+    return (job.run_at or job.created_at) + job.start_within
 
 
-def assemble(version: int, state: bytes, cancel: bytes) -> bytes:
-    """Put a document together from its parts, exactly as the tracker's Lua script does."""
-    return b'{"version":%d,"cancel_requested":%b,%b' % (version, cancel, state[1:])
+def deadline(event: JobEvent) -> datetime | None:
+    """When somebody must have spoken of the job again; nothing once it has ended."""
+    job = event.job
+    if event.status.terminal:
+        return None
+    if event.status is Status.RUNNING:
+        return (job.started_at or event.time) + job.max_runtime + SPEAK_WITHIN
+    begun = bool(job.attempts) or job.quarantined
+    # Whoever asked for a job to be started in time asked for its first start.
+    within = max(job.start_within, START_WITHIN) if begun else job.start_within
+    return max(event.time, job.run_at or event.time) + within + SPEAK_WITHIN
+
+
+def render_hidden(event: JobEvent) -> bytes:
+    """Render what a document does not show of its job, and what is needed to speak of the job again."""
+    return event.job.model_dump_json(include=_HIDDEN).encode()
+
+
+def job_of(state: bytes, hidden: bytes) -> Job:
+    """Put the job together again from what `render_state` and `render_hidden` made of it."""
+    shown = pydantic_core.from_json(state)
+    return Job.model_validate({name: shown[name] for name in _SHOWN} | pydantic_core.from_json(hidden))
+
+
+_HIDDEN = {
+    *("tenant", "files", "turn", "execution", "step", "retried", "redelivered", "quarantined"),
+    *("start_within", "max_runtime", "saved_state", "canceled_how"),
+}
+_SHOWN = set(Job.model_fields) - _HIDDEN
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    moments = {name: utc_text(getattr(attempt, name)) for name in ("started_at", "ended_at")}
+    return {"number": attempt.number, "worker": attempt.worker, **moments, "why": attempt.why}
+
+
+def render_cancel(request: CancelRequest) -> bytes:
+    """Render the beginning of `cancel_requested`; `render_evidence` renders its end."""
+    return b'{"at":"%b"' % (utc_text(request.requested_at) or "").encode()
+
+
+def render_evidence(event: JobEvent) -> bytes:
+    """Render what came of a cancel request, should there be one: the end of `cancel_requested`."""
+    how = event.job.canceled_how
+    if event.status.terminal and event.status is not Status.CANCELED:
+        return b',"effective_at":null,"how":"too-late"}'
+    effective = utc_text(event.job.finished_at)
+    return b',"effective_at":%b,"how":%b}' % (pydantic_core.to_json(effective), pydantic_core.to_json(how))
+
+
+NO_EVIDENCE = b',"effective_at":null,"how":null}'
+
+
+def assemble(version: int, state: bytes, cancel: bytes | None, evidence: bytes | None) -> bytes:
+    """Put a document together from its parts."""
+    requested = b"null" if not cancel else cancel + (evidence or NO_EVIDENCE)
+    return b'{"version":%d,"cancel_requested":%b,%b' % (version, requested, state[1:])
+
+
+def with_cancel_request(body: bytes, request: CancelRequest) -> bytes:
+    """Add a request to a document that has none: what it will say once a tracker has seen the request."""
+    requested = render_cancel(request) + NO_EVIDENCE
+    return body.replace(b'"cancel_requested":null', b'"cancel_requested":' + requested, 1)
+
+
+def render(event: JobEvent, *, cancel: CancelRequest | None, version: int, retention: timedelta) -> bytes:
+    """Render the document of a view."""
+    requested = None if cancel is None else render_cancel(cancel)
+    return assemble(version, render_state(event, retention=retention), requested, render_evidence(event))
 
 
 def accepted(event: JobEvent, *, retention: timedelta) -> bytes:
     """The document of a job that was just accepted: version 0, before any tracker has seen it."""
-    return assemble(0, render_state(event, retention=retention), b"null")
+    return render(event, cancel=None, version=0, retention=retention)
 
 
 def unprojected(job_id: str, created_at: datetime) -> bytes:
     """The document of an id that was issued and that no tracker has spoken of yet: what the id itself proves."""
     fields: dict[str, Any] = dict.fromkeys(
-        ("type", "queue", "progress", "started_at", "finished_at", "expires_at", "worker", "params", "result")
+        ("type", "queue", "progress", "started_at", "finished_at", "run_at", "start_by", "expires_at", "worker")
     )
-    fields |= dict.fromkeys(("error", "waiting"))
+    fields |= dict.fromkeys(("params", "result", "error", "waiting"))
     state = {
         "id": job_id,
         "status": Status.QUEUED,
         "run": 1,
         "attempt": 0,
+        "attempts": [],
         "tags": [],
         "created_at": utc_text(created_at),
         "updated_at": utc_text(created_at),
@@ -134,7 +219,7 @@ def unprojected(job_id: str, created_at: datetime) -> bytes:
         "links": links(job_id),
         **fields,
     }
-    return assemble(0, pydantic_core.to_json(state), b"null")
+    return assemble(0, pydantic_core.to_json(state), None, None)
 
 
 def quoted(text: str) -> str:

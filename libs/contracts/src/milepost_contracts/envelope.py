@@ -99,6 +99,23 @@ def encode(message: Message) -> bytes:
     return pydantic_core.to_json(envelope)
 
 
+def peek(body: bytes) -> tuple[str, str | None]:
+    """Return subject and sequence of what may be a message, without looking at the rest of it.
+
+    Raises:
+        MalformedEvent: It has no subject, or is no JSON.
+    """
+    try:
+        envelope = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedEvent(f"not JSON: {error}") from error
+    subject = envelope.get("subject") if isinstance(envelope, dict) else None
+    if not isinstance(subject, str):
+        raise MalformedEvent("it says not what it is about")
+    sequence = envelope.get("sequence")
+    return subject, sequence if isinstance(sequence, str) else None
+
+
 def decode(body: bytes, known: dict[str, type[Message]]) -> Message:
     """Read a message of one of the known classes, by CloudEvents type.
 

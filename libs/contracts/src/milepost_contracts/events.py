@@ -2,16 +2,21 @@
 
 Each event carries the whole snapshot of its job (law 4) and a sequence that orders all events of that job totally:
 
-    run · absorbing (succeeded, canceled) · attempt · execution · terminal · step
+    run · absorbing (succeeded, canceled) · turn · execution · terminal · step
 
 so a job's state is the event of the greatest sequence, in whatever order and however often events arrive.
+
+Some of them are commands too: whoever publishes that a job waits, or is put back, puts it with the same message
+where it waits, so that there is never one without the other. `COMMANDS` are those that a processor takes up.
 """
 
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from milepost_contracts import envelope
+from milepost_contracts.delay import delay_words
 from milepost_contracts.envelope import Message
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.states import Status
@@ -40,9 +45,7 @@ class JobEvent(Message):
     def sequence(self) -> str:
         """The key of the merge law: of two events of a job, the one that sorts last is its state."""
         job, status = self.job, self.status
-        return (
-            f"{job.run:04d}.{status.absorbing:d}.{job.attempt:06d}.{job.execution}.{status.terminal:d}.{job.step:010d}"
-        )
+        return f"{job.run:04d}.{status.absorbing:d}.{job.turn:08d}.{job.execution}.{status.terminal:d}.{job.step:010d}"
 
     @property
     def routing_key(self) -> str:
@@ -62,6 +65,25 @@ class JobEvent(Message):
         return self
 
 
+class _WaitingEvent(JobEvent):
+    """The job waits for its time in the delay ladder, whose levels the end of the routing key names."""
+
+    @property
+    def delay(self) -> timedelta:
+        """How long the broker holds this message."""
+        return (self.job.run_at or self.time) - self.time
+
+    @property
+    def routing_key(self) -> str:
+        return f"{super().routing_key}.{delay_words(self.delay)}"
+
+    @model_validator(mode="after")
+    def _says_until_when(self) -> Self:
+        if self.job.run_at is None:
+            raise ValueError("a job that waits says until when")
+        return self
+
+
 class JobSubmitted(JobEvent):
     """The gateway accepted the job. It is the command too: a processor takes it from its work queue.
 
@@ -70,6 +92,16 @@ class JobSubmitted(JobEvent):
 
     fact = "job.submitted"
     status = Status.QUEUED
+
+
+class JobScheduled(_WaitingEvent):
+    """The gateway accepted the job for a later time. The broker delivers it to its work queue then.
+
+    Does not mean that anyone starts it at that time: it is queued like any other.
+    """
+
+    fact = "job.scheduled"
+    status = Status.SCHEDULED
 
 
 class JobStarted(JobEvent):
@@ -87,7 +119,7 @@ class JobProgressed(JobEvent):
     lifecycle = False
 
 
-class JobRetrying(JobEvent):
+class JobRetrying(_WaitingEvent):
     """An attempt failed and another one waits for its time. Does not mean that it has started."""
 
     fact = "job.retrying"
@@ -98,6 +130,27 @@ class JobInterrupted(JobEvent):
     """The processor had to stop and put the job back. Not a failure; the next attempt follows."""
 
     fact = "job.interrupted"
+    status = Status.QUEUED
+
+
+class JobPostponed(_WaitingEvent):
+    """The job was delivered again while the processor that has it lives. It is looked at again a little later.
+
+    Says nothing of the job's state, so nobody but the delay ladder takes it.
+    """
+
+    fact = "job.postponed"
+    status = Status.RUNNING
+    lifecycle = False
+
+
+class JobQuarantined(JobEvent):
+    """The broker gave the job up after too many deliveries; it gets another chance, apart from the others.
+
+    Does not mean that the job itself is to blame: it may have been beside one that killed its workers.
+    """
+
+    fact = "job.quarantined"
     status = Status.QUEUED
 
 
@@ -166,18 +219,25 @@ class CancelRequested(Message):
 #: Everything that is said about a job.
 AnyJobMessage = JobEvent | CancelRequested
 
+#: What says something of a job's state.
 JOB_EVENTS: tuple[type[JobEvent], ...] = (
     JobSubmitted,
+    JobScheduled,
     JobStarted,
     JobProgressed,
     JobRetrying,
     JobInterrupted,
+    JobQuarantined,
     JobSucceeded,
     JobFailed,
     JobCanceled,
 )
 
-_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, CancelRequested)
+#: What a processor takes from its queues and runs.
+COMMANDS = (JobSubmitted, JobScheduled, JobRetrying, JobInterrupted, JobPostponed, JobQuarantined)
+Command = JobSubmitted | JobScheduled | JobRetrying | JobInterrupted | JobPostponed | JobQuarantined
+
+_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, JobPostponed, CancelRequested)
 _KNOWN = {message.cloudevent_type(): message for message in _MESSAGES}
 
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 from milepost_contracts import envelope
 from milepost_contracts.envelope import Message
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.values import JsonSchema, QueueName, TypeName, Value
+from milepost_contracts.values import MAX_RUNTIME, JsonSchema, QueueName, Span, TypeName, Value
 
 BEAT_EVERY = timedelta(seconds=3)
 ANNOUNCE_EVERY = timedelta(seconds=15)
@@ -30,6 +30,10 @@ class JobType(Value):
     description: str = Field(default="", max_length=4_000)
     params_schema: JsonSchema
     result_schema: JsonSchema
+    #: How often a failed attempt is followed by another one.
+    retries: int = Field(default=0, ge=0)
+    #: How long one attempt may take.
+    max_runtime: Span = MAX_RUNTIME
 
 
 class RunningJob(Value):
@@ -49,6 +53,8 @@ class Beat(Value):
     #: How many handlers can run at once.
     threads: int = Field(ge=1)
     running: tuple[RunningJob, ...] = ()
+    #: How many deliveries it holds, those it has not started yet among them.
+    held: int = Field(default=0, ge=0)
     version: str = Field(max_length=50)
 
 

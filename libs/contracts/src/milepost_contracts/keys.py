@@ -8,11 +8,17 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:job:{sNNN}:<id>`                     | hash   | tracker    | document, version, sequence, cancel               |
 | `<ns>:index:{sNNN}:<type\|*>:<status\|*>` | zset   | tracker    | ids of a type and status, sorted by id            |
 | `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
+| `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
+| `<ns>:dead:{sNNN}`                         | zset   | tracker    | ids of jobs that the broker gave up, sorted by id |
+| `<ns>:mark:{sNNN}`                         | string | tracker    | the watermark: missing or lower, writes were lost |
 | `<ns>:claim:{sNNN}:<id>`                   | hash   | processor  | who runs the job                                  |
 | `<ns>:type:{fleet}:<type>`                 | string | tracker    | an announced job type                             |
 | `<ns>:types:{fleet}`                       | zset   | tracker    | the names of the types, by last announcement      |
 | `<ns>:processor:{fleet}:<instance>`        | string | tracker    | a processor's last beat                           |
 | `<ns>:processors:{fleet}`                  | zset   | tracker    | the instances, by last beat                       |
+| `<ns>:poison:{fleet}:<key>`                | string | tracker    | a message that nobody could read                  |
+| `<ns>:poisons:{fleet}`                     | zset   | tracker    | their keys, by the time they were given up        |
+| `<ns>:replay:{fleet}`                      | string | tracker    | which tracker replays the log now                 |
 | `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` for every changed view  |
 """
 
@@ -60,6 +66,15 @@ class Keys:
     def expiry(self, shard: int) -> str:
         return self._in_shard("expiry", shard)
 
+    def deadline(self, shard: int) -> str:
+        return self._in_shard("deadline", shard)
+
+    def dead(self, shard: int) -> str:
+        return self._in_shard("dead", shard)
+
+    def mark(self, shard: int) -> str:
+        return self._in_shard("mark", shard)
+
     def changes(self, shard: int) -> str:
         return self._in_shard("changes", shard)
 
@@ -76,3 +91,14 @@ class Keys:
     @property
     def processors(self) -> str:
         return self._in_fleet("processors")
+
+    def poison(self, key: str) -> str:
+        return f"{self._in_fleet('poison')}:{key}"
+
+    @property
+    def poisons(self) -> str:
+        return self._in_fleet("poisons")
+
+    @property
+    def replay(self) -> str:
+        return self._in_fleet("replay")

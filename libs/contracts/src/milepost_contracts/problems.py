@@ -19,6 +19,8 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND, "Nothing is here")
     METHOD_NOT_ALLOWED = ("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "This can't be done here")
     JOB_EXPIRED = ("job-expired", HTTPStatus.GONE, "The job's retention time is over")
+    JOB_ALREADY_FINISHED = ("job-already-finished", HTTPStatus.CONFLICT, "The job has ended already")
+    NOT_A_DEAD_LETTER = ("not-a-dead-letter", HTTPStatus.CONFLICT, "The job was not given up")
     TOO_LARGE = ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",

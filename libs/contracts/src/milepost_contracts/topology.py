@@ -1,16 +1,32 @@
 """Everything that exists at the broker, as values. `milepost_rabbit.declare` is the one place that declares it.
 
-milepost.jobs   topic    job.<event>.<queue>.<type> → work.<queue>, tracker.lifecycle, tracker.progress, log.jobs
-milepost.fleet  topic    processor.<event>          → tracker.fleet
-milepost.dead   fanout   what nobody could take     → parked
+milepost.jobs      topic    job.<event>.<queue>.<type> → work.<queue>, quarantine.<queue>, the delay ladder,
+                            tracker.lifecycle, tracker.progress, log.jobs, milepost.control
+milepost.delay.NN  topic    job.<event>.<queue>.<type>.<bits> → delay.NN, or the next lower level
+milepost.due       topic    what has waited its time   → work.<queue>
+milepost.control   fanout   cancel requests            → control.<processor>
+milepost.fleet     topic    processor.<event>          → tracker.fleet
+milepost.dead      fanout   what nobody could take     → parked, for the tracker's undertaker
+milepost.poison    fanout   what nobody could read     → poison, kept for people
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from milepost_contracts.events import JOB_EVENTS, CancelRequested
+from milepost_contracts.delay import LEVELS, first_level
+from milepost_contracts.events import (
+    JOB_EVENTS,
+    CancelRequested,
+    JobInterrupted,
+    JobPostponed,
+    JobProgressed,
+    JobQuarantined,
+    JobRetrying,
+    JobScheduled,
+    JobSubmitted,
+)
 
 #: Name and value of each, as the broker calls them.
 Arguments = tuple[tuple[str, str | int], ...]
@@ -19,13 +35,20 @@ WORK_LENGTH = 1_000_000
 """How many jobs may wait in one queue before the broker refuses more, and the gateway answers 503."""
 DELIVERY_LIMIT = 3
 """How often a job whose worker died is delivered again before it is parked."""
+MOST_DELIVERIES = 100
+"""No message is delivered so often: what follows on it has a turn beyond all of its deliveries."""
+FOR_EVER = 1_000_000_000
+"""As a delivery limit: RabbitMQ 4 has one of 20 where none is set, and drops what has no dead-letter exchange."""
 PROGRESS_LENGTH = 10_000
+CONTROL_LENGTH = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
     name: str
     kind: Literal["topic", "fanout"]
+    #: What flows into it from other exchanges.
+    bindings: tuple["Binding", ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +59,13 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """A durable queue and what is bound to it."""
+    """A queue and what is bound to it."""
 
     name: str
     bindings: tuple[Binding, ...]
     arguments: Arguments = ()
+    #: Belongs to one connection and goes with it; all others are durable.
+    exclusive: bool = False
 
     @property
     def dead_letters(self) -> bool:
@@ -59,6 +84,8 @@ class Topology:
     namespace: str = "milepost"
     #: How long the log keeps lifecycle events.
     log_for: timedelta = timedelta(days=7)
+    #: How often a job whose worker died is delivered again.
+    delivery_limit: int = DELIVERY_LIMIT
 
     def _name(self, what: str) -> str:
         return f"{self.namespace}.{what}"
@@ -75,15 +102,64 @@ class Topology:
     def dead(self) -> Exchange:
         return Exchange(name=self._name("dead"), kind="fanout")
 
-    def _replicated(self, **more: str | int) -> Arguments:
-        """A quorum queue that hands what it gives up on to `dead`, at least once."""
+    @property
+    def poison(self) -> Exchange:
+        return Exchange(name=self._name("poison"), kind="fanout")
+
+    @property
+    def due(self) -> Exchange:
+        """Where a message arrives that has waited its time, or had none to wait."""
+        return Exchange(name=self._name("due"), kind="topic", bindings=(self._rung(0, "0"),))
+
+    @property
+    def control(self) -> Exchange:
+        """What all processors hear at once."""
+        return Exchange(
+            name=self._name("control"),
+            kind="fanout",
+            bindings=(Binding(exchange=self.jobs, key=f"{CancelRequested.fact}.#"),),
+        )
+
+    def _replicated(self, dead_letter_exchange: str, **more: str | int) -> Arguments:
+        """A quorum queue that hands on what it gives up, at least once."""
         return _arguments(
             queue_type="quorum",
-            dead_letter_exchange=self.dead.name,
+            dead_letter_exchange=dead_letter_exchange,
             dead_letter_strategy="at-least-once",
             overflow="reject-publish",
             **more,
         )
+
+    # The delay ladder.
+
+    def _rung(self, level: int, bit: str) -> Binding:
+        """What a level's exchange does with messages that have this bit at its place."""
+        words = ["*"] * (4 + LEVELS - 1 - level) + [bit, "#"]
+        return Binding(exchange=Exchange(name=self._name(f"delay.{level:02d}"), kind="topic"), key=".".join(words))
+
+    def delay_exchange(self, level: int) -> Exchange:
+        """Sorts messages: those with this level's bit wait in its queue, the others go one level down."""
+        if level == LEVELS - 1:
+            waiting = (JobScheduled.fact, JobRetrying.fact, JobPostponed.fact)
+            bindings = tuple(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in waiting)
+        else:
+            bindings = (self._rung(level + 1, "0"),)
+        return Exchange(name=self._name(f"delay.{level:02d}"), kind="topic", bindings=bindings)
+
+    def delay_queue(self, level: int) -> Queue:
+        """Holds messages for 2**level seconds, then hands them one level down."""
+        after = self.delay_exchange(level - 1) if level else self.due
+        return Queue(
+            name=self._name(f"delay.{level:02d}"),
+            bindings=(self._rung(level, "1"),),
+            arguments=self._replicated(after.name, message_ttl=2**level * 1000, max_length=WORK_LENGTH),
+        )
+
+    @property
+    def ladder(self) -> tuple[Queue, ...]:
+        return tuple(self.delay_queue(level) for level in range(LEVELS))
+
+    # The queues of processors.
 
     def work_queue_name(self, queue: str) -> str:
         return self._name(f"work.{queue}")
@@ -92,9 +168,35 @@ class Topology:
         """Where jobs of one queue wait for a processor."""
         return Queue(
             name=self.work_queue_name(queue),
-            bindings=(Binding(exchange=self.jobs, key=f"job.submitted.{queue}.*"),),
-            arguments=self._replicated(max_length=WORK_LENGTH, delivery_limit=DELIVERY_LIMIT),
+            bindings=(
+                Binding(exchange=self.jobs, key=f"{JobSubmitted.fact}.{queue}.*"),
+                Binding(exchange=self.jobs, key=f"{JobInterrupted.fact}.{queue}.*"),
+                Binding(exchange=self.due, key=f"*.*.{queue}.#"),
+            ),
+            arguments=self._replicated(self.dead.name, max_length=WORK_LENGTH, delivery_limit=self.delivery_limit),
         )
+
+    def quarantine_queue_name(self, queue: str) -> str:
+        return self._name(f"quarantine.{queue}")
+
+    def quarantine(self, queue: str) -> Queue:
+        """Where jobs wait that were given up once: each processor takes one of them at a time."""
+        return Queue(
+            name=self.quarantine_queue_name(queue),
+            bindings=(Binding(exchange=self.jobs, key=f"{JobQuarantined.fact}.{queue}.*"),),
+            arguments=self._replicated(self.dead.name, max_length=WORK_LENGTH, delivery_limit=self.delivery_limit),
+        )
+
+    def control_queue(self, instance: str) -> Queue:
+        """What one processor is told while it runs: lost with it, and bounded."""
+        return Queue(
+            name=self._name(f"control.{instance}"),
+            bindings=(Binding(exchange=self.control, key=""),),
+            arguments=_arguments(max_length=CONTROL_LENGTH, overflow="drop-head"),
+            exclusive=True,
+        )
+
+    # The queues of the tracker.
 
     def _lifecycle_bindings(self) -> tuple[Binding, ...]:
         facts = [event.fact for event in JOB_EVENTS if event.lifecycle] + [CancelRequested.fact]
@@ -106,7 +208,7 @@ class Topology:
         return Queue(
             name=self._name("tracker.lifecycle"),
             bindings=self._lifecycle_bindings(),
-            arguments=self._replicated(max_length=10 * WORK_LENGTH),
+            arguments=self._replicated(self.dead.name, max_length=10 * WORK_LENGTH, delivery_limit=FOR_EVER),
         )
 
     @property
@@ -114,7 +216,7 @@ class Topology:
         """Progress on its way into the status view: bounded, drops its oldest (law 8)."""
         return Queue(
             name=self._name("tracker.progress"),
-            bindings=(Binding(exchange=self.jobs, key="job.progressed.#"),),
+            bindings=(Binding(exchange=self.jobs, key=f"{JobProgressed.fact}.#"),),
             arguments=_arguments(max_length=PROGRESS_LENGTH, overflow="drop-head"),
         )
 
@@ -138,25 +240,43 @@ class Topology:
 
     @property
     def parked(self) -> Queue:
-        """What was dead-lettered. No TTL: nothing leaves it by itself."""
+        """What was dead-lettered, until the undertaker has looked at it. No TTL: nothing leaves it by itself."""
         return Queue(
             name=self._name("parked"),
             bindings=(Binding(exchange=self.dead, key=""),),
-            arguments=_arguments(queue_type="quorum"),
+            arguments=_arguments(queue_type="quorum", delivery_limit=FOR_EVER),
         )
 
     @property
+    def poison_queue(self) -> Queue:
+        """Messages that nobody could read, kept for people. No TTL, and nobody consumes it."""
+        return Queue(
+            name=self._name("poison"),
+            bindings=(Binding(exchange=self.poison, key=""),),
+            arguments=_arguments(queue_type="quorum", delivery_limit=FOR_EVER),
+        )
+
+    # What belongs together.
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
-        return (self.jobs, self.fleet, self.dead)
+        """All exchanges; each after those that flow into it."""
+        rungs = tuple(self.delay_exchange(level) for level in reversed(range(LEVELS)))
+        return (self.jobs, self.fleet, self.dead, self.poison, self.control, *rungs, self.due)
 
     @property
     def shared_queues(self) -> tuple[Queue, ...]:
         """The queues that exist once in a deployment."""
-        return (self.parked, self.lifecycle, self.progress, self.fleet_queue, self.log)
+        own = (self.parked, self.poison_queue, self.lifecycle, self.progress, self.fleet_queue, self.log)
+        return (*own, *self.ladder)
 
     def work_queues(self, queues: Iterable[str]) -> tuple[Queue, ...]:
-        return tuple(self.work(queue) for queue in sorted(set(queues)))
+        """What the processors of these queues consume."""
+        names = sorted(set(queues))
+        return (*(self.work(name) for name in names), *(self.quarantine(name) for name in names))
 
-    def accepting(self, queue: str) -> tuple[Queue, ...]:
+    def accepting(self, queue: str, delay: timedelta = timedelta(0)) -> tuple[Queue, ...]:
         """The queues that must all exist before a job of this queue may be accepted (law 1)."""
-        return (self.work(queue), self.lifecycle, self.log)
+        level = first_level(delay)
+        waiting = () if level is None else (self.delay_queue(level),)
+        return (*waiting, self.work(queue), self.lifecycle, self.log)

@@ -1,7 +1,7 @@
 """The values that events, the catalogue and the status document are made of. All are immutable."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
@@ -15,6 +15,16 @@ LAST_ITEMS = 10
 """How many of a job's latest partial results its document shows."""
 MAX_ITEM = 2 * 1024
 """The most bytes of one partial result as JSON."""
+MAX_STATE = 32 * 1024
+"""The most bytes of what a handler saves for its next attempt, as JSON: it travels in every event until then."""
+LAST_ATTEMPTS = 20
+"""How many of a job's latest attempts its document shows."""
+START_WITHIN = timedelta(days=7)
+"""How long a job waits to be started, where nobody says otherwise."""
+MAX_RUNTIME = timedelta(minutes=10)
+"""How long one attempt may take, where its type does not say otherwise: less than RabbitMQ's consumer timeout."""
+LAST_STEP = 9_999_999_999
+"""The step of the event that puts an execution off: progress that is still on its way sorts before it."""
 MAX_DEPTH = 100
 """The most levels of arrays and objects in params, items and results: readers of JSON give up at some depth."""
 
@@ -32,6 +42,8 @@ def _in_sane_years(moment: datetime) -> datetime:
 _FIRST_YEAR, _LAST_YEAR = 1970, 2500
 #: A moment in UTC.
 Moment = Annotated[AwareDatetime, AfterValidator(_in_sane_years)]
+#: A length of time; on the wire an ISO 8601 duration.
+Span = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=366))]
 #: The name of a job type, for example `digest-files`.
 TypeName = Annotated[str, Field(pattern=WORD, max_length=64)]
 #: The name of a queue, for example `cpu`.
@@ -83,13 +95,25 @@ class Items(Value):
 class JobError(Value):
     """Why a job failed."""
 
-    #: What went wrong, for programs: `exception`, `invalid-params`, `invalid-result`, `interrupted`, …
+    #: What went wrong, for programs: `exception`, `invalid-params`, `timeout`, `expired`, `dead_lettered`, `lost`, …
     kind: str = Field(max_length=64)
     #: The same for people.
     message: str = Field(max_length=4_000)
     #: The exception's class, where there was one.
     exception: str | None = Field(default=None, max_length=200)
     traceback: str | None = Field(default=None, max_length=16_000)
+
+
+class Attempt(Value):
+    """One attempt at a job, as far as the processor that speaks knows."""
+
+    number: int = Field(ge=1, le=999_999)
+    worker: str | None = Field(default=None, max_length=200)
+    started_at: Moment
+    #: Nothing while it runs, and for an attempt whose processor was lost.
+    ended_at: Moment | None = None
+    #: How it ended, for people: `succeeded`, `interrupted`, `lost`, `ValueError: …`.
+    why: str | None = Field(default=None, max_length=300)
 
 
 class Job(Value):
@@ -105,12 +129,14 @@ class Job(Value):
     created_at: Moment
     #: 1 for the first run; a manual retry starts the next.
     run: int = Field(default=1, ge=1, le=9_999)
-    #: How often a processor has taken the job up in this run; 0 before the first time.
+    #: The fence: grows with every delivery in this run, as the messages and the broker count; 0 before the first.
+    turn: int = Field(default=0, ge=0, le=99_999_999)
+    #: Which attempt this is, for people: interruptions don't count, nor do deliveries that never started.
     attempt: int = Field(default=0, ge=0, le=999_999)
-    #: Tells two executions apart that have the same attempt number: eight hex digits, chosen by the processor.
+    #: Tells two executions apart that have the same turn: eight hex digits, chosen by the processor.
     execution: str = Field(default="0" * 8, pattern=r"^[0-9a-f]{8}$")
     #: Counts the events of one execution.
-    step: int = Field(default=0, ge=0, le=9_999_999_999)
+    step: int = Field(default=0, ge=0, le=LAST_STEP)
     #: The processor instance that has the job.
     worker: str | None = Field(default=None, max_length=200)
     started_at: Moment | None = None
@@ -119,6 +145,24 @@ class Job(Value):
     items: Items = Items()
     result: JsonValue = None
     error: JobError | None = None
+    #: The latest attempts, oldest first, with the present one.
+    attempts: tuple[Attempt, ...] = Field(default=(), max_length=LAST_ATTEMPTS)
+    #: How many retries have been used up in this run.
+    retried: int = Field(default=0, ge=0, le=999_999)
+    #: How often its message was delivered again before it was put off; the broker counts each message anew.
+    redelivered: int = Field(default=0, ge=0, le=999_999)
+    #: Whether it was delivered too often once already, and has its second chance.
+    quarantined: bool = False
+    #: When a scheduled or retrying job is delivered.
+    run_at: Moment | None = None
+    #: How long the job waits to be started before it ends as expired.
+    start_within: Span = START_WITHIN
+    #: How long one attempt may take.
+    max_runtime: Span = MAX_RUNTIME
+    #: What the handler saved for its next attempt.
+    saved_state: JsonValue = None
+    #: How a canceled job came to its end.
+    canceled_how: Literal["before-start", "cooperative", "forced"] | None = None
     #: True when the processor could not reach the gate (Redis) and ran the job without its word.
     ungated: bool = False
 
