@@ -10,7 +10,7 @@ from milepost_rabbit.errors import TopologyMismatch
 
 
 async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
-    """Declare and bind; harmless when all of it exists already.
+    """Declare and bind; harmless when all of it exists already. Exchanges come after those that flow into them.
 
     Raises:
         TopologyMismatch: Something exists under such a name with other arguments.
@@ -18,9 +18,13 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
     channel = await connection.channel()
     try:
         for exchange in exchanges:
-            await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
+            made = await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
+            for binding in exchange.bindings:
+                await made.bind(binding.exchange.name, binding.key)
         for queue in queues:
-            declared = await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
+            declared = await channel.declare_queue(
+                queue.name, durable=not queue.exclusive, exclusive=queue.exclusive, arguments=dict(queue.arguments)
+            )
             for binding in queue.bindings:
                 await declared.bind(binding.exchange.name, binding.key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:

@@ -17,6 +17,7 @@ from yarl import URL
 
 CONNECT_TIMEOUT = 5.0
 HEARTBEAT = 10
+"""Seconds between signs of life; after two missed ones a peer counts as gone."""
 BACK_OFF = (0.1, 5.0)
 """The first and the longest pause between tries, in seconds."""
 
@@ -30,8 +31,15 @@ class Link:
     connection, and an error it raises drops that connection and tries again.
     """
 
-    def __init__(self, url: str, *, name: str, on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> None:
-        self._url = URL(url).update_query(heartbeat=HEARTBEAT, name=name)
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        on_connect: Callable[[AbstractConnection], Awaitable[None]],
+        heartbeat: int = HEARTBEAT,
+    ) -> None:
+        self._url = URL(url).update_query(heartbeat=heartbeat, name=name)
         self._name = name
         self._on_connect = on_connect
         self._connection: AbstractConnection | None = None
@@ -58,6 +66,11 @@ class Link:
     def start(self) -> None:
         """Begin to connect, in the background."""
         self._task = asyncio.create_task(self._keep(), name=f"link {self._name}")
+
+    async def ended(self) -> None:
+        """Wait for as long as the link is kept."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
 
     async def close(self) -> None:
         """Close the connection and stop connecting."""

@@ -5,7 +5,7 @@ two publishes with one AMQP `message_id` swap their outcomes; a stuck broker sur
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from uuid import uuid4
@@ -18,7 +18,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from milepost_contracts.envelope import CONTENT_TYPE
 from milepost_contracts.topology import Exchange
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown
-from milepost_rabbit.link import Link
+from milepost_rabbit.link import HEARTBEAT, Link
 
 CHANNELS = 4
 """Publishes share few channels: aiormq holds a channel's lock through each write."""
@@ -45,6 +45,7 @@ class RabbitPublisher:
         name: str,
         exchanges: tuple[Exchange, ...],
         prepare: Callable[[AbstractConnection], Awaitable[None]] | None = None,
+        heartbeat: int = HEARTBEAT,
     ) -> None:
         """Prepare to publish to these exchanges.
 
@@ -53,11 +54,12 @@ class RabbitPublisher:
             name: What the broker's operator sees the connection as.
             exchanges: All that `publish` will be called with.
             prepare: Called on each new connection before it counts as up, for example to declare a topology.
+            heartbeat: Seconds; see `Link`.
         """
         self._exchanges = exchanges
         self._prepare = prepare
         self._channels: Iterator[_Opened] = cycle(())
-        self.link = Link(url, name=name, on_connect=self._open)
+        self.link = Link(url, name=name, on_connect=self._open, heartbeat=heartbeat)
 
     async def _open(self, connection: AbstractConnection) -> None:
         if self._prepare is not None:
@@ -72,7 +74,14 @@ class RabbitPublisher:
         return _Opened(channel, {name: await channel.get_exchange(name, ensure=False) for name in names})
 
     async def publish(
-        self, exchange: Exchange, routing_key: str, body: bytes, *, correlation_id: str, within: float
+        self,
+        exchange: Exchange,
+        routing_key: str,
+        body: bytes,
+        *,
+        correlation_id: str,
+        within: float,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Return once the broker confirmed that every queue it routes to has stored the message.
 
@@ -82,6 +91,7 @@ class RabbitPublisher:
             body: A structured-mode CloudEvent.
             correlation_id: The job or processor that it is about.
             within: Seconds until the answer must be there.
+            headers: AMQP headers, for people who look at the message.
 
         Raises:
             NotAccepted: Not connected, blocked, unroutable or refused: it is certainly not stored.
@@ -97,6 +107,7 @@ class RabbitPublisher:
             message_id=uuid4().hex,
             correlation_id=correlation_id,
             user_id=self.link.user,
+            headers=dict(headers or {}),
         )
         opened = next(self._channels)
         try:
