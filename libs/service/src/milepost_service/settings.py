@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import AnyUrl, Field, UrlConstraints, ValidationError
+from pydantic import AnyUrl, BeforeValidator, Field, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "MILEPOST_"
@@ -15,6 +15,18 @@ RabbitUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
 RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss"])]
 
 
+def _seconds(value: object) -> object:
+    """Take a bare number as seconds: pydantic reads text as ISO 8601 alone."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+#: A length of time: seconds, or ISO 8601 (`PT30S`, `P7D`).
+Length = Annotated[timedelta, BeforeValidator(_seconds)]
 #: Where files are: a folder, or object storage, as obstore knows them.
 BlobsUrl = Annotated[str, Field(pattern=r"^(file:///|(s3|s3a|gs|az|adl|abfss?|https?)://[^/])")]
 
@@ -31,7 +43,7 @@ class ServiceSettings(BaseSettings):
     #: Put before every name at the broker and in Redis, so that deployments can share both.
     namespace: str = Field(default="milepost", pattern=r"^[a-z][a-z0-9-]{0,31}$")
     #: How long a job can be looked up after it ended. The same for gateway and tracker.
-    retention: timedelta = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
+    retention: Length = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
     #: `console` for people, `json` for machines, `auto` for whichever reads it.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
