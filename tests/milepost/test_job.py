@@ -1,11 +1,12 @@
 """The @job decorator."""
 
 import types
+from datetime import timedelta
 
 import pytest
 from pydantic import BaseModel
 
-from milepost import Run, definitions_in, job
+from milepost import RetryLater, Run, definitions_in, job
 from milepost.errors import InvalidDefinition
 
 
@@ -90,3 +91,38 @@ def test_a_signature_that_can_not_work_is_refused_at_import(function):
     """Better now than at the first job."""
     with pytest.raises(InvalidDefinition):
         job("x")(function)
+
+
+def test_limits_are_announced():
+    """Clients and gateways know what to expect; the defaults fail at once and fit RabbitMQ's own timeout."""
+
+    @job("limited", retries=3, max_runtime=timedelta(hours=2))
+    def limited(params: Params, run: Run) -> None: ...
+
+    (plain, limits) = (definition.announcement() for definition in defined(double, limited))
+    assert (0, timedelta(minutes=10)) == (plain.retries, plain.max_runtime)
+    assert (3, timedelta(hours=2)) == (limits.retries, limits.max_runtime)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"retries": -1},
+        {"retries": 10_000},
+        {"backoff": timedelta(0)},
+        {"backoff": timedelta(hours=2)},
+        {"max_runtime": timedelta(0)},
+        {"max_runtime": timedelta(days=31)},
+    ],
+)
+def test_a_limit_that_can_not_be_is_refused_at_import(limits):
+    """With its name and its bounds."""
+    with pytest.raises(InvalidDefinition, match=next(iter(limits))):
+        job("x", **limits)
+
+
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(seconds=-1), timedelta(days=91)])
+def test_later_is_within_what_the_broker_can_hold(after):
+    """A mistake is told where it was made."""
+    with pytest.raises(ValueError, match="after must be within"):
+        RetryLater(after=after)

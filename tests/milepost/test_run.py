@@ -146,3 +146,24 @@ def test_a_handler_that_starts_over_gets_a_new_rate():
 def test_there_is_no_eta_without_total_and_speed(total, rate):
     """Nothing is shown rather than a guess."""
     assert eta(1, total, rate) is None
+
+
+def test_what_was_saved_is_there_for_the_next_attempt():
+    """As a reader of JSON would see it; what can't be kept is refused where it is saved."""
+    run = Run(job_id="x", saved_state={"at": 1})
+    assert {"at": 1} == run.saved_state
+    run.save((1, 2))
+    assert [1, 2] == run.saved_state
+    for state in ("x" * 40_000, object(), float("nan")):
+        with pytest.raises(ValueError, match="a saved state"):
+            run.save(state)
+    assert [1, 2] == run.saved_state
+
+
+def test_saving_is_a_checkpoint():
+    """What was saved before the stop is kept."""
+    run = Run(job_id="x")
+    run.stop(Interrupted())
+    with pytest.raises(Interrupted):
+        run.save(7)
+    assert 7 == run.saved_state

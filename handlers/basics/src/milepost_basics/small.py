@@ -26,9 +26,13 @@ class Counted(BaseModel):
 
 @job("count")
 def count(params: CountParams, run: Run) -> Counted:
-    """Count up, step by step."""
-    for _ in run.track(range(params.steps), unit="steps"):
+    """Count up, step by step; an attempt that was interrupted goes on where it was."""
+    begun_at = run.saved_state or 0
+    run.progress(begun_at, params.steps, unit="steps")
+    for done in range(begun_at + 1, params.steps + 1):
         time.sleep(params.delay)
+        run.save(done)
+        run.progress(done, params.steps, unit="steps")
     return Counted(counted=params.steps)
 
 

@@ -6,7 +6,16 @@ from milepost import Run, job
 def greet(params: Greet, run: Run) -> Greeting: ...
 """
 
-from milepost.errors import Canceled, InputError, Interrupted, RunStopped
+from milepost.errors import (
+    Canceled,
+    InputError,
+    Interrupted,
+    Reject,
+    RetryLater,
+    RunStopped,
+    Superseded,
+    TimedOut,
+)
 from milepost.job import Handler, JobDefinition, definitions_in, job
 from milepost.run import File, Run
 
@@ -17,8 +26,12 @@ __all__ = [
     "InputError",
     "Interrupted",
     "JobDefinition",
+    "Reject",
+    "RetryLater",
     "Run",
     "RunStopped",
+    "Superseded",
+    "TimedOut",
     "definitions_in",
     "job",
 ]

@@ -5,7 +5,8 @@ import inspect
 import re
 import types
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -13,10 +14,16 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from milepost.errors import InvalidDefinition
 from milepost.run import Run
 from milepost_contracts.fleet import JobType
-from milepost_contracts.values import WORD
+from milepost_contracts.values import MAX_RUNTIME, WORD
 
 Handler = Callable[[Any, Run], Any] | Callable[[Any, Run], Awaitable[Any]]
 H = TypeVar("H", bound=Callable[..., Any])
+
+BACKOFF = timedelta(seconds=2)
+"""About how long the first retry waits; each further one waits twice as long, up to `LONGEST_BACKOFF`."""
+LONGEST_BACKOFF = timedelta(hours=1)
+MOST_RETRIES = 1_000
+LONGEST_RUNTIME = timedelta(days=30)
 
 _MARK = "__milepost_job__"
 
@@ -32,6 +39,9 @@ class JobDefinition:
     result: TypeAdapter[Any]
     title: str
     description: str
+    retries: int = 0
+    backoff: timedelta = BACKOFF
+    max_runtime: timedelta = MAX_RUNTIME
 
     @property
     def is_async(self) -> bool:
@@ -46,10 +56,20 @@ class JobDefinition:
             description=self.description,
             params_schema=self.params.model_json_schema(),
             result_schema=self.result.json_schema(mode="serialization"),
+            retries=self.retries,
+            max_runtime=self.max_runtime,
         )
 
 
-def job(type: str, *, queue: str = "default", title: str | None = None) -> Callable[[H], H]:
+def job(
+    type: str,
+    *,
+    queue: str = "default",
+    title: str | None = None,
+    retries: int = 0,
+    backoff: timedelta = BACKOFF,
+    max_runtime: timedelta = MAX_RUNTIME,
+) -> Callable[[H], H]:
     """Make a function the handler of a job type.
 
     The function takes `params`, a pydantic model of its own, and `run`, a `milepost.Run`; what it returns becomes
@@ -59,16 +79,29 @@ def job(type: str, *, queue: str = "default", title: str | None = None) -> Calla
         type: Lower-case words with hyphens, unique in the deployment.
         queue: The queue that jobs of this type wait in; processors may serve some queues only.
         title: For people; the first line of the docstring by default.
+        retries: How often an attempt that raised, or took too long, is followed by another one. (A job whose worker
+            died runs again whatever this says: at least once.)
+        backoff: About how long the first retry waits; each further one waits twice as long, an hour at most.
+        max_runtime: How long one attempt may take; then it is stopped as a canceled one is, and has failed.
 
     Raises:
-        InvalidDefinition: The name or the signature does not fit.
+        InvalidDefinition: The name, the signature or a limit does not fit.
     """
     for what, name in (("job type", type), ("queue", queue)):
         if not re.fullmatch(WORD, name):
             raise InvalidDefinition(f"the {what} {name!r} is not lower-case words with hyphens")
+    if not 0 <= retries <= MOST_RETRIES:
+        raise InvalidDefinition(f"the retries of {type!r} are not within 0 to {MOST_RETRIES}: {retries}")
+    for what, length, longest in (
+        ("backoff", backoff, LONGEST_BACKOFF),
+        ("max_runtime", max_runtime, LONGEST_RUNTIME),
+    ):
+        if not timedelta(0) < length <= longest:
+            raise InvalidDefinition(f"{what} of {type!r} is not within 0 and {longest}: {length}")
 
     def mark(function: H) -> H:
-        setattr(function, _MARK, _define(function, type, queue, title))
+        definition = _define(function, type, queue, title)
+        setattr(function, _MARK, replace(definition, retries=retries, backoff=backoff, max_runtime=max_runtime))
         return function
 
     return mark

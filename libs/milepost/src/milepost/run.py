@@ -15,7 +15,7 @@ import pydantic_core
 
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
-from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, Items, Progress, too_deep
+from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, MAX_STATE, Items, Progress, too_deep
 
 T = TypeVar("T")
 
@@ -52,13 +52,20 @@ class Report:
 class Run:
     """What a handler can ask and tell while it runs. Safe to use from several threads."""
 
-    def __init__(self, *, job_id: str, attempt: int = 1, files: tuple[File, ...] = ()) -> None:
+    def __init__(
+        self, *, job_id: str, attempt: int = 1, token: str = "", files: tuple[File, ...] = (), saved_state: Any = None
+    ) -> None:
         #: The job's id, for the handler's own logs.
         self.job_id = job_id
         #: 1 for the first attempt.
         self.attempt = attempt
+        #: The fencing token: of two executions of one job, the one whose token sorts last is the one that counts.
+        #: Pass it to what the handler writes to, for it to refuse a smaller one.
+        self.token = token
         #: The files that came with the job, in the client's order.
         self.files = files
+        #: What an earlier attempt gave to `save`, if it was interrupted, failed or asked to be called again.
+        self.saved_state = saved_state
         self._stop: RunStopped | None = None
         self._version = 0
         self._progress: tuple[float, float | None, str | None, str | None] | None = None
@@ -82,7 +89,7 @@ class Run:
             unit: What is counted, for example `files`.
 
         Raises:
-            Canceled, Interrupted: The run must end; let it through.
+            RunStopped: The run must end; let it through.
             TypeError, ValueError: `done` or `total` is no number.
         """
         if self._stop is not None:
@@ -120,26 +127,30 @@ class Run:
         Raises:
             ValueError: It is larger, or has no JSON form.
         """
-        try:
-            encoded = pydantic_core.to_json(item, inf_nan_mode="constants")
-            value = pydantic_core.from_json(encoded, allow_inf_nan=False)
-        except ValueError as error:
-            raise ValueError(f"this item has no JSON form: {error}") from error
-        if too_deep(value):
-            raise ValueError(f"an item may have {MAX_DEPTH} levels")
-        if len(encoded) > MAX_ITEM:
-            raise ValueError(f"an item of {len(encoded)} bytes is more than the {MAX_ITEM} allowed")
+        value = _plain_json(item, "an item", MAX_ITEM)
         with self._items_lock:
             self._item_count += 1
             self._last_items.append(value)
             self._version += 1
         self.checkpoint()
 
+    def save(self, state: Any) -> None:
+        """Keep a JSON value of up to 32 KiB for the next attempt, should this one be interrupted or retried.
+
+        It travels with the job. A worker that is killed can't send it along: its job begins with what was saved
+        by the attempt before.
+
+        Raises:
+            ValueError: It is larger, or has no JSON form.
+        """
+        self.saved_state = _plain_json(state, "a saved state", MAX_STATE)
+        self.checkpoint()
+
     def checkpoint(self) -> None:
         """Do nothing, unless the run must end.
 
         Raises:
-            Canceled, Interrupted: The run must end; let it through.
+            RunStopped: The run must end; let it through.
         """
         if self._stop is not None:
             raise self._stop
@@ -150,6 +161,11 @@ class Run:
         """Make the handler's next report or checkpoint raise `reason`. The first reason stays."""
         if self._stop is None:
             self._stop = reason
+
+    @property
+    def stopped(self) -> RunStopped | None:
+        """Why the run must end, if it must."""
+        return self._stop
 
     @property
     def version(self) -> int:
@@ -178,6 +194,24 @@ class Run:
             rate=None if self._rate is None else round(self._rate, 3),
             eta_seconds=None if remaining is None else round(remaining, 1),
         )
+
+
+def _plain_json(value: Any, what: str, most: int) -> Any:
+    """Return the value as readers of JSON will see it.
+
+    Raises:
+        ValueError: It has no JSON form, or is larger or deeper than allowed.
+    """
+    try:
+        encoded = pydantic_core.to_json(value, inf_nan_mode="constants")
+        plain = pydantic_core.from_json(encoded, allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{what} has no JSON form: {error}") from error
+    if too_deep(plain):
+        raise ValueError(f"{what} may have {MAX_DEPTH} levels")
+    if len(encoded) > most:
+        raise ValueError(f"{what} of {len(encoded)} bytes is more than the {most} allowed")
+    return plain
 
 
 def _counted(number: float) -> float:

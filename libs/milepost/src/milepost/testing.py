@@ -37,11 +37,13 @@ class Outcome:
     #: Every progress report, in order.
     progress: tuple[Progress, ...]
     items: Items
+    #: What it saved last, if it did.
+    saved_state: Any
 
 
 class _RecordingRun(Run):
-    def __init__(self, *, files: Sequence[File], cancel_at: int | None) -> None:
-        super().__init__(job_id="test", files=tuple(files))
+    def __init__(self, *, files: Sequence[File], cancel_at: int | None, saved_state: Any, attempt: int) -> None:
+        super().__init__(job_id="test", attempt=attempt, files=tuple(files), saved_state=saved_state)
         self.recorded: list[Progress] = []
         self._cancel_at = cancel_at
 
@@ -57,7 +59,13 @@ class _RecordingRun(Run):
 
 
 def run_handler(
-    handler: Any, params: Mapping[str, Any], *, files: Sequence[File] = (), cancel_at: int | None = None
+    handler: Any,
+    params: Mapping[str, Any],
+    *,
+    files: Sequence[File] = (),
+    cancel_at: int | None = None,
+    saved_state: Any = None,
+    attempt: int = 1,
 ) -> Outcome:
     """Validate the params as a processor would, call the handler, and return what it did.
 
@@ -66,9 +74,11 @@ def run_handler(
         params: As a client would send them.
         files: What `run.files` holds.
         cancel_at: Cancel the run after so many progress reports; the next report or checkpoint raises `Canceled`.
+        saved_state: What an attempt before has saved.
+        attempt: Which attempt this is.
     """
     definition: JobDefinition = getattr(handler, _MARK)
-    run = _RecordingRun(files=files, cancel_at=cancel_at)
+    run = _RecordingRun(files=files, cancel_at=cancel_at, saved_state=saved_state, attempt=attempt)
     returned = definition.handler(definition.params.model_validate(params), run)
     if inspect.isawaitable(returned):
         returned = asyncio.run(_awaited(returned))
@@ -76,6 +86,7 @@ def run_handler(
         result=definition.result.dump_python(returned, mode="json"),
         progress=tuple(run.recorded),
         items=run.report().items,
+        saved_state=run.saved_state,
     )
 
 
