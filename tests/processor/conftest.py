@@ -1,11 +1,15 @@
 """Fakes of the processor's ports."""
 
 import asyncio
+import threading
+from dataclasses import dataclass
 
 import pytest
 
+from milepost_contracts.envelope import now
+from milepost_contracts.values import Attempt
 from milepost_processor.errors import GateUnavailable
-from milepost_processor.ports import Verdict
+from milepost_processor.ports import Claim, Verdict
 
 
 class FakeGate:
@@ -13,6 +17,9 @@ class FakeGate:
 
     def __init__(self):
         self.claims = {}
+        self.canceled = set()
+        #: Ids of jobs whose holders live.
+        self.alive = set()
         self.away_for = 0
 
     def _answer(self):
@@ -20,29 +27,58 @@ class FakeGate:
             self.away_for -= 1
             raise GateUnavailable("away")
 
-    def claim(self, *, job_id, run, attempt, execution, worker):
+    def claim(self, job, *, turn, execution, worker):
         self._answer()
-        old = self.claims.get(job_id)
-        if old is not None:
-            old_run, old_attempt, old_execution, ended = old
-            if run < old_run:
-                return Verdict.STALE
-            if run == old_run:
-                if ended:
-                    return Verdict.FINISHED
-                if attempt < old_attempt:
-                    return Verdict.STALE
-                if attempt == old_attempt and execution != old_execution:
-                    return Verdict.TAKEN
-        self.claims[job_id] = (run, attempt, execution, False)
-        return Verdict.RUN
+        old = self.claims.get(job.id)
+        attempt, earlier, crashed = job.attempt + 1, job.attempts, False
+        if old is not None and old.run == job.run and old.turn < turn and old.execution != job.execution:
+            attempt, earlier, crashed = old.attempt + 1, old.attempts, True
+        verdict = self._verdict(old, job, turn, execution)
+        if verdict is Verdict.RUN and crashed and job.id in self.alive:
+            verdict = Verdict.ALIVE
+        if verdict is Verdict.RUN:
+            this = Attempt(number=attempt, worker=worker, started_at=now())
+            self.claims[job.id] = Held(job.run, turn, execution, attempt, (*earlier, this))
+        return Claim(verdict=verdict, attempt=attempt, earlier=earlier, crashed=crashed)
 
-    def finish(self, *, job_id, run, attempt, absorbing):
+    def _verdict(self, old, job, turn, execution):
+        if old is not None and old.run > job.run:
+            return Verdict.STALE
+        if old is not None and old.run == job.run:
+            if old.ended:
+                return Verdict.FINISHED
+            if old.turn > turn:
+                return Verdict.STALE
+            if old.turn == turn and old.execution != execution:
+                return Verdict.TAKEN
+        return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
+
+    def finish(self, job, *, absorbing):
         self._answer()
-        old_run, old_attempt, execution, _ = self.claims.get(job_id, (run, 0, "", False))
-        stale = old_run == run and old_attempt > attempt and not absorbing
-        if old_run <= run and not stale:
-            self.claims[job_id] = (run, attempt, execution, True)
+        old = self.claims.get(job.id) or Held(job.run, 0, "", 0, ())
+        stale = old.run == job.run and old.turn > job.turn and not absorbing
+        if old.run <= job.run and not stale:
+            self.claims[job.id] = Held(job.run, job.turn, old.execution, old.attempt, old.attempts, ended=True)
+
+    def verdicts(self, jobs):
+        self._answer()
+        return [self._standing(job) for job in jobs]
+
+    def _standing(self, job):
+        old = self.claims.get(job.id)
+        if old is not None and (old.run, old.turn, old.execution) != (job.run, job.turn, job.execution):
+            return Verdict.STALE
+        return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
+
+
+@dataclass(frozen=True)
+class Held:
+    run: int
+    turn: int
+    execution: str
+    attempt: int
+    attempts: tuple
+    ended: bool = False
 
 
 class FakeOutbox:
@@ -87,4 +123,11 @@ def files():
 
 @pytest.fixture
 def run_async():
-    return asyncio.run
+    """An event loop on a thread of its own, as Dramatiq's is."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -6,11 +6,13 @@ from dramatiq.message import Message, get_encoder, set_encoder
 from samples import SAMPLES, SUBMITTED
 
 from milepost_contracts.envelope import encode
-from milepost_contracts.events import JobSubmitted
+from milepost_contracts.events import COMMANDS, JobQuarantined, JobSubmitted
 from milepost_contracts.topology import Topology
-from milepost_processor.broker import _delivery_count
+from milepost_processor.broker import _delivery
 from milepost_processor.encoder import EnvelopeEncoder
+from milepost_processor.executor import Delivery
 
+OTHERS = [encode(sample) for sample in SAMPLES if not isinstance(sample, COMMANDS)]
 ENCODER = EnvelopeEncoder(Topology(namespace="test"))
 
 
@@ -29,14 +31,21 @@ def test_a_submitted_job_is_a_message_for_the_actor_of_its_type():
     assert SUBMITTED == message.kwargs["command"].job
 
 
+@pytest.mark.parametrize("sample", [one for one in SAMPLES if isinstance(one, COMMANDS)], ids=lambda one: one.fact)
+def test_every_command_is_one_for_the_queue_that_it_waits_in(sample):
+    """What was put back, retried or scheduled comes to the work queue; what is in quarantine stays there."""
+    queue = "test.quarantine.default" if isinstance(sample, JobQuarantined) else "test.work.default"
+    assert queue == Message.decode(encode(sample)).queue_name
+
+
 def test_the_envelope_survives_dramatiq():
     """What Dramatiq would encode is what came."""
     body = encode(JobSubmitted(job=SUBMITTED))
     assert body == Message.decode(body).encode()
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\x80", *(encode(sample) for sample in SAMPLES[1:])])
-def test_anything_but_a_submission_is_refused(body):
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\x80", *OTHERS])
+def test_anything_but_a_command_is_refused(body):
     """A body that decodes but has wrong types would block stock Dramatiq's queue for ever."""
     with pytest.raises(DecodeError):
         Message.decode(body)
@@ -52,16 +61,16 @@ def test_a_body_in_dramatiqs_own_format_is_refused():
 
 
 @pytest.mark.parametrize(
-    "headers, count",
+    "headers, count, failed",
     [
-        ({}, 0),
-        ({"x-delivery-count": 2}, 2),
-        ({"x-acquired-count": 3, "x-delivery-count": 1}, 3),
-        ({"x-delivery-count": "7"}, 0),
-        ({"x-delivery-count": -3}, 0),
-        ({"x-acquired-count": 10**12}, 99_999),
+        ({}, 0, 0),
+        ({"x-delivery-count": 2}, 2, 2),
+        ({"x-acquired-count": 3, "x-delivery-count": 1}, 3, 1),
+        ({"x-delivery-count": "7"}, 0, 0),
+        ({"x-delivery-count": -3}, 0, 0),
+        ({"x-acquired-count": 10**12}, 99, 0),
     ],
 )
-def test_the_fence_is_read_from_the_brokers_headers(headers, count):
+def test_the_fence_is_read_from_the_brokers_headers(headers, count, failed):
     """RabbitMQ 3.10 counts deliveries, 4.3 acquisitions."""
-    assert count == _delivery_count(headers)
+    assert Delivery(count=count, failed=failed) == _delivery(headers)

@@ -5,3 +5,9 @@ from gate_suite import GateSuite
 
 class TestTheFakeGate(GateSuite):
     """See `gate_suite`."""
+
+    def silence(self, gate):
+        gate.alive.clear()
+
+    def speak(self, gate):
+        gate.alive.update(gate.claims)

@@ -36,12 +36,14 @@ class Beacon:
         threads: int,
         started_at: datetime,
         running: Callable[[], tuple[RunningJob, ...]],
+        held: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._instance = instance
         self._threads = threads
         self._started_at = started_at
         self._running = running
+        self._held = held
         self._types = tuple(definition.announcement() for definition in registry.definitions.values())
 
     async def shine(self, announce: Announce) -> None:
@@ -70,5 +72,6 @@ class Beacon:
             queues=self._registry.queues,
             threads=self._threads,
             running=self._running(),
+            held=self._held(),
             version=version("milepost-processor"),
         )

@@ -3,14 +3,19 @@
 What differs from stock Dramatiq 2.2:
 - queues are those of `milepost_contracts.topology`, declared elsewhere: Dramatiq adds no delay or dead-letter queue;
 - a message keeps what the broker said of its delivery, which is the fence;
+- RabbitMQ is told how long a job may take, and a handler that holds the interpreter keeps its connection;
+- what is in quarantine is taken one at a time;
 - a message belongs to the consumer that received it: acks after a reconnect, with a tag that now means another
   message, are dropped, and what a dead connection had prefetched is not started;
-- an actor that raised is not acknowledged: its message goes back to the queue.
+- an actor that raised is not acknowledged: its message goes back to the queue, or to the undertaker.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from dramatiq.broker import Broker, MessageProxy
@@ -18,26 +23,45 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.message import Message
 from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
 
+from milepost_contracts.topology import MOST_DELIVERIES
 from milepost_processor import metrics
-from milepost_processor.execution import Delivery
+from milepost_processor.errors import DeliveredTooOften
+from milepost_processor.executor import Delivery
 
 log = structlog.get_logger(__name__)
 
 OWNER = "_milepost_consumer"
 """The attribute of a message that holds the consumer which received it."""
 
+_TCP = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""A broker whose host is gone is noticed by the kernel, which needs no interpreter."""
 
-MOST_DELIVERIES = 99_999
-"""A message may claim any count in its headers; an attempt must fit the sequence of events."""
+
+@dataclass(frozen=True, kw_only=True)
+class Consuming:
+    """How queues are consumed."""
+
+    #: How long RabbitMQ bears a delivery that is not acknowledged; before 3.12 it does not listen to us.
+    timeout: timedelta
+    #: Queues of which one message is taken at a time.
+    one_at_a_time: frozenset[str]
 
 
 class CommandConsumer(_RabbitmqConsumer):
     """Consumes one work queue over a connection of its own."""
 
-    def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
+    def __init__(self, broker: "CommandBroker", queue_name: str, prefetch: int, timeout: int) -> None:
+        consuming = broker.consuming
+        prefetch = 1 if queue_name in consuming.one_at_a_time else prefetch
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._headers: dict[str, Any] = {}
-        self.iterator = self._keep_headers(self.iterator)
+        # The iterator that Dramatiq made has not begun yet, and never will.
+        deliveries = self.channel.consume(
+            queue_name,
+            arguments={"x-consumer-timeout": int(consuming.timeout.total_seconds() * 1000)},
+            inactivity_timeout=timeout / 1000,
+        )
+        self.iterator = self._keep_headers(deliveries)
 
     def _keep_headers(self, deliveries: Iterator[Any]) -> Iterator[Any]:
         for method, properties, body in deliveries:
@@ -52,7 +76,7 @@ class CommandConsumer(_RabbitmqConsumer):
             log.warning("message_misrouted", queue=self.queue_name, says=message.queue_name)
             self.nack(message)
             return None
-        message.kwargs["delivery"] = Delivery(count=_delivery_count(self._headers))
+        message.kwargs["delivery"] = _delivery(self._headers)
         setattr(message, OWNER, self)
         return message
 
@@ -66,7 +90,8 @@ class CommandConsumer(_RabbitmqConsumer):
             log.info("ack_dropped", reason="its connection is gone", message_id=message.message_id)
         elif message._exception is not None:
             self.known_tags.discard(message._tag)
-            self.connection.add_callback_threadsafe(partial(self.channel.basic_reject, message._tag, requeue=True))
+            again = not isinstance(message._exception, DeliveredTooOften)
+            self.connection.add_callback_threadsafe(partial(self.channel.basic_reject, message._tag, requeue=again))
         else:
             super().ack(message)  # type: ignore[no-untyped-call]
 
@@ -92,8 +117,9 @@ class SkipLostDeliveries(Middleware):
 class CommandBroker(RabbitmqBroker):
     """Consumes work queues that `milepost_rabbit.declare` made; publishes nothing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, consuming: Consuming) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[AsyncIO(), SkipLostDeliveries()])
+        self.consuming = consuming
 
     @property
     def consumer_class(self) -> type[CommandConsumer]:
@@ -111,13 +137,18 @@ class CommandBroker(RabbitmqBroker):
         raise NotImplementedError("jobs are submitted through the gateway, not through Dramatiq")
 
 
-def _delivery_count(headers: dict[str, Any]) -> int:
+def _delivery(headers: dict[str, Any]) -> Delivery:
     """How often the broker delivered the message before: RabbitMQ 4.3 counts acquisitions, older ones deliveries."""
-    counts = (headers.get("x-acquired-count"), headers.get("x-delivery-count"))
-    return min(MOST_DELIVERIES, max((count for count in counts if isinstance(count, int) and count > 0), default=0))
+    acquired, delivered = (_counted(headers.get(name)) for name in ("x-acquired-count", "x-delivery-count"))
+    return Delivery(count=max(acquired, delivered), failed=delivered)
 
 
-def connection_url(url: str) -> str:
+def _counted(claimed: object) -> int:
+    """A message may claim anything in its headers."""
+    return min(MOST_DELIVERIES - 1, claimed) if isinstance(claimed, int) and claimed > 0 else 0
+
+
+def connection_url(url: str, *, heartbeat: timedelta) -> str:
     """Add what a consuming connection needs to a broker URL."""
     separator = "&" if "?" in url else "?"
-    return f"{url}{separator}heartbeat=30"
+    return f"{url}{separator}heartbeat={int(heartbeat.total_seconds())}&tcp_options={quote(repr(_TCP))}"

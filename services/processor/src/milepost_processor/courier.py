@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -44,8 +45,9 @@ class _Followed:
 class Courier:
     """Implements `ports.Outbox`; `start` returns once the broker knows this processor's queues."""
 
-    def __init__(self, url: str, topology: Topology, queues: tuple[str, ...]) -> None:
+    def __init__(self, url: str, topology: Topology, queues: tuple[str, ...], *, heartbeat: timedelta) -> None:
         self._url = url
+        self._heartbeat = int(heartbeat.total_seconds())
         self._topology = topology
         self._queues = queues
         self._followed: dict[Run, _Followed] = {}
@@ -53,6 +55,8 @@ class Courier:
         self._thread = threading.Thread(target=self._loop.run_forever, name="courier", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._publisher: RabbitPublisher | None = None
+        #: Of RabbitMQ, once it is connected.
+        self.broker_version = ""
         #: Why this process can't go on, once it can't.
         self.broken: str | None = None
 
@@ -129,17 +133,20 @@ class Courier:
             name="processor",
             exchanges=(self._topology.jobs, self._topology.fleet),
             prepare=self._declare,
+            heartbeat=self._heartbeat,
         )
         self._publisher.link.start()
         self.keep(self._tick())
 
     async def _declare(self, connection: AbstractConnection) -> None:
-        queues = (self._topology.parked, *self._topology.work_queues(self._queues))
+        topology = self._topology
+        queues = (topology.parked, *topology.ladder, *topology.work_queues(self._queues))
         try:
             await declare(connection, self._topology.exchanges, queues)
         except TopologyMismatch as error:
             self.broken = str(error)
             raise
+        self.broker_version = str(connection.transport.connection.server_properties["version"])  # type: ignore[union-attr]
 
     async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.current_task()

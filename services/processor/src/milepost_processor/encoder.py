@@ -1,10 +1,10 @@
-"""The seam to Dramatiq: a submitted job, as it lies on the wire, is a message for the actor of its type."""
+"""The seam to Dramatiq: a command, as it lies on the wire, is a message for the actor of its job's type."""
 
 from dramatiq.encoder import Encoder, MessageData
 from dramatiq.errors import DecodeError
 
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import JobSubmitted, decode_event, encode_event
+from milepost_contracts.events import COMMANDS, JobQuarantined, decode_event, encode_event
 from milepost_contracts.topology import Topology
 
 
@@ -19,10 +19,12 @@ class EnvelopeEncoder(Encoder):
             command = decode_event(data)
         except MalformedEvent as error:
             raise DecodeError(str(error), data, error) from error  # type: ignore[no-untyped-call]
-        if not isinstance(command, JobSubmitted):
+        if not isinstance(command, COMMANDS):
             raise DecodeError(f"{command.fact} is no command", data, None)  # type: ignore[no-untyped-call]
+        quarantined = isinstance(command, JobQuarantined)
+        name = self._topology.quarantine_queue_name if quarantined else self._topology.work_queue_name
         return {
-            "queue_name": self._topology.work_queue_name(command.job.queue),
+            "queue_name": name(command.job.queue),
             "actor_name": command.job.type,
             "args": (),
             "kwargs": {"command": command},

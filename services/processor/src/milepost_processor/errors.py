@@ -4,7 +4,9 @@ ProcessorError
 ├── HandlersUnusable   a handler package that can't be imported, or that contradicts another
 ├── GateUnavailable    Redis did not answer who may run the job
 ├── HandlerExited      an async handler tried to end the process
+├── DeliveredTooOften  the job goes to the undertaker
 └── Stopping           the process is going down: leave the job to another one
+Forced                 raised inside a handler that would not stop when asked
 """
 
 
@@ -26,3 +28,11 @@ class HandlerExited(ProcessorError):  # noqa: N818
 
 class Stopping(ProcessorError):  # noqa: N818
     """The process is going down."""
+
+
+class DeliveredTooOften(ProcessorError):  # noqa: N818
+    """This job has been delivered more often than the limit allows."""
+
+
+class Forced(BaseException):
+    """This handler was asked to stop, and has not."""

@@ -1,45 +1,33 @@
 """The gate in Redis: one Lua call decides who runs a job. Processors alone write claims."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from importlib.resources import files
+from typing import Any
 
+import pydantic_core
+from pydantic import TypeAdapter
 from redis import Redis
 from redis.exceptions import RedisError
 
+from milepost_contracts.envelope import now
 from milepost_contracts.keys import Keys
+from milepost_contracts.values import Attempt, Job, utc_text
 from milepost_processor.errors import GateUnavailable
-from milepost_processor.ports import Verdict
+from milepost_processor.ports import Claim, Verdict
 
 CLAIM_FOR = timedelta(days=30)
 """A claim of a run that never ends is forgotten after this: the fence does not need it."""
 
-_CLAIM = """
-local old = redis.call('HMGET', KEYS[1], 'run', 'attempt', 'execution', 'state')
-local run, attempt, execution = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local old_run, old_attempt = tonumber(old[1]), tonumber(old[2])
-if old_run then
-  if run < old_run then return 'stale' end
-  if run == old_run then
-    if old[4] == 'ended' then return 'finished' end
-    if attempt < old_attempt then return 'stale' end
-    if attempt == old_attempt and execution ~= old[3] then return 'taken' end
-  end
-end
-redis.call('HSET', KEYS[1],
-  'run', run, 'attempt', attempt, 'execution', execution, 'worker', ARGV[4], 'state', 'running')
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-return 'run'
-"""
+ALIVE_FOR = timedelta(seconds=3)
+"""A processor that has not asked after a running job for so long counts as dead: another one may take over."""
 
-_FINISH = """
-local old = redis.call('HMGET', KEYS[1], 'run', 'attempt')
-local old_run, old_attempt = tonumber(old[1]), tonumber(old[2])
-local run, attempt = tonumber(ARGV[1]), tonumber(ARGV[2])
-if old_run and old_run > run then return 0 end
-if old_run == run and old_attempt > attempt and ARGV[3] ~= '1' then return 0 end
-redis.call('HSET', KEYS[1], 'run', run, 'attempt', attempt, 'state', 'ended')
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return 1
-"""
+_ALIVE_FOR = int(ALIVE_FOR.total_seconds() * 1000)
+_ATTEMPTS = TypeAdapter(tuple[Attempt, ...])
+
+
+def _script(name: str) -> str:
+    return files("milepost_processor").joinpath("scripts", name).read_text()
 
 
 class RedisGate:
@@ -49,17 +37,45 @@ class RedisGate:
         self._redis = redis
         self._keys = keys
         self._retention = int(retention.total_seconds() * 1000)
+        self._claim = _script("claim.lua")
+        self._stand = _script("stand.lua")
+        self._finish = _script("finish.lua")
 
-    def claim(self, *, job_id: str, run: int, attempt: int, execution: str, worker: str) -> Verdict:
+    def claim(self, job: Job, *, turn: int, execution: str, worker: str) -> Claim:
         lasts = int(CLAIM_FOR.total_seconds() * 1000)
+        entry = pydantic_core.to_json({"worker": worker, "started_at": utc_text(now())})[1:]
+        answer: Any = self._ask(
+            self._claim,
+            self._both_keys(job),
+            *(job.run, turn, job.execution, execution, worker, lasts),
+            *(job.attempt + 1, _ATTEMPTS.dump_json(job.attempts), entry, _ALIVE_FOR),
+        )
+        verdict, attempt, earlier, crashed = answer
+        return Claim(
+            verdict=Verdict(verdict.decode()),
+            attempt=attempt,
+            earlier=_ATTEMPTS.validate_json(earlier),
+            crashed=bool(crashed),
+        )
+
+    def finish(self, job: Job, *, absorbing: bool) -> None:
+        self._ask(self._finish, [self._keys.claim(job.id)], job.run, job.turn, int(absorbing), self._retention)
+
+    def verdicts(self, jobs: Sequence[Job]) -> list[Verdict]:
         try:
-            answer = self._redis.eval(_CLAIM, 1, self._keys.claim(job_id), run, attempt, execution, worker, lasts)
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.eval(self._stand, 2, *self._both_keys(job), job.run, job.turn, job.execution, _ALIVE_FOR)
+                answers: list[Any] = pipe.execute()
         except (RedisError, OSError) as error:
             raise GateUnavailable(str(error)) from error
-        return Verdict(answer.decode())
+        return [Verdict(answer.decode()) for answer in answers]
 
-    def finish(self, *, job_id: str, run: int, attempt: int, absorbing: bool) -> None:
+    def _both_keys(self, job: Job) -> list[str]:
+        return [self._keys.claim(job.id), self._keys.job(job.id)]
+
+    def _ask(self, script: str, keys: list[str], *arguments: Any) -> Any:
         try:
-            self._redis.eval(_FINISH, 1, self._keys.claim(job_id), run, attempt, int(absorbing), self._retention)
+            return self._redis.eval(script, len(keys), *keys, *arguments)
         except (RedisError, OSError) as error:
             raise GateUnavailable(str(error)) from error

@@ -3,9 +3,10 @@
 from prometheus_client import Counter, Histogram
 
 finished = Counter("milepost_jobs_finished_total", "Jobs that ended here", ["type", "status"])
+put_back = Counter("milepost_jobs_put_back_total", "Attempts that another one follows on", ["type", "status"])
 duration = Histogram(
     "milepost_job_duration_seconds",
-    "From the start of a handler to its durable outcome",
+    "From the start of a handler to the durable end of its job",
     ["type"],
     buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
 )

@@ -1,12 +1,17 @@
 """What an execution needs of the world."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from milepost import File, Run
 from milepost_contracts.events import JobEvent
-from milepost_contracts.values import FileRef
+from milepost_contracts.values import Attempt, FileRef, Job
+
+#: Runs a coroutine on the loop of the async handlers.
+AsyncRunner = Callable[[Coroutine[Any, Any, Any]], Future[Any]]
 
 
 class Verdict(StrEnum):
@@ -16,30 +21,58 @@ class Verdict(StrEnum):
     RUN = "run"
     #: It has ended in this run already.
     FINISHED = "finished"
-    #: Another execution of the same attempt has it: this message is a duplicate.
+    #: Somebody asked to cancel it.
+    CANCELED = "canceled"
+    #: An earlier turn has it, and its processor lives: look again later.
+    ALIVE = "alive"
+    #: Another execution of the same turn has it: this message is a duplicate.
     TAKEN = "taken"
-    #: A later attempt or run has it.
+    #: A later turn or run has it.
     STALE = "stale"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The gate's answer."""
+
+    verdict: Verdict
+    #: Which attempt this would be.
+    attempt: int
+    #: The attempts before it, oldest first; one that never ended was lost with its processor.
+    earlier: tuple[Attempt, ...] = ()
+    #: Whether the message was delivered before to somebody who started it.
+    crashed: bool = False
 
 
 class Gate(Protocol):
     """Who may run a job (law 6)."""
 
-    def claim(self, *, job_id: str, run: int, attempt: int, execution: str, worker: str) -> Verdict:
-        """Ask to run the job; a later attempt takes over from an earlier one.
+    def claim(self, job: Job, *, turn: int, execution: str, worker: str) -> Claim:
+        """Ask to run the job as its message tells of it, as this turn.
+
+        A later turn takes over from an earlier one whose processor has not been heard of for a while.
 
         Raises:
             GateUnavailable: There is no answer.
         """
 
-    def finish(self, *, job_id: str, run: int, attempt: int, absorbing: bool) -> None:
+    def finish(self, job: Job, *, absorbing: bool) -> None:
         """Note that the run has ended, so that duplicates of its message are never run.
 
-        Has no effect when a later attempt has the job, unless the end is absorbing (success, cancel): that a stale
+        Has no effect when a later turn has the job, unless the end is absorbing (success, cancel): that a stale
         attempt failed does not end the job.
 
         Raises:
             GateUnavailable: It could not be noted.
+        """
+
+    def verdicts(self, jobs: Sequence[Job]) -> list[Verdict]:
+        """Say of each running job whether it may go on (`RUN`), is `CANCELED`, or belongs to a later turn (`STALE`).
+
+        Whoever asks lives: ask about every second.
+
+        Raises:
+            GateUnavailable: There is no answer.
         """
 
 

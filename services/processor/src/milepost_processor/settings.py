@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from milepost_service.settings import BlobsUrl, ServiceSettings
+from milepost_contracts.topology import DELIVERY_LIMIT, MOST_DELIVERIES
+from milepost_service.settings import BlobsUrl, Length, ServiceSettings
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -21,10 +22,19 @@ class ProcessorSettings(ServiceSettings):
     queues: Names = ()
     #: How many handlers run at once.
     threads: int = Field(default_factory=lambda: max(4, os.cpu_count() or 1), ge=1, le=1_000)
+    #: How long a handler that was canceled, timed out or interrupted may take to stop before it is made to.
+    cancel_grace: Length = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=1))
+    #: How often a job whose worker died is delivered again before it is given up. The same for every processor.
+    delivery_limit: int = Field(default=DELIVERY_LIMIT, ge=1, le=MOST_DELIVERIES - 2)
+    #: RabbitMQ's `consumer_timeout`, as its operator set it: before RabbitMQ 3.12 nobody else can tell.
+    consumer_timeout: Length = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
+    #: Between signs of life to RabbitMQ. A handler may hold the interpreter for up to twice as long; a host that
+    #: vanishes is noticed after as long. (A process that ends is noticed at once.)
+    heartbeat: Length = Field(default=timedelta(minutes=5), ge=timedelta(seconds=5), le=timedelta(hours=1))
     #: How long running jobs may go on after SIGTERM before they are interrupted.
-    drain_timeout: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=24))
+    drain_timeout: Length = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=24))
     #: How long a job waits for Redis to answer who may run it, before it runs without that answer.
-    gate_patience: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
+    gate_patience: Length = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
     #: Where the files of jobs are: a URL that gateway and processors can both reach.
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
     #: Where `/livez`, `/readyz` and `/metrics` are served.

@@ -7,12 +7,23 @@ import pytest
 from pydantic import BaseModel, field_validator
 from samples import SUBMITTED, TRACE
 
-from milepost import Canceled, InputError, Interrupted, Run, definitions_in, job
-from milepost_contracts.envelope import encode
+from milepost import (
+    Canceled,
+    InputError,
+    Interrupted,
+    Reject,
+    RetryLater,
+    Run,
+    Superseded,
+    TimedOut,
+    definitions_in,
+    job,
+)
+from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import JobSubmitted, decode_event
 from milepost_contracts.values import MAX_EVENT, MAX_RESULT, FileRef
-from milepost_processor.errors import Stopping
-from milepost_processor.execution import Delivery, Executor
+from milepost_processor.errors import DeliveredTooOften, Stopping
+from milepost_processor.executor import Delivery, Executor
 from milepost_processor.registry import Registry
 
 FIRST = Delivery(count=0)
@@ -69,6 +80,17 @@ def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
         case "interrupt":
             run.stop(Interrupted())
             run.checkpoint()
+        case "later":
+            run.save({"at": 7})
+            raise RetryLater(after=timedelta(minutes=5), reason="not yet")
+        case "reject":
+            raise Reject("never")
+        case "timeout":
+            run.stop(TimedOut())
+            run.checkpoint()
+        case "superseded":
+            run.stop(Superseded())
+            run.checkpoint()
         case "wrong":
             return {"n": "not a number"}
         case "number":
@@ -87,6 +109,11 @@ def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
 
 @job("sync")
 def sync_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("retried", retries=2, backoff=timedelta(seconds=10))
+def retried_handler(params: Params, run: Run) -> Answer:
     return behave(params, run)
 
 
@@ -111,13 +138,15 @@ def tricky_handler(params: Tricky, run: Run) -> None:
 
 
 MODULE = types.ModuleType("handlers")
-MODULE.__dict__.update(a=sync_handler, b=async_handler, c=text_handler, d=odd_handler, e=tricky_handler)
+MODULE.__dict__.update(
+    r=retried_handler, a=sync_handler, b=async_handler, c=text_handler, d=odd_handler, e=tricky_handler
+)
 REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
 
 
 @pytest.fixture
 def executor(gate, outbox, files, run_async, monkeypatch):
-    monkeypatch.setattr("milepost_processor.execution.GATE_BACK_OFF", (0.0, 0.0))
+    monkeypatch.setattr("milepost_processor.executor.GATE_BACK_OFF", (0.0, 0.0))
     return Executor(
         REGISTRY,
         gate=gate,
@@ -126,12 +155,13 @@ def executor(gate, outbox, files, run_async, monkeypatch):
         run_async=run_async,
         instance="here",
         gate_patience=timedelta(seconds=5),
+        delivery_limit=3,
     )
 
 
 def command(type="sync", **changes):
-    params = {"do": changes.pop("do", "return")}
-    return JobSubmitted(job=SUBMITTED.model_copy(update={"type": type, "params": params, **changes}), traceparent=TRACE)
+    told = {"type": type, "params": {"do": changes.pop("do", "return")}, "created_at": now()}
+    return JobSubmitted(job=SUBMITTED.model_copy(update=told | changes), traceparent=TRACE)
 
 
 def facts(outbox):
@@ -149,7 +179,7 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(executor, outbox
     assert (1, ({"n": 1},)) == (ended.job.items.count, ended.job.items.last)
     assert started.sequence < ended.sequence
     assert TRACE == started.traceparent == ended.traceparent
-    assert gate.claims[SUBMITTED.id][3], "the claim is marked as ended"
+    assert gate.claims[SUBMITTED.id].ended, "the claim is marked as ended"
     assert [] == outbox.followed
 
 
@@ -207,7 +237,7 @@ def test_a_message_that_is_no_text_does_not_stop_the_job(executor, outbox):
 
 def test_params_that_do_not_fit_fail_the_job_without_calling_the_handler(executor, outbox):
     """A schema that changed between submission and run."""
-    executor.execute(JobSubmitted(job=SUBMITTED.model_copy(update={"type": "sync", "params": {"do": 5}})), FIRST)
+    executor.execute(command(params={"do": 5}), FIRST)
     assert ("job.failed", "invalid-params") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
 
 
@@ -217,14 +247,14 @@ def test_a_redelivery_is_the_next_attempt_and_its_events_win(executor, outbox):
     outbox_before = outbox.events[0]
     executor._gate.claims.clear()
     executor.execute(command(), Delivery(count=1))
-    assert 2 == outbox.events[-1].job.attempt
+    assert 2 == outbox.events[-1].job.turn
     assert outbox_before.sequence < outbox.events[-2].sequence
 
 
-def test_attempts_made_before_the_message_count_too(executor, outbox):
+def test_turns_taken_before_the_message_count_too(executor, outbox):
     """A retry is a new message, and goes on counting where the old one ended."""
-    executor.execute(command(attempt=3), Delivery(count=1))
-    assert 5 == outbox.events[-1].job.attempt
+    executor.execute(command(turn=3, attempt=2), Delivery(count=1))
+    assert (5, 3) == (outbox.events[-1].job.turn, outbox.events[-1].job.attempt)
 
 
 def test_a_finished_job_is_acknowledged_and_not_run(executor, outbox):
@@ -250,12 +280,16 @@ def test_when_patience_ends_the_job_runs_ungated_and_says_so(executor, outbox, g
     assert ("job.succeeded", True) == (outbox.events[-1].fact, outbox.events[-1].job.ungated)
 
 
-def test_an_interrupted_job_goes_back_and_is_not_acknowledged(executor, outbox):
-    """It says so, and raises: Dramatiq puts the message back."""
-    with pytest.raises(Stopping):
-        executor.execute(command(do="interrupt"), FIRST)
+def test_an_interrupted_job_is_put_back_and_the_attempt_does_not_count(executor, outbox):
+    """One message says so and lies in the work queue again; the old one is acknowledged after it is confirmed."""
+    executor.execute(command(do="interrupt"), FIRST)
     assert ["job.started", "job.interrupted"] == facts(outbox)
-    assert "queued" == outbox.events[-1].status
+    back = outbox.events[-1]
+    assert ("queued", 0, 1) == (back.status, back.job.attempt, back.job.turn)
+    assert ["interrupted"] == [one.why for one in back.job.attempts]
+    executor.execute(back, FIRST)
+    assert ("job.interrupted", 2) == (outbox.events[-1].fact, outbox.events[-1].job.turn)
+    assert [1, 1] == [one.number for one in outbox.events[-1].job.attempts]
 
 
 def test_a_process_that_stops_begins_nothing_new(executor, outbox):
@@ -275,14 +309,14 @@ def test_an_outcome_that_is_not_durable_is_not_acknowledged(executor, outbox, ga
     outbox.deliver = refuse
     with pytest.raises(Stopping):
         executor.execute(command(), FIRST)
-    assert not gate.claims[SUBMITTED.id][3]
+    assert not gate.claims[SUBMITTED.id].ended
 
 
 def test_what_runs_is_listed_for_the_beat(executor, outbox):
     """While it runs, and no longer."""
     seen = []
     follow = outbox.follow
-    outbox.follow = lambda run, progressed: (seen.extend(executor.running()), follow(run, progressed))
+    outbox.follow = lambda run, progressed: (seen.extend(executor.running_jobs()), follow(run, progressed))
     executor.execute(command(), FIRST)
     assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
     assert () == executor.running()
@@ -290,7 +324,7 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
 
 def test_params_whose_validator_breaks_end_the_job(executor, outbox):
     """A mistake in a validator is an outcome, and does not send the job around for ever."""
-    executor.execute(JobSubmitted(job=SUBMITTED.model_copy(update={"type": "tricky", "params": {"x": 1}})), FIRST)
+    executor.execute(command("tricky", params={"x": 1}), FIRST)
     assert ("job.failed", "unreportable") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
 
 
@@ -303,3 +337,119 @@ def test_an_outcome_that_no_reader_would_understand_is_replaced(executor, outbox
     assert "job.failed" == ended.fact
     assert len(encode(ended)) <= MAX_EVENT
     assert ended == decode_event(encode(ended))
+
+
+def test_a_failed_attempt_is_retried_until_its_retries_are_used_up(executor, outbox):
+    """Each time about twice as long after; the last failure is the end."""
+    executor.execute(command("retried", do="raise"), FIRST)
+    pauses = []
+    for _ in range(2):
+        retrying = outbox.events[-1]
+        assert ("job.retrying", "retrying", "exception") == (retrying.fact, retrying.status, retrying.job.error.kind)
+        pauses.append(retrying.delay)
+        executor.execute(retrying, FIRST)
+    ended = outbox.events[-1]
+    assert ("job.failed", 3, 3) == (ended.fact, ended.job.attempt, ended.job.turn)
+    assert [1, 2, 3] == [one.number for one in ended.job.attempts]
+    assert timedelta(seconds=5) <= pauses[0] <= timedelta(seconds=10) <= pauses[1] <= timedelta(seconds=20)
+    assert sorted(one.sequence for one in outbox.events) == [one.sequence for one in outbox.events]
+
+
+def test_the_next_attempt_has_what_the_last_one_saved(executor, outbox):
+    """And RetryLater uses up no retry."""
+    executor.execute(command(do="later"), FIRST)
+    retrying = outbox.events[-1]
+    assert ("job.retrying", {"at": 7}, 0) == (retrying.fact, retrying.job.saved_state, retrying.job.retried)
+    assert timedelta(minutes=5) - timedelta(seconds=1) <= retrying.delay <= timedelta(minutes=5)
+    assert "not yet" == retrying.job.error.message
+    runs = []
+    follow = outbox.follow
+    outbox.follow = lambda run, progressed: (runs.append(run), follow(run, progressed))
+    executor.execute(retrying, FIRST)
+    assert ({"at": 7}, 2) == (runs[0].saved_state, runs[0].attempt)
+
+
+@pytest.mark.parametrize(
+    "do, fact, kind", [("reject", "job.failed", "rejected"), ("timeout", "job.retrying", "timeout")]
+)
+def test_what_is_worth_another_attempt(executor, outbox, do, fact, kind):
+    """Rejected is for good; what took too long may be luckier."""
+    executor.execute(command("retried", do=do), FIRST)
+    assert (fact, kind) == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
+
+
+def test_an_attempt_that_another_one_has_taken_over_says_nothing(executor, outbox):
+    """Its events would be fenced anyway."""
+    executor.execute(command(do="superseded"), FIRST)
+    assert ["job.started"] == facts(outbox)
+
+
+def test_a_job_that_was_not_started_in_time_expires(executor, outbox):
+    """Without calling the handler; but one that was started before goes on."""
+    late = now() - timedelta(days=9)
+    executor.execute(command(created_at=late), FIRST)
+    assert ("job.failed", "expired") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
+    executor.execute(command(id="other", created_at=late, run_at=now()), FIRST)
+    assert "job.succeeded" == outbox.events[-1].fact
+
+
+def test_a_canceled_job_is_not_run(executor, outbox, gate):
+    """Its message is gone once it is acknowledged, so its end is told first; of attempts that were lost, too."""
+    gate.canceled.add((SUBMITTED.id, 1))
+    executor.execute(command(), FIRST)
+    assert ["job.canceled"] == facts(outbox)
+    canceled = outbox.events[0].job
+    assert ("before-start", 0, ()) == (canceled.canceled_how, canceled.attempt, canceled.attempts)
+
+
+def test_progress_that_is_still_on_its_way_does_not_undo_a_retry(executor, outbox):
+    """The courier may build an event after the outcome was built, and before it is published."""
+    late = []
+    follow = outbox.follow
+    outbox.follow = lambda run, progressed: (late.append(progressed), follow(run, progressed))
+    for do in ("raise", "later", "interrupt"):
+        executor.execute(command("retried", id=do, do=do), FIRST)
+        assert late[-1]().sequence < outbox.events[-1].sequence
+
+
+def test_a_cancel_reaches_the_run_of_the_job_that_it_names(executor, outbox):
+    """And no other run of it."""
+    stopped = []
+    follow = outbox.follow
+
+    def canceled_meanwhile(run, progressed):
+        executor.cancel(SUBMITTED.id, 2)
+        stopped.append(run.stopped)
+        executor.cancel(SUBMITTED.id, 1)
+        follow(run, progressed)
+
+    outbox.follow = canceled_meanwhile
+    executor.execute(command(), FIRST)
+    assert ([None], "job.canceled") == (stopped, outbox.events[-1].fact)
+    assert "cooperative" == outbox.events[-1].job.canceled_how
+
+
+def test_a_job_whose_holder_lives_is_put_off(executor, outbox, gate):
+    """It runs once, however often it is delivered; should its holder die, the next delivery may take over."""
+    gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
+    gate.alive.add(SUBMITTED.id)
+    executor.execute(command(), Delivery(count=1))
+    (postponed,) = outbox.events
+    assert ("job.postponed", 2) == (postponed.fact, postponed.job.turn)
+    assert timedelta(seconds=2) < postponed.delay <= timedelta(seconds=3)
+    gate.alive.clear()
+    executor.execute(postponed, FIRST)
+    ended = outbox.events[-1]
+    assert ("job.succeeded", 3, 2) == (ended.fact, ended.job.turn, ended.job.attempt)
+    assert ["lost", "succeeded"] == [one.why for one in ended.job.attempts]
+
+
+def test_deliveries_are_counted_beyond_the_message_that_was_put_off(executor, outbox, gate):
+    """The broker counts each message anew: a job that kills its workers would never be given up."""
+    gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
+    gate.alive.add(SUBMITTED.id)
+    executor.execute(command(), Delivery(count=1, failed=1))
+    executor.execute(outbox.events[-1], Delivery(count=2, failed=2))
+    assert 3 == outbox.events[-1].job.redelivered
+    with pytest.raises(DeliveredTooOften):
+        executor.execute(outbox.events[-1], Delivery(count=1, failed=1))
