@@ -8,6 +8,7 @@ from milepost_contracts.events import JobEvent, encode_event
 from milepost_contracts.fleet import ProcessorBeat
 from milepost_contracts.view import View, apply
 from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.ports import Applied
 from milepost_tracker.projector import BACK_OFF, FleetProjector, StatusProjector
 
 EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
@@ -27,6 +28,7 @@ class FakeStore:
         self.views = {}
         self.calls = 0
         self.recorded = []
+        self.orphans = ()
         self._away_for = away_for
 
     def _answer(self):
@@ -38,11 +40,19 @@ class FakeStore:
         self._answer()
         for job_id, view in views.items():
             self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
-        return len(views)
+        return Applied(changed=len(views), orphans=self.orphans)
 
     async def record(self, message):
         self._answer()
         self.recorded.append(message)
+
+
+class FakeVerdicts:
+    def __init__(self):
+        self.canceled = []
+
+    async def cancel(self, job_ids):
+        self.canceled += job_ids
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +64,9 @@ def impatient(monkeypatch):
 async def test_a_batch_becomes_one_write():
     """However many events a job has in a batch, its view is written once."""
     store = FakeStore()
-    poison = await StatusProjector(store).project([FakeDelivery(encode_event(event)) for event in EVENTS])
+    poison = await StatusProjector(store, FakeVerdicts()).project(
+        [FakeDelivery(encode_event(event)) for event in EVENTS]
+    )
     assert ([], 1) == (poison, store.calls)
     assert "succeeded" == store.views[ID].latest.status or "canceled" == store.views[ID].latest.status
 
@@ -62,7 +74,7 @@ async def test_a_batch_becomes_one_write():
 async def test_poison_is_singled_out_and_the_rest_goes_on():
     """One bad message never holds back or takes along its batch."""
     store, bad = FakeStore(), FakeDelivery(b"garbage")
-    poison = await StatusProjector(store).project([bad, FakeDelivery(encode_event(EVENTS[0]))])
+    poison = await StatusProjector(store, FakeVerdicts()).project([bad, FakeDelivery(encode_event(EVENTS[0]))])
     assert [bad] == [one.delivery for one in poison]
     assert poison[0].reason
     assert ID in store.views
@@ -71,15 +83,23 @@ async def test_poison_is_singled_out_and_the_rest_goes_on():
 async def test_a_batch_of_poison_alone_touches_no_store():
     """Nothing to write is not written."""
     store = FakeStore(away_for=99)
-    assert 2 == len(await StatusProjector(store).project([FakeDelivery(b""), FakeDelivery(b"[]")]))
+    assert 2 == len(await StatusProjector(store, FakeVerdicts()).project([FakeDelivery(b""), FakeDelivery(b"[]")]))
     assert 0 == store.calls
 
 
 async def test_a_store_that_is_away_is_waited_for():
     """The batch returns once it is stored: only then is it acknowledged."""
     store = FakeStore(away_for=3)
-    await StatusProjector(store).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(store, FakeVerdicts()).project([FakeDelivery(encode_event(EVENTS[0]))])
     assert (4, {ID}) == (store.calls, set(store.views))
+
+
+async def test_a_canceled_job_that_nobody_has_is_ended():
+    """Before the batch is acknowledged: a tracker that dies in between is followed by one that does it again."""
+    store, verdicts = FakeStore(), FakeVerdicts()
+    store.orphans = (ID,)
+    await StatusProjector(store, verdicts).project([FakeDelivery(encode_event(EVENTS[0]))])
+    assert [ID] == verdicts.canceled
 
 
 async def test_what_processors_say_is_recorded():

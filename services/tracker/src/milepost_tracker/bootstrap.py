@@ -2,25 +2,82 @@
 
 import asyncio
 import signal
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 
 import structlog
 from redis.asyncio import Redis
 
-from milepost_contracts.keys import Keys
+from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.topology import Topology
 from milepost_service.health import HealthServer
+from milepost_tracker.books import RabbitHolders, RedisAccounts
 from milepost_tracker.consumer import Batching, RabbitConsumer
-from milepost_tracker.errors import StoreUnavailable
-from milepost_tracker.ports import StatusStore
+from milepost_tracker.errors import LogUnavailable, StoreUnavailable
+from milepost_tracker.fleet import RedisFleetStore, RedisPoisonStore
+from milepost_tracker.log import StreamLog
+from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.projector import FleetProjector, StatusProjector
+from milepost_tracker.reconcile import Books, reconcile
+from milepost_tracker.replay import Replayed, Replayer
 from milepost_tracker.settings import TrackerSettings
-from milepost_tracker.store import RedisFleetStore, RedisStatusStore
+from milepost_tracker.store import RedisStatusStore
+from milepost_tracker.undertaker import Undertaker
+from milepost_tracker.verdicts import Verdicts
 
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY = timedelta(seconds=30)
+OVERDUE_EVERY = timedelta(seconds=5)
+RECONCILE_EVERY = timedelta(seconds=60)
+TOO_FAR_BEHIND = timedelta(seconds=10)
+"""While the view is older than this, nobody is called lost: what the job said may be on its way."""
+
+
+class Parts:
+    """Everything that talks to Redis, for the service and for its commands."""
+
+    def __init__(self, settings: TrackerSettings) -> None:
+        self.url = str(settings.rabbitmq_url)
+        self.topology = Topology(namespace=settings.namespace, log_for=settings.retention)
+        self.keys = Keys(namespace=settings.namespace)
+        self.redis = Redis.from_url(str(settings.redis_url), socket_timeout=5, socket_connect_timeout=5)
+        self.store = RedisStatusStore(self.redis, self.keys, retention=settings.retention, live_for=settings.live_for)
+        self.log = StreamLog(self.url, self.topology)
+        self.accounts = RedisAccounts(self.redis, self.keys)
+        self.holders = RabbitHolders(self.url, self.topology, self.accounts)
+
+
+async def rebuild(settings: TrackerSettings, since: datetime | None, told: Callable[[Replayed], None]) -> Replayed:
+    """Apply the log to the view, from `since` on, and say that the view is whole.
+
+    Raises:
+        LogUnavailable: It can't be read to its end now.
+    """
+    parts = Parts(settings)
+    try:
+        if since is None:
+            await parts.store.begin_replay(range(SHARDS))
+        replayer = Replayer(parts.store, parts.log, conclude=_left_to_the_tracker)
+        done = await replayer.replay(since, told=told)
+        if since is None:
+            await parts.store.mark(range(SHARDS))
+        return done
+    finally:
+        await parts.redis.aclose()
+
+
+async def look_at_books(settings: TrackerSettings) -> Books:
+    """Reconcile once.
+
+    Raises:
+        LogUnavailable, StoreUnavailable: One of the sides can't be read now.
+    """
+    parts = Parts(settings)
+    try:
+        return await reconcile(parts.accounts, parts.holders)
+    finally:
+        await parts.redis.aclose()
 
 
 async def run(settings: TrackerSettings) -> None:
@@ -30,50 +87,82 @@ async def run(settings: TrackerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    redis = Redis.from_url(str(settings.redis_url), socket_timeout=5, socket_connect_timeout=5)
-    keys = Keys(namespace=settings.namespace)
-    store = RedisStatusStore(redis, keys, retention=settings.retention, live_for=settings.live_for)
-    status, fleet = StatusProjector(store), FleetProjector(RedisFleetStore(redis, keys))
-    topology = Topology(namespace=settings.namespace, log_for=settings.retention)
+    parts = Parts(settings)
+    topology = parts.topology
+    outbox = RabbitOutbox(parts.url, topology)
+    verdicts = Verdicts(parts.store, outbox)
+    replayer = Replayer(parts.store, parts.log, conclude=verdicts.cancel)
+    status = StatusProjector(parts.store, verdicts)
+    fleet = FleetProjector(RedisFleetStore(parts.redis, parts.keys))
+    undertaker = Undertaker(outbox, RedisPoisonStore(parts.redis, parts.keys))
     consumer = RabbitConsumer(
-        str(settings.rabbitmq_url),
+        parts.url,
         topology,
         {
             topology.lifecycle: status.project,
             topology.progress: status.project,
             topology.fleet_queue: fleet.project,
+            topology.parked: undertaker.settle,
         },
         Batching(size=settings.batch_size, wait=settings.batch_wait, prefetch=settings.prefetch),
+        on_open=replayer.again,
     )
-    health = HealthServer(
-        host=settings.health_host,
-        port=settings.health_port,
-        unready=lambda: [] if consumer.link.is_up else ["rabbitmq"],
-    )
+
+    def unready() -> list[str]:
+        checks = {"rabbitmq": consumer.link.is_up, "view": replayer.whole}
+        return [name for name, well in checks.items() if not well]
+
+    async def end_overdue() -> None:
+        if status.behind < TOO_FAR_BEHIND and replayer.whole and consumer.link.is_up:
+            await verdicts.end_overdue()
+
+    async def sweep() -> None:
+        if swept := await parts.store.sweep():
+            log.info("jobs_forgotten", count=swept)
+
+    async def look() -> None:
+        books = await reconcile(parts.accounts, parts.holders)
+        log.info("books", difference=books.difference, open=dict(books.open), held=dict(books.held))
+
+    health = HealthServer(host=settings.health_host, port=settings.health_port, unready=unready)
     consumer.link.start()
-    sweeper = asyncio.create_task(_sweep(store))
+    outbox.link.start()
+    tasks = [
+        asyncio.create_task(replayer.watch(consumer.link.wait_up)),
+        asyncio.create_task(_every(SWEEP_EVERY, sweep)),
+        asyncio.create_task(_every(OVERDUE_EVERY, end_overdue)),
+        asyncio.create_task(_every(RECONCILE_EVERY, look)),
+    ]
+    for task in tasks:
+        task.add_done_callback(lambda _: stop.set())  # none of them ends by itself
     log.info("tracker_started", namespace=settings.namespace)
     try:
         consumer.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
-        if consumer.failed.done():
-            consumer.failed.result()
+        for ended in (consumer.failed, *tasks):
+            if ended.done():
+                ended.result()
     finally:
-        sweeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeper
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await consumer.close()
+        await outbox.link.close()
         health.close()
-        await redis.aclose()
+        await parts.redis.aclose()
         log.info("tracker_stopped")
 
 
-async def _sweep(store: StatusStore) -> None:
+async def _left_to_the_tracker(job_ids: Sequence[str]) -> None:
+    """A running tracker audits the log, and comes to the same conclusions."""
+    del job_ids
+
+
+async def _every(pause: timedelta, act: Callable[[], Awaitable[None]]) -> None:
+    """Act again and again until cancelled; what can't be done now is done next time."""
     while True:
+        await asyncio.sleep(pause.total_seconds())
         try:
-            swept = await store.sweep()
-            if swept:
-                log.info("jobs_forgotten", count=swept)
-        except StoreUnavailable as error:
-            log.warning("sweep_skipped", error=str(error))
-        await asyncio.sleep(SWEEP_EVERY.total_seconds())
+            await act()
+        except (StoreUnavailable, LogUnavailable) as error:
+            log.warning("put_off", what=act.__name__, error=str(error))

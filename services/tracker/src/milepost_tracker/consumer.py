@@ -1,7 +1,7 @@
 """Reads queues of the broker in batches, and acknowledges a batch only after it was projected."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +31,10 @@ class RabbitDelivery:
     def body(self) -> bytes:
         return self.message.body
 
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        return self.message.headers
+
 
 Project = Callable[[Sequence[RabbitDelivery]], Awaitable[list[Poison[RabbitDelivery]]]]
 
@@ -58,8 +62,17 @@ class RabbitConsumer:
     Declares the topology that the tracker owns: the exchanges, its own queues, the log and the parked queue.
     """
 
-    def __init__(self, url: str, topology: Topology, projects: dict[Queue, Project], batching: Batching) -> None:
+    def __init__(
+        self,
+        url: str,
+        topology: Topology,
+        projects: dict[Queue, Project],
+        batching: Batching,
+        *,
+        on_open: Callable[[], None] = lambda: None,
+    ) -> None:
         self._topology = topology
+        self._on_open = on_open
         self._projects = projects
         self._batching = batching
         self._readers: list[asyncio.Task[None]] = []
@@ -85,6 +98,7 @@ class RabbitConsumer:
             reader = asyncio.create_task(read, name=f"read {queue.name}")
             reader.add_done_callback(self._ended)
             self._readers.append(reader)
+        self._on_open()
 
     def _watch(self, connection: AbstractConnection, channel: AbstractChannel, cancelled: set[Any]) -> None:
         """Begin anew when the broker closes the channel or cancels its consumer: nothing would ever arrive again."""

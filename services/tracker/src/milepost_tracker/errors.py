@@ -1,7 +1,8 @@
 """What can go wrong for the tracker.
 
 TrackerError
-└── StoreUnavailable   Redis can't take the batch now; it is held and tried again
+├── StoreUnavailable   Redis can't take the batch now; it is held and tried again
+└── LogUnavailable     the log can't be read now
 """
 
 
@@ -11,3 +12,7 @@ class TrackerError(Exception):
 
 class StoreUnavailable(TrackerError):  # noqa: N818 - named as the condition
     """Redis can't be written to now."""
+
+
+class LogUnavailable(TrackerError):  # noqa: N818
+    """The log can't be read now."""

@@ -1,9 +1,14 @@
-"""What the projector needs of the world."""
+"""What the tracker's core needs of the world."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 
+from milepost_contracts.events import JobEvent
 from milepost_contracts.fleet import AnyFleetMessage
+from milepost_contracts.states import Status
+from milepost_contracts.values import Job
 from milepost_contracts.view import View
 
 
@@ -17,19 +22,68 @@ class Delivery(Protocol):
     def queue(self) -> str:
         """The queue it came from."""
 
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """What the broker and the publisher say beside the body."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What became of some views."""
+
+    #: How many of them changed.
+    changed: int
+    #: Ids of jobs that somebody wants canceled and that no processor has: the tracker ends them.
+    orphans: tuple[str, ...] = ()
+
+    def __add__(self, other: "Applied") -> "Applied":
+        return Applied(changed=self.changed + other.changed, orphans=self.orphans + other.orphans)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A job as the view has it."""
+
+    job: Job
+    status: Status
+    #: When somebody must have spoken of it; nothing once it has ended.
+    due: datetime | None
+    #: When somebody asked to cancel it, if somebody did.
+    cancel_at: datetime | None
+
 
 class StatusStore(Protocol):
-    """The status view."""
+    """The status view. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
 
-    async def apply(self, views: Mapping[str, View]) -> int:
-        """Merge these views, by job id, into the stored ones; return how many of them changed.
+    async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
+        """Merge these views, by job id, into the stored ones. What is replayed leaves the watermarks alone."""
 
-        Raises:
-            StoreUnavailable: Nothing is certain; applying the same again is harmless.
-        """
+    async def known(self, job_ids: Sequence[str]) -> list[Known]:
+        """Return what is known of these jobs, of those of which something is."""
 
     async def sweep(self) -> int:
         """Forget jobs whose time is over; return how many."""
+
+    async def overdue(self) -> list[str]:
+        """Return jobs of which somebody should have spoken by now."""
+
+    async def lost_shards(self) -> dict[int, datetime | None]:
+        """Return the shards that have forgotten writes, each with the time until which it has all, if it has any.
+
+        Until `mark` says that they are whole again, gateways tell nothing of them.
+        """
+
+    async def begin_replay(self, shards: Iterable[int]) -> None:
+        """Note in these shards that they are being replayed: should they forget that too, they are not whole."""
+
+    async def mark(self, shards: Iterable[int]) -> bool:
+        """Say that these shards are whole; return whether all of them remembered that they were being replayed."""
+
+    async def hold_replay(self) -> bool:
+        """Whether this tracker may replay the log now; ask again at least every 10 s to keep it."""
+
+    async def end_replay(self) -> None:
+        """Let another tracker replay the log."""
 
 
 class FleetStore(Protocol):
@@ -38,4 +92,30 @@ class FleetStore(Protocol):
 
         Raises:
             StoreUnavailable: Nothing is certain; recording the same again is harmless.
+        """
+
+
+class Outbox(Protocol):
+    async def deliver(self, event: JobEvent) -> None:
+        """Return once the event is confirmed, however long the broker is away."""
+
+    async def keep_poison(self, body: bytes, *, queue: str, reason: str) -> None:
+        """Return once the broker has stored an unreadable message for people to look at."""
+
+
+class PoisonStore(Protocol):
+    async def record_poison(self, body: bytes, *, queue: str, reason: str, at: datetime) -> None:
+        """Keep what there is to tell of an unreadable message.
+
+        Raises:
+            StoreUnavailable: Nothing is certain; recording the same again is harmless.
+        """
+
+
+class Log(Protocol):
+    def read(self, since: datetime | None) -> AsyncIterator[Sequence[bytes]]:
+        """Yield what the log holds, from about `since` on and up to now, in batches.
+
+        Raises:
+            LogUnavailable: It can't be read now.
         """

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 import structlog
@@ -15,7 +17,8 @@ from milepost_contracts.fleet import decode_fleet
 from milepost_contracts.view import merge
 from milepost_tracker import metrics
 from milepost_tracker.errors import StoreUnavailable
-from milepost_tracker.ports import Delivery, FleetStore, StatusStore
+from milepost_tracker.ports import Applied, Delivery, FleetStore, StatusStore
+from milepost_tracker.verdicts import Verdicts
 
 log = structlog.get_logger(__name__)
 M = TypeVar("M")
@@ -43,19 +46,49 @@ def sort_out(deliveries: Sequence[D], decode: Callable[[bytes], M]) -> tuple[lis
     return good, poison
 
 
-class StatusProjector:
-    """Applies job events to the status view."""
+async def until_stored(write: Callable[[], Awaitable[M]]) -> M:
+    """Try until it works: deliveries stay un-acknowledged meanwhile, so the broker holds the rest back."""
+    pause, longest = BACK_OFF
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable as error:
+            log.warning("store_unavailable", error=str(error), retry_in=round(pause, 1))
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(longest, pause * 2)
 
-    def __init__(self, store: StatusStore) -> None:
+
+class StatusProjector:
+    """Applies job events to the status view, and ends jobs that are to be canceled and that nobody else has."""
+
+    def __init__(self, store: StatusStore, verdicts: Verdicts) -> None:
         self._store = store
+        self._verdicts = verdicts
+        self._behind = timedelta(0)
+        self._measured_at = float("-inf")
+
+    @property
+    def behind(self) -> timedelta:
+        """How old the oldest event of the latest batch was, if there was one in the last 10 seconds."""
+        recent = time.monotonic() - self._measured_at < 10  # noqa: PLR2004
+        return self._behind if recent else timedelta(0)
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the whole batch is in the view, however long Redis is away; return what is poison."""
         events, poison = sort_out(deliveries, decode_event)
         if events:
-            changed = await _until_stored(lambda: self._store.apply(merge(events)))
-            _measure(events, changed)
+            applied = await until_stored(lambda: self._store.apply(merge(events)))
+            self._measure(events, applied)
+            if applied.orphans:
+                await self._verdicts.cancel(applied.orphans)
         return poison
+
+    def _measure(self, events: Sequence[AnyJobMessage], applied: Applied) -> None:
+        self._behind = max(timedelta(0), now() - min(event.time for event in events))
+        self._measured_at = time.monotonic()
+        metrics.projected.inc(len(events))
+        metrics.changed.inc(applied.changed)
+        metrics.lag.observe(self._behind.total_seconds())
 
 
 class FleetProjector:
@@ -68,23 +101,5 @@ class FleetProjector:
         """Return once the whole batch is stored; return what is poison."""
         messages, poison = sort_out(deliveries, decode_fleet)
         for message in messages:
-            await _until_stored(lambda message=message: self._store.record(message))  # type: ignore[misc]
+            await until_stored(lambda message=message: self._store.record(message))  # type: ignore[misc]
         return poison
-
-
-async def _until_stored(write: Callable[[], Awaitable[M]]) -> M:
-    """Try until it works: deliveries stay un-acknowledged meanwhile, so the broker holds the rest back."""
-    pause, longest = BACK_OFF
-    while True:
-        try:
-            return await write()
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", error=str(error), retry_in=round(pause, 1))
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            pause = min(longest, pause * 2)
-
-
-def _measure(events: Sequence[AnyJobMessage], changed: int) -> None:
-    metrics.projected.inc(len(events))
-    metrics.changed.inc(changed)
-    metrics.lag.observe(max(0.0, (now() - min(event.time for event in events)).total_seconds()))

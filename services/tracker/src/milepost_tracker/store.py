@@ -1,33 +1,32 @@
-"""The status view and the fleet in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
+"""The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
 
-import time
 from collections import defaultdict
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from secrets import token_hex
 from typing import Any
 
+import pydantic_core
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from milepost_contracts import document
-from milepost_contracts.fleet import (
-    ALIVE_FOR,
-    TYPE_KNOWN_FOR,
-    AnyFleetMessage,
-    Beat,
-    Catalogue,
-    ProcessorAnnounced,
-    ProcessorStopped,
-)
 from milepost_contracts.keys import SHARDS, Keys, shard_of
+from milepost_contracts.states import Status
 from milepost_contracts.view import View, cancel_key
 from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.ports import Applied, Known
 
 GRACE = timedelta(days=1)
 """A job's hash outlives its time by this, so that a sweep still knows which indexes it is in."""
-SWEPT_AT_ONCE = 100
-PROCESSORS_REMEMBERED_FOR = timedelta(hours=1)
+AT_ONCE = 100
+PUT_OFF = timedelta(seconds=30)
+"""How long an overdue job is left to whoever found it."""
+REPLAY_HELD_FOR = timedelta(seconds=30)
+
+Argument = str | bytes | int
 
 
 def _script(name: str) -> str:
@@ -38,6 +37,18 @@ def _milliseconds(length: timedelta) -> int:
     return int(length.total_seconds() * 1000)
 
 
+def _ticks(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+@contextmanager
+def _or_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(str(error)) from error
+
+
 class RedisStatusStore:
     """The status view, merged by `scripts/apply.lua`: one call for each shard that a batch touches."""
 
@@ -45,90 +56,162 @@ class RedisStatusStore:
         self._redis = redis
         self._keys = keys
         self._retention = retention
+        self._live_for = live_for
         self._lengths = [_milliseconds(length) for length in (retention, live_for, GRACE)]
-        self._apply = _script("apply.lua")
-        self._sweep = _script("sweep.lua")
+        self._apply, self._sweep, self._overdue, self._mark = (
+            _script(f"{name}.lua") for name in ("apply", "sweep", "overdue", "mark")
+        )
+        #: The watermarks that this process has seen, by shard.
+        self._seen: dict[int, int] = {}
+        self._token = token_hex(8)
 
-    async def apply(self, views: Mapping[str, View]) -> int:
+    async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
         by_shard: dict[int, list[tuple[str, View]]] = defaultdict(list)
         for job_id, view in views.items():
             by_shard[shard_of(job_id)].append((job_id, view))
-        try:
+        with _or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for shard, group in by_shard.items():
-                    keys = [self._keys.expiry(shard), *(self._keys.job(job_id) for job_id, _ in group)]
-                    head: list[str | int] = [self._keys.index_prefix(shard), self._keys.changes(shard), *self._lengths]
-                    arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
-                    pipe.eval(self._apply, len(keys), *keys, *head, *arguments)
+                    self._merge(pipe, shard, group, replayed=replayed)
                 answers: list[list[int]] = await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
-        return sum(version > 0 for answer in answers for version in answer)
+        applied, lost = Applied(changed=0), dict[str, View]()
+        for (shard, group), (mark, *told) in zip(by_shard.items(), answers, strict=True):
+            if mark < 0:
+                lost.update(group)
+                continue
+            if not replayed:
+                self._seen[shard] = mark
+            orphans = [job_id for (job_id, _), orphan in zip(group, told[1::2], strict=True) if orphan]
+            applied += Applied(changed=sum(version > 0 for version in told[::2]), orphans=tuple(orphans))
+        # A shard that has forgotten something is no reason to hold up the rest: the replay brings back what is missing.
+        return applied + await self.apply(lost, replayed=True) if lost else applied
 
-    def _arguments(self, job_id: str, view: View) -> list[str | bytes | int]:
-        cancel: list[str | bytes | int] = ["", ""]
+    def _merge(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
+        own = self._keys
+        keys = [own.expiry(shard), own.deadline(shard), own.dead(shard), own.mark(shard)]
+        for job_id, _ in group:
+            keys += [own.job(job_id), own.claim(job_id)]
+        watermark: list[Argument] = [self._token, "" if replayed else self._seen.get(shard, 0)]
+        head: list[Argument] = [own.index_prefix(shard), own.changes(shard), *self._lengths, *watermark]
+        arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
+        pipe.eval(self._apply, len(keys), *keys, *head, *arguments)
+
+    def _arguments(self, job_id: str, view: View) -> list[Argument]:
+        cancel: list[Argument] = ["", ""]
         if view.cancel is not None:
             cancel = [cancel_key(view.cancel), document.render_cancel(view.cancel)]
         event = view.latest
         if event is None:
-            return [job_id, "", "", "", "", "", *cancel]
-        state = document.render_state(event, retention=self._retention)
+            return [job_id, *[""] * 10, *cancel]
+        deadline, error = document.deadline(event), event.job.error
         return [
             job_id,
             event.sequence,
             event.job.type,
             str(event.status),
             int(event.status.terminal),
-            state,
+            document.render_state(event, retention=self._retention),
+            document.render_hidden(event),
+            document.render_evidence(event),
+            "" if deadline is None else _ticks(deadline),
+            int(event.status.terminal and error is not None and error.kind == document.GIVEN_UP),
+            _ticks(event.job.created_at),
             *cancel,
         ]
 
+    async def known(self, job_ids: Sequence[str]) -> list[Known]:
+        with _or_unavailable():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    pipe.hmget(self._keys.job(job_id), "state", "hidden", "status", "due", "cancel")
+                answers: list[list[bytes | None]] = await pipe.execute()
+        return [_known(*fields) for fields in answers if fields[0] is not None]
+
     async def sweep(self) -> int:
-        try:
+        def forget(pipe: Any, shard: int) -> None:
+            keys = [self._keys.expiry(shard), self._keys.deadline(shard), self._keys.dead(shard)]
+            prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
+            pipe.eval(self._sweep, len(keys), *keys, *prefixes, AT_ONCE)
+
+        return sum(await self._in_every_shard(forget))
+
+    async def overdue(self) -> list[str]:
+        def find(pipe: Any, shard: int) -> None:
+            pipe.eval(self._overdue, 1, self._keys.deadline(shard), AT_ONCE, _milliseconds(PUT_OFF))
+
+        return [job_id.decode() for found in await self._in_every_shard(find) for job_id in found]
+
+    async def lost_shards(self) -> dict[int, datetime | None]:
+        fields = ("whole", self._token, "replayed")
+        seen = dict(self._seen)  # as of now: others write while this one reads
+        marks = await self._in_every_shard(lambda pipe, shard: pipe.hmget(self._keys.mark(shard), *fields))
+        lost: dict[int, datetime | None] = {}
+        for shard, (whole, own, replayed) in enumerate(marks):
+            if int(own or 0) < seen.get(shard, 0):
+                if whole is not None and int(replayed or 0) > seen[shard]:
+                    del self._seen[shard]  # another tracker has brought back what this one missed
+                else:
+                    lost[shard] = datetime.fromtimestamp(int(own) / 1000, UTC) if own and whole else None
+            elif whole is None:
+                lost[shard] = None
+        if lost:
+            with _or_unavailable():
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for shard in lost:
+                        pipe.hdel(self._keys.mark(shard), "whole")
+                    await pipe.execute()
+        return lost
+
+    async def begin_replay(self, shards: Iterable[int]) -> None:
+        with _or_unavailable():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in shards:
+                    pipe.hset(self._keys.mark(shard), "replaying", self._token)
+                    pipe.pexpire(self._keys.mark(shard), self._live_for + GRACE)
+                await pipe.execute()
+
+    async def mark(self, shards: Iterable[int]) -> bool:
+        lasts = _milliseconds(self._live_for + GRACE)
+        with _or_unavailable():
+            seconds, microseconds = await self._redis.time()
+            at = max(int(seconds) * 1000 + int(microseconds) // 1000, *self._seen.values(), 0) + 1
+            marked = list(shards)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in marked:
+                    pipe.eval(self._mark, 1, self._keys.mark(shard), self._token, at, lasts)
+                answers: list[int] = await pipe.execute()
+        whole = [shard for shard, answer in zip(marked, answers, strict=True) if answer]
+        self._seen.update(dict.fromkeys(whole, at))
+        return len(whole) == len(marked)
+
+    async def hold_replay(self) -> bool:
+        with _or_unavailable():
+            held: Any = await self._redis.set(self._keys.replay, self._token, nx=True, px=REPLAY_HELD_FOR)
+            if not held and await self._redis.get(self._keys.replay) == self._token.encode():
+                held = await self._redis.pexpire(self._keys.replay, REPLAY_HELD_FOR)
+        return bool(held)
+
+    async def end_replay(self) -> None:
+        with _or_unavailable():
+            if await self._redis.get(self._keys.replay) == self._token.encode():
+                await self._redis.delete(self._keys.replay)
+
+    async def _in_every_shard(self, ask: Callable[[Any, int], object]) -> list[Any]:
+        with _or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for shard in range(SHARDS):
-                    prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
-                    pipe.eval(self._sweep, 1, self._keys.expiry(shard), *prefixes, SWEPT_AT_ONCE)
-                swept: list[int] = await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
-        return sum(swept)
+                    ask(pipe, shard)
+                answers: list[Any] = await pipe.execute()
+        return answers
 
 
-class RedisFleetStore:
-    """What is known of processors and job types, each with a time to live."""
-
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
-
-    async def record(self, message: AnyFleetMessage) -> None:
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                if isinstance(message, ProcessorAnnounced):
-                    self._announced(pipe, message.catalogue)
-                elif isinstance(message, ProcessorStopped):
-                    pipe.delete(self._keys.processor(message.beat.instance))
-                    pipe.zrem(self._keys.processors, message.beat.instance)
-                else:
-                    self._beat(pipe, message.beat)
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
-
-    def _announced(self, pipe: Any, catalogue: Catalogue) -> None:
-        for job_type in catalogue.types:
-            pipe.set(self._keys.type(job_type.type), job_type.model_dump_json(), ex=TYPE_KNOWN_FOR)
-        names = {job_type.type: time.time() for job_type in catalogue.types}
-        self._remember(pipe, self._keys.types, names, TYPE_KNOWN_FOR)
-
-    def _beat(self, pipe: Any, beat: Beat) -> None:
-        pipe.set(self._keys.processor(beat.instance), beat.model_dump_json(), ex=ALIVE_FOR)
-        self._remember(pipe, self._keys.processors, {beat.instance: time.time()}, PROCESSORS_REMEMBERED_FOR)
-
-    @staticmethod
-    def _remember(pipe: Any, key: str, names: Mapping[str, float], length: timedelta) -> None:
-        if names:
-            pipe.zadd(key, names)
-        pipe.zremrangebyscore(key, "-inf", time.time() - length.total_seconds())
-        pipe.expire(key, length)
+def _known(
+    state: bytes | None, hidden: bytes | None, status: bytes | None, due: bytes | None, cancel: bytes | None
+) -> Known:
+    assert state is not None and hidden is not None and status is not None  # noqa: S101, PT018 - written together
+    return Known(
+        job=document.job_of(state, hidden),
+        status=Status(status.decode()),
+        due=datetime.fromtimestamp(int(due) / 1000, UTC) if due else None,
+        cancel_at=datetime.fromisoformat(pydantic_core.from_json(cancel + b"}")["at"]) if cancel else None,
+    )

@@ -1,16 +1,24 @@
 -- Merges views of one shard into the stored ones: the merge law of milepost_contracts.view, in Redis.
 -- Every stored value is read before the first write, so a key of a wrong type fails the whole call unapplied.
 --
--- KEYS  1: expiry zset · 2…: one job hash for each view
+-- KEYS  1: expiry zset · 2: deadline zset · 3: dead zset · 4: watermarks · then job hash and claim for each view
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
---       then 8 for each view: id, sequence or '', type, status, '1' if terminal, state, cancel key or '', cancel
--- Returns the version of each view that changed, and 0 for each that did not.
+--       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
+--       then 13 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       deadline (ms) or '', '1' if given up, when the job was created (ms), cancel key or '', cancel
+-- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
+-- If this tracker's watermark is lower than it was, or the shard is not whole, Redis lost writes: returns {-1}, and
+-- nothing is applied.
+--
+-- A version is the milliseconds since the job was created, or one more than the last: it can't go back, even if
+-- Redis forgets the last one. Watermarks are times in the same way.
 
-local HEAD, STRIDE = 5, 8
-local expiry, index, channel = KEYS[1], ARGV[1], ARGV[2]
+local HEAD, STRIDE, SHARED = 7, 13, 4
+local expiry, deadlines, dead, mark = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local count = #KEYS - 1
+local count = (#KEYS - SHARED) / 2
 
 if #ARGV ~= HEAD + count * STRIDE or not (finished_for and live_for and grace) then
   return redis.error_reply('ERR apply.lua: the arguments do not fit the keys')
@@ -19,9 +27,14 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local stored = {}
+local seen, marks = tonumber(ARGV[7]), redis.call('HMGET', mark, 'whole', 'at', ARGV[6])
+if seen and (not marks[1] or (tonumber(marks[3]) or 0) < seen) then return { -1 } end
+
+local stored, claims = {}, {}
 for i = 1, count do
-  stored[i] = redis.call('HMGET', KEYS[1 + i], 'sequence', 'version', 'type', 'status', 'cancel_key')
+  stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created')
+  claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
 local function names(kind, status)
@@ -39,33 +52,69 @@ local function move(id, kind, status, old_kind, old_status)
   end
 end
 
-local versions = {}
+local function note(key, id, score)
+  if score == '' then
+    redis.call('ZREM', key, id)
+  else
+    redis.call('ZADD', key, score, id)
+    redis.call('PEXPIRE', key, live_for + grace)
+  end
+end
+
+-- Whether a processor has taken up what the view still calls waiting, or is at work: it will end the job itself.
+local function has_holder(claim, sequence, status)
+  local run, turn = tonumber(claim[1]), tonumber(claim[2])
+  if not run or run ~= tonumber(string.sub(sequence, 1, 4)) then return false end
+  local seen_turn = tonumber(string.sub(sequence, 8, 15))
+  return turn > seen_turn or (turn == seen_turn and status == 'running')
+end
+
+local answer = { 0 }
 for i = 1, count do
   local at = HEAD + (i - 1) * STRIDE
-  local id, sequence, kind, status = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local terminal, state, cancel_key, cancel = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  local key, old = KEYS[1 + i], stored[i]
+  local id, sequence, kind, status, terminal = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  local cancel_key, cancel = ARGV[at + 12], ARGV[at + 13]
+  local key, old = KEYS[SHARED + 2 * i - 1], stored[i]
   local old_sequence, old_version, old_kind, old_status, old_cancel = old[1], old[2], old[3], old[4], old[5]
+  local created = old[7]
 
   local newer = sequence ~= '' and (not old_sequence or sequence > old_sequence)
   local asked = cancel_key ~= '' and (not old_cancel or cancel_key > old_cancel)
-  versions[i] = 0
+  local version, orphan = 0, 0
 
   if asked then redis.call('HSET', key, 'cancel_key', cancel_key, 'cancel', cancel) end
   if newer then
     local lasts = terminal == '1' and finished_for or live_for
-    redis.call('HSET', key, 'sequence', sequence, 'type', kind, 'status', status, 'state', state)
+    created = ARGV[at + 11]
+    redis.call('HSET', key, 'sequence', sequence, 'type', kind, 'status', status, 'terminal', terminal,
+      'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', ARGV[at + 9],
+      'created', created)
     redis.call('PEXPIRE', key, lasts + grace)
-    redis.call('ZADD', expiry, now + lasts, id)
-    redis.call('PEXPIRE', expiry, live_for + grace)
+    note(expiry, id, now + lasts)
+    note(deadlines, id, ARGV[at + 9])
+    note(dead, id, ARGV[at + 10] == '1' and 0 or '')
     move(id, kind, status, old_kind, old_status)
   elseif asked and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
   if newer or (asked and old_sequence) then
-    versions[i] = (tonumber(old_version) or 0) + 1
-    redis.call('HSET', key, 'version', versions[i])
-    redis.call('PUBLISH', channel, id .. ' ' .. versions[i] .. ' ' .. (newer and status or old_status))
+    version = math.max((tonumber(old_version) or 0) + 1, now - tonumber(created))
+    redis.call('HSET', key, 'version', string.format('%.0f', version))
+    redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old_status))
   end
+
+  local last, last_status = newer and sequence or old_sequence, newer and status or old_status
+  local ended = (newer and terminal or old[6]) == '1'
+  local register = asked and cancel_key or old_cancel
+  if last and register and not ended and string.sub(register, 1, 4) == string.sub(last, 1, 4)
+    and not has_holder(claims[i], last, last_status) then orphan = 1 end
+  answer[2 * i], answer[2 * i + 1] = version, orphan
 end
-return versions
+
+if seen then
+  answer[1] = math.max((tonumber(marks[2]) or 0) + 1, now)
+  local at = string.format('%.0f', answer[1])
+  redis.call('HSET', mark, 'at', at, ARGV[6], at)
+  redis.call('PEXPIRE', mark, live_for + grace)
+end
+return answer

@@ -1,6 +1,6 @@
 -- Forgets jobs of one shard whose time is over: their hash, and their places in the indexes.
 --
--- KEYS  1: expiry zset
+-- KEYS  1: expiry zset · 2: deadline zset · 3: dead zset
 -- ARGV  1: prefix of the shard's job hashes · 2: prefix of the shard's indexes · 3: how many at most
 -- Returns how many were forgotten.
 
@@ -19,6 +19,8 @@ for _, id in ipairs(due) do
     redis.call('ZREM', index .. kind .. ':' .. status, id)
   end
   redis.call('DEL', jobs .. id)
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('ZREM', KEYS[3], id)
   redis.call('ZREM', expiry, id)
 end
 return #due

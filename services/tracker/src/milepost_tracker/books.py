@@ -1,0 +1,114 @@
+"""Both sides of the books: how many jobs the view has by status, and how many anybody holds."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aio_pika
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from milepost_contracts.fleet import Beat, JobType
+from milepost_contracts.keys import SHARDS, Keys
+from milepost_contracts.states import Status
+from milepost_contracts.topology import Queue, Topology
+from milepost_tracker.cancelling import raise_if_ours
+from milepost_tracker.errors import LogUnavailable, StoreUnavailable
+from milepost_tracker.reconcile import OPEN
+
+
+class RedisAccounts:
+    """See `reconcile.Accounts`."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def by_status(self) -> Mapping[str, int]:
+        async def count(pipe: Any) -> list[int]:
+            for status in Status:
+                for shard in range(SHARDS):
+                    pipe.zcard(self._keys.index(shard, type_name=None, status=status))
+            counted: list[int] = await pipe.execute()
+            return counted
+
+        counts = await self._ask(count)
+        return {str(status): sum(counts[n * SHARDS : (n + 1) * SHARDS]) for n, status in enumerate(Status)}
+
+    async def oldest_open(self, count: int) -> tuple[str, ...]:
+        async def find(pipe: Any) -> list[list[bytes]]:
+            for status in OPEN:
+                for shard in range(SHARDS):
+                    pipe.zrange(self._keys.index(shard, type_name=None, status=status), 0, count - 1)
+            found: list[list[bytes]] = await pipe.execute()
+            return found
+
+        return tuple(sorted(one.decode() for found in await self._ask(find) for one in found)[:count])
+
+    async def beats(self) -> list[Beat]:
+        """Return what the processors that are alive say of themselves."""
+        bodies = await self._all(self._keys.processors, self._keys.processor)
+        return [Beat.model_validate_json(body) for body in bodies]
+
+    async def queues(self) -> set[str]:
+        """Return the queues of all types that anybody has announced."""
+        bodies = await self._all(self._keys.types, self._keys.type)
+        return {JobType.model_validate_json(body).queue for body in bodies}
+
+    async def _all(self, names_key: str, key: Callable[[str], str]) -> list[bytes]:
+        async def read(pipe: Any) -> list[bytes | None]:
+            names: list[Any] = await self._redis.zrange(names_key, 0, -1)
+            for name in names:
+                pipe.get(key(name.decode()))
+            found: list[bytes | None] = await pipe.execute()
+            return found
+
+        return [body for body in await self._ask(read) if body is not None]
+
+    async def _ask(self, ask: Any) -> Any:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                return await ask(pipe)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+class RabbitHolders:
+    """See `reconcile.Holders`. Queues of processors are those that anybody has announced."""
+
+    def __init__(self, url: str, topology: Topology, accounts: RedisAccounts) -> None:
+        self._url = url
+        self._topology = topology
+        self._accounts = accounts
+
+    async def held(self) -> Mapping[str, int]:
+        beats = await self._accounts.beats()
+        names = sorted({queue for beat in beats for queue in beat.queues} | await self._accounts.queues())
+        try:
+            async with await aio_pika.connect(self._url, timeout=5) as connection:
+                return {
+                    "ready": await self._depth(connection, self._topology.work_queues(names)),
+                    "unacked": sum(beat.held for beat in beats),
+                    "delayed": await self._depth(connection, self._topology.ladder),
+                    "parked": await self._depth(connection, (self._topology.parked,)),
+                }
+        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+            raise LogUnavailable(str(error) or type(error).__name__) from error
+        except asyncio.CancelledError as error:
+            raise_if_ours(error)
+            raise LogUnavailable("the broker does not answer any more") from error
+
+    async def _depth(self, connection: Any, queues: tuple[Queue, ...]) -> int:
+        """How many messages are ready in these queues; one that does not exist holds none."""
+        ready = 0
+        for queue in queues:
+            channel = await connection.channel()
+            try:
+                declared = await channel.declare_queue(queue.name, passive=True)
+                ready += declared.declaration_result.message_count or 0
+            except aio_pika.exceptions.ChannelNotFoundEntity:
+                continue
+            finally:
+                await channel.close()
+        return ready

@@ -1,0 +1,148 @@
+"""Brings back what Redis has forgotten: the log has all lifecycle events, and the merge law takes them in any order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from milepost_contracts.envelope import now
+from milepost_contracts.keys import shard_of
+from milepost_contracts.view import merge, newest
+from milepost_tracker import metrics
+from milepost_tracker.errors import LogUnavailable, StoreUnavailable
+from milepost_tracker.ports import Log, StatusStore
+from milepost_tracker.projector import until_stored
+
+log = structlog.get_logger(__name__)
+
+Conclude = Callable[[Sequence[str]], Awaitable[None]]
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the watermarks."""
+MARGIN = timedelta(hours=1)
+"""An event may have been in the log for so long before it was applied, and lost again."""
+RECENT = timedelta(minutes=2)
+"""What a tracker that starts, or connects anew, replays in any case: Redis and all trackers may have ended at once."""
+AUDIT_EVERY = timedelta(seconds=30)
+"""How often what the log got is held against the view: an event may never have come to the tracker's queue."""
+OVERLAP = timedelta(seconds=30)
+"""An audit begins so long before the last one did: clocks differ, and a stream is found by its chunks' times."""
+WRITES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What a replay did."""
+
+    #: How many messages of the log were read.
+    read: int
+    #: How many views it changed.
+    changed: int
+
+
+class Replayer:
+    """Applies what the log holds to the view; harmless at any time, beside live traffic."""
+
+    def __init__(self, store: StatusStore, source: Log, *, conclude: Conclude) -> None:
+        """Prepare.
+
+        Args:
+            store: The view.
+            source: What to replay.
+            conclude: Ends jobs that are to be canceled and that nobody has.
+        """
+        self._store = store
+        self._log = source
+        self._conclude = conclude
+        #: Whether every shard is known to be whole.
+        self.whole = False
+        self._audited: datetime | None = None
+
+    async def replay(
+        self,
+        since: datetime | None,
+        *,
+        only: Collection[int] | None = None,
+        told: Callable[[Replayed], None] = lambda _: None,
+    ) -> Replayed:
+        """Apply the log.
+
+        Args:
+            since: From about then on; all of it by default.
+            only: These shards; all by default.
+            told: Called with what was done so far, now and then.
+
+        Raises:
+            LogUnavailable: It can't be read to its end now.
+        """
+        read, changed = 0, 0
+        async for batch in self._log.read(since):
+            read += len(batch)
+            events = [event for event in newest(batch) if only is None or shard_of(event.subject) in only]
+            for at in range(0, len(events), WRITES_AT_ONCE):
+                views = merge(events[at : at + WRITES_AT_ONCE])
+                applied = await until_stored(lambda views=views: self._store.apply(views, replayed=True))  # type: ignore[misc]
+                changed += applied.changed
+                if applied.orphans:
+                    await self._conclude(applied.orphans)
+            told(Replayed(read=read, changed=changed))
+        return Replayed(read=read, changed=changed)
+
+    def again(self) -> None:
+        """Replay what is recent: events may have been lost on their way here, but not from the log."""
+        self._audited = None
+
+    async def watch(self, wait_up: Callable[[], Awaitable[None]]) -> None:
+        """Heal until cancelled: look at the watermarks, and replay the shards that have forgotten something.
+
+        `wait_up` returns once the log is there to be read.
+        """
+        while True:
+            await wait_up()
+            try:
+                self.whole = await self._heal()
+                if self.whole:
+                    await self._audit()
+            except (StoreUnavailable, LogUnavailable) as error:
+                self.whole, self._audited = False, None
+                log.warning("replay_put_off", error=str(error))
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _audit(self) -> None:
+        """Apply what the log got since the last audit, if that was long enough ago: mostly, nothing changes."""
+        begun, last = now(), self._audited
+        if last is not None and begun - last < AUDIT_EVERY:
+            return
+        done = await self.replay(begun - RECENT if last is None else last - OVERLAP)
+        self._audited = begun
+        if done.changed:
+            log.info("audited", read=done.read, changed=done.changed)
+
+    async def _heal(self) -> bool:
+        """Return whether all shards are whole."""
+        lost = await self._store.lost_shards()
+        if not lost:
+            return True
+        if not await self._store.hold_replay():
+            return False  # another tracker is at it
+        times = list(lost.values())
+        since = None if None in times else min(time for time in times if time is not None) - MARGIN
+        log.warning("writes_lost", shards=len(lost), since=since and since.isoformat())
+        metrics.replays.inc()
+        holding = asyncio.create_task(self._hold())
+        try:
+            await self._store.begin_replay(lost.keys())
+            done = await self.replay(since, only=lost.keys())
+        finally:
+            holding.cancel()
+        whole = await self._store.mark(lost.keys())
+        await self._store.end_replay()
+        log.info("replayed", read=done.read, changed=done.changed, shards=len(lost), whole=whole)
+        return whole
+
+    async def _hold(self) -> None:
+        while True:
+            await asyncio.sleep(5)
+            await until_stored(self._store.hold_replay)

@@ -1,0 +1,105 @@
+"""Looks at what the broker gave up: most of it gets another chance, the rest is told of and kept.
+
+A job that was delivered too often may have killed its workers, or only have been beside one that did. It is put in
+quarantine once, where it is beside nobody like it; if it comes back from there, it ends as `dead_lettered`, and can
+be redriven. What can't be read is kept in the poison queue, for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+import structlog
+
+from milepost_contracts.document import GIVEN_UP
+from milepost_contracts.envelope import now
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.events import COMMANDS, JobEvent, JobFailed, JobQuarantined, decode_event
+from milepost_contracts.topology import MOST_DELIVERIES
+from milepost_contracts.values import JobError
+from milepost_tracker import metrics
+from milepost_tracker.ports import Delivery, Outbox, PoisonStore
+from milepost_tracker.projector import Poison, until_stored
+
+log = structlog.get_logger(__name__)
+D = TypeVar("D", bound=Delivery)
+
+
+class Undertaker:
+    """Settles what lies in the parked queue."""
+
+    def __init__(self, outbox: Outbox, poisons: PoisonStore) -> None:
+        self._outbox = outbox
+        self._poisons = poisons
+
+    async def settle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
+        """Return once something durable was said of each; nothing is left over."""
+        for delivery in deliveries:
+            try:
+                event = decode_event(delivery.body)
+            except MalformedEvent as error:
+                await self._keep(delivery, str(error))
+                continue
+            if isinstance(event, COMMANDS):
+                await self._outbox.deliver(self._said_of(event, delivery))
+            else:
+                await self._keep(delivery, f"{event.fact} is no command")
+        return []
+
+    def _said_of(self, command: JobEvent, delivery: Delivery) -> JobEvent:
+        died = _death(delivery.headers)
+        if died.reason == "rejected" and not command.job.redelivered:
+            return _given_up(command, died, f"no processor of the queue {command.job.queue} knows its type")
+        if command.job.quarantined:
+            return _given_up(command, died, "it was delivered too often, in quarantine too: its worker died each time")
+        log.warning("job_quarantined", job_id=command.job.id)
+        metrics.quarantined.inc()
+        return _followed_by(JobQuarantined, command, died.at, quarantined=True)
+
+    async def _keep(self, delivery: Delivery, reason: str) -> None:
+        queue = _death(delivery.headers).queue
+        metrics.poison.inc()
+        log.warning("poison_kept", queue=queue, reason=reason)
+        await self._outbox.keep_poison(delivery.body, queue=queue, reason=reason)
+        await until_stored(
+            lambda: self._poisons.record_poison(delivery.body, queue=queue, reason=reason, at=now()),
+        )
+
+
+class _Death:
+    """What the broker says of how a message died (RabbitMQ's `x-death`)."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self.reason = str(entry.get("reason", "unknown"))
+        self.queue = str(entry.get("queue", "unknown"))
+        at = entry.get("time")
+        #: The broker's own time where it says one: the same for everybody who looks at the message.
+        self.at = at.astimezone(UTC) if isinstance(at, datetime) else now()
+
+
+def _death(headers: Mapping[str, Any]) -> _Death:
+    deaths = headers.get("x-death")
+    latest = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+    # What the tracker parks by hand has no death of the broker's.
+    return _Death({"queue": headers.get("x-first-queue", "unknown"), **latest})
+
+
+def _given_up(command: JobEvent, died: _Death, why: str) -> JobEvent:
+    log.warning("job_given_up", job_id=command.job.id, reason=why)
+    metrics.given_up.inc()
+    error = JobError(kind=GIVEN_UP, message=f"the broker gave the job up: {why}")
+    return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at)
+
+
+def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **changes: Any) -> JobEvent:
+    """Build what follows on a command: its turn is beyond every delivery that the command had."""
+    turn = {
+        "turn": command.job.turn + MOST_DELIVERIES,
+        "execution": "0" * 8,
+        "step": 0,
+        "worker": None,
+        "redelivered": 0,
+    }
+    event = kind(job=command.job.model_copy(update=turn | changes), time=at, traceparent=command.traceparent)
+    return event.model_copy(update={"event_id": uuid5(NAMESPACE_URL, f"{event.source}/{event.sequence}").hex})

@@ -1,0 +1,148 @@
+"""What Redis has forgotten comes back from the log."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from samples import ID, RUNNING, SUBMITTED
+
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobStarted, JobSubmitted
+from milepost_contracts.keys import shard_of
+from milepost_tracker.errors import LogUnavailable
+from milepost_tracker.ports import Applied
+from milepost_tracker.replay import MARGIN, Replayer
+
+SHARD = shard_of(ID)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeLog:
+    def __init__(self, *batches):
+        self.batches = batches
+        self.asked = []
+        self.away = False
+
+    async def read(self, since):
+        self.asked.append(since)
+        for batch in self.batches:
+            yield batch
+        if self.away:
+            raise LogUnavailable("cut")
+
+
+class FakeStore:
+    def __init__(self):
+        self.lost = {}
+        self.views = {}
+        self.marked = []
+        self.concluded = []
+        self.held_by_another = False
+        self.forgets = False
+        self.orphans = ()
+
+    async def apply(self, views, *, replayed):
+        assert replayed, "a replay leaves the watermarks alone"
+        self.views.update(views)
+        return Applied(changed=len(views), orphans=self.orphans)
+
+    async def lost_shards(self):
+        return self.lost
+
+    async def begin_replay(self, shards):
+        self.begun = set(shards)
+
+    async def mark(self, shards):
+        assert self.begun == set(shards)
+        self.marked += shards
+        self.lost = {}
+        return not self.forgets
+
+    async def conclude(self, job_ids):
+        self.concluded += job_ids
+
+    async def hold_replay(self):
+        return not self.held_by_another
+
+    async def end_replay(self):
+        pass
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+def replayer(store, source):
+    return Replayer(store, source, conclude=store.conclude)
+
+
+EVENTS = [encode(JobSubmitted(job=SUBMITTED)), encode(JobStarted(job=RUNNING))]
+OTHER = encode(JobSubmitted(job=SUBMITTED.model_copy(update={"id": "elsewhere"})))
+
+
+async def test_the_whole_log_is_applied_garbage_aside(store):
+    """Only what wins is written."""
+    done = await replayer(store, FakeLog([*EVENTS, b"garbage"], [OTHER])).replay(None)
+    assert (4, 2) == (done.read, done.changed)
+    assert "running" == store.views[ID].latest.status
+
+
+async def test_only_the_shards_that_were_asked_for_are_touched(store):
+    """The others have forgotten nothing."""
+    await replayer(store, FakeLog([*EVENTS, OTHER])).replay(None, only={SHARD})
+    assert {ID} == set(store.views)
+
+
+@pytest.mark.parametrize(
+    "lost, since",
+    [
+        ({SHARD: None}, None),
+        ({SHARD: LONG_AGO}, LONG_AGO - MARGIN),
+        ({SHARD: LONG_AGO, 5: LONG_AGO + timedelta(days=1)}, LONG_AGO - MARGIN),
+        ({SHARD: LONG_AGO, 5: None}, None),
+    ],
+)
+async def test_a_shard_that_lost_writes_is_replayed_from_where_it_still_is(store, lost, since):
+    """All of the log where nothing is left; then it counts as whole again."""
+    store.lost = lost
+    log = FakeLog(EVENTS)
+    assert await replayer(store, log)._heal()
+    assert ([since], sorted(lost)) == (log.asked, sorted(store.marked))
+
+
+async def test_nothing_lost_is_nothing_read(store):
+    """A look costs no replay."""
+    log = FakeLog(EVENTS)
+    assert await replayer(store, log)._heal()
+    assert [] == log.asked
+
+
+async def test_one_tracker_replays_at_a_time(store):
+    """The others wait until the shards are whole."""
+    store.lost, store.held_by_another = {SHARD: None}, True
+    log = FakeLog(EVENTS)
+    assert not await replayer(store, log)._heal()
+    assert [] == log.asked
+
+
+async def test_a_replay_that_was_cut_off_marks_nothing(store):
+    """Half a log is no view."""
+    store.lost = {SHARD: None}
+    log = FakeLog(EVENTS)
+    log.away = True
+    with pytest.raises(LogUnavailable):
+        await replayer(store, log)._heal()
+    assert [] == store.marked
+
+
+async def test_what_is_forgotten_again_meanwhile_is_replayed_again(store):
+    """A second loss during a replay must not be certified as whole."""
+    store.lost, store.forgets = {SHARD: None}, True
+    assert not await replayer(store, FakeLog(EVENTS))._heal()
+
+
+async def test_a_cancel_that_only_the_log_knew_of_is_concluded(store):
+    """Nobody else may ever speak of that job."""
+    store.orphans = (ID,)
+    await replayer(store, FakeLog(EVENTS)).replay(None)
+    assert [ID] == store.concluded

@@ -1,0 +1,117 @@
+"""What the broker gave up: another chance, or an end with a reason; and nothing is thrown away."""
+
+from datetime import UTC
+
+import pytest
+from samples import AT, ID, SAMPLES, SUBMITTED
+
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
+from milepost_tracker.undertaker import Undertaker
+
+COMMAND = JobSubmitted(job=SUBMITTED)
+
+
+class FakeDelivery:
+    queue = "parked"
+
+    def __init__(self, body, reason="delivery_limit", queue="work.default", **headers):
+        self.body = body
+        self.headers = {"x-death": [{"reason": reason, "queue": queue, "time": AT}], **headers}
+
+
+class FakeOutbox:
+    def __init__(self):
+        self.events = []
+        self.poison = []
+
+    async def deliver(self, event):
+        self.events.append(event)
+
+    async def keep_poison(self, body, *, queue, reason):
+        self.poison.append((body, queue, reason))
+
+
+class FakePoisons:
+    def __init__(self):
+        self.recorded = []
+
+    async def record_poison(self, body, *, queue, reason, at):
+        assert at.tzinfo is UTC
+        self.recorded.append((body, queue, reason))
+
+
+@pytest.fixture
+def outbox():
+    return FakeOutbox()
+
+
+@pytest.fixture
+def poisons():
+    return FakePoisons()
+
+
+@pytest.fixture
+def undertaker(outbox, poisons):
+    return Undertaker(outbox, poisons)
+
+
+async def test_a_job_that_was_delivered_too_often_gets_one_more_chance(undertaker, outbox):
+    """In quarantine: it may only have been beside one that kills its workers."""
+    await undertaker.settle([FakeDelivery(encode(COMMAND))])
+    (event,) = outbox.events
+    assert ("job.quarantined", ID, "queued") == (event.fact, event.job.id, event.status)
+    assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"turn": 99})).sequence
+
+
+async def test_a_job_that_comes_back_from_quarantine_is_given_up(undertaker, outbox):
+    """It ends, with a reason, and with a turn beyond all that was ever said of it."""
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}))
+    await undertaker.settle([FakeDelivery(encode(quarantined))])
+    (event,) = outbox.events
+    assert ("job.failed", "dead_lettered", AT) == (event.fact, event.job.error.kind, event.job.finished_at)
+    assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"turn": 199})).sequence
+
+
+async def test_a_job_that_was_put_off_in_between_counts_all_its_deliveries(undertaker, outbox):
+    """The processor counts them then, and rejects it; in quarantine as before."""
+    put_off = SUBMITTED.model_copy(update={"turn": 4, "redelivered": 4, "run_at": AT})
+    await undertaker.settle([FakeDelivery(encode(JobPostponed(job=put_off)), reason="rejected")])
+    again = put_off.model_copy(update={"quarantined": True})
+    await undertaker.settle([FakeDelivery(encode(JobPostponed(job=again)), reason="rejected")])
+    assert ["job.quarantined", "job.failed"] == [event.fact for event in outbox.events]
+    assert (True, 0) == (outbox.events[0].job.quarantined, outbox.events[0].job.redelivered)
+
+
+async def test_a_job_that_no_processor_knows_is_given_up_at_once(undertaker, outbox):
+    """Another delivery would change nothing."""
+    await undertaker.settle([FakeDelivery(encode(COMMAND), reason="rejected")])
+    assert "job.failed" == outbox.events[0].fact
+    assert "no processor of the queue default knows its type" in outbox.events[0].job.error.message
+
+
+async def test_what_is_said_twice_is_the_same_event(undertaker, outbox):
+    """An undertaker that dies before its acknowledgement is followed by one that says the very same."""
+    delivery = FakeDelivery(encode(COMMAND), reason="rejected")
+    await undertaker.settle([delivery])
+    await undertaker.settle([delivery])
+    assert encode(outbox.events[0]) == encode(outbox.events[1])
+
+
+@pytest.mark.parametrize("body", [b"garbage", encode(SAMPLES[1]), b"\\xff" * 1000])
+async def test_what_can_not_be_read_is_kept_and_told_of(undertaker, outbox, poisons, body):
+    """With where it came from and why; the rest of the batch goes on."""
+    await undertaker.settle([FakeDelivery(body), FakeDelivery(encode(COMMAND))])
+    ((kept, queue, reason),) = outbox.poison
+    assert (body, "work.default") == (kept, queue)
+    assert reason
+    assert outbox.poison == poisons.recorded
+    assert 1 == len(outbox.events)
+
+
+async def test_what_the_tracker_parked_itself_says_where_it_came_from(undertaker, outbox):
+    """A classic queue has no death of the broker's making."""
+    delivery = FakeDelivery(b"{}")
+    delivery.headers = {"x-first-queue": "tracker.progress"}
+    await undertaker.settle([delivery])
+    assert "tracker.progress" == outbox.poison[0][1]
