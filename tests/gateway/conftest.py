@@ -7,15 +7,17 @@ import httpx
 import pytest
 from samples import BEAT
 
-from milepost_contracts.document import render_state
+from milepost_contracts.document import render
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
 from milepost_gateway.bootstrap import build_app
+from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.errors import StoreUnavailable
-from milepost_gateway.ports import Stored
+from milepost_gateway.ports import Snapshot, Stored
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
 
@@ -40,12 +42,18 @@ TYPES = (
 class FakeBroker:
     def __init__(self):
         self.submitted = []
+        self.requests = []
         self.error = None
 
     async def submit(self, command):
         if self.error is not None:
             raise self.error(command)
         self.submitted.append(command)
+
+    async def ask_to_cancel(self, request):
+        if self.error is not None:
+            raise self.error(request)
+        self.requests.append(request)
 
     async def answers(self):
         return self.error is None
@@ -56,6 +64,8 @@ class FakeStore:
 
     def __init__(self):
         self.documents: dict[str, Stored] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self.poisons: list[bytes] = []
         self.types = list(TYPES)
         self.beats: list[Beat] = [BEAT]
         self.away = False
@@ -67,6 +77,19 @@ class FakeStore:
     async def get(self, job_id):
         self._answer()
         return self.documents.get(job_id)
+
+    async def snapshot(self, job_id):
+        self._answer()
+        return self.snapshots.get(job_id)
+
+    async def dead_letters(self, *, before, limit):
+        self._answer()
+        newest = sorted(self.snapshots, reverse=True)
+        return [self.snapshots[one] for one in newest if before is None or one < before][:limit]
+
+    async def poison(self, limit):
+        self._answer()
+        return self.poisons[:limit]
 
     async def page(self, *, type_name, status, before, limit):
         self._answer()
@@ -84,8 +107,11 @@ class FakeStore:
         self._answer()
         return self.beats
 
-    def project(self, command, version=1):
-        self.documents[command.job.id] = Stored(version, render_state(command, retention=RETENTION))
+    def project(self, event, version=1, cancel=None):
+        body = render(event, cancel=cancel, version=version, retention=RETENTION)
+        terminal = event.status.terminal
+        self.documents[event.job.id] = Stored(version, body, terminal=terminal, cancel_requested=cancel is not None)
+        self.snapshots[event.job.id] = Snapshot(job=event.job, status=event.status)
 
 
 class FakeBlobs:
@@ -124,10 +150,13 @@ def keyring():
 @pytest.fixture
 def app(broker, store, blobs):
     catalogue = Catalogue(store)
+    statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()
     made.state.services = Services(
         acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
-        statuses=Statuses(keyring=KEYRING, store=store, retention=RETENTION),
+        statuses=statuses,
+        cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+        dead_letters=DeadLetters(keyring=KEYRING, store=store, broker=broker),
         catalogue=catalogue,
         broker=broker,
         store=store,

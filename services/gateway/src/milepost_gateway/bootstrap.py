@@ -14,13 +14,15 @@ from starlette.types import Lifespan
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
-from milepost_gateway.api import fleet, health, jobs, problems
+from milepost_gateway.api import dead_letters, fleet, health, jobs, problems
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
 from milepost_gateway.blobs import ObjectBlobs
 from milepost_gateway.broker import RabbitBroker
+from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore
@@ -46,11 +48,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         broker = RabbitBroker(str(settings.rabbitmq_url), topology)
         catalogue = Catalogue(RedisFleetStore(redis, keys))
         store = RedisStatusStore(redis, keys)
+        statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
         app.state.services = Services(
             acceptance=Acceptance(
                 keyring=keyring, catalogue=catalogue, broker=broker, blobs=ObjectBlobs(settings.blobs_url)
             ),
-            statuses=Statuses(keyring=keyring, store=store, retention=settings.retention),
+            statuses=statuses,
+            cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+            dead_letters=DeadLetters(keyring=keyring, store=store, broker=broker),
             catalogue=catalogue,
             broker=broker,
             store=store,
@@ -82,6 +87,6 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     app.add_middleware(RequestLog)
     problems.install(app)
-    for router in (jobs.router, fleet.router, health.router):
+    for router in (jobs.router, dead_letters.router, fleet.router, health.router):
         app.include_router(router)
     return app

@@ -1,12 +1,14 @@
 """RabbitMQ as the gateway uses it: one confirmed publish for each job, and a look at whether its queues are there."""
 
 import asyncio
+from datetime import timedelta
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.events import JobSubmitted, encode_event
-from milepost_contracts.topology import Topology
+from milepost_contracts.events import AnyJobMessage, CancelRequested, JobScheduled, encode_event
+from milepost_contracts.topology import Queue, Topology
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
+from milepost_gateway.ports import Submitted
 from milepost_rabbit import errors as rabbit
 from milepost_rabbit.declare import missing
 from milepost_rabbit.publisher import RabbitPublisher
@@ -29,23 +31,30 @@ class RabbitBroker:
         self.link = self._publisher.link
         self._seen: dict[str, float] = {}
 
-    async def submit(self, command: JobSubmitted) -> None:
-        body = encode_event(command)
+    async def submit(self, command: Submitted) -> None:
+        delay = command.delay if isinstance(command, JobScheduled) else timedelta(0)
+        await self._publish(command, self._topology.accepting(command.job.queue, delay))
+
+    async def ask_to_cancel(self, request: CancelRequested) -> None:
+        await self._publish(request, (self._topology.lifecycle, self._topology.log))
+
+    async def _publish(self, message: AnyJobMessage, needed: tuple[Queue, ...]) -> None:
+        body = encode_event(message)
         try:
             async with asyncio.timeout(CONFIRM_WITHIN) as deadline:
-                await self._look_for(command.job.queue)
+                await self._look_for(needed)
         except TimeoutError as error:
             raise NotAccepted("the broker does not answer") from error
         when = deadline.when()
         left = max(0.1, when - asyncio.get_running_loop().time()) if when else CONFIRM_WITHIN
         try:
             await self._publisher.publish(
-                self._topology.jobs, command.routing_key, body, correlation_id=command.job.id, within=left
+                self._topology.jobs, message.routing_key, body, correlation_id=message.subject, within=left
             )
         except rabbit.NotAccepted as error:
             raise NotAccepted(str(error)) from error
         except rabbit.OutcomeUnknown as error:
-            raise OutcomeUnknown(command.job.id, str(error)) from error
+            raise OutcomeUnknown(message.subject, str(error)) from error
 
     async def answers(self) -> bool:
         connection = self.link.connection
@@ -58,17 +67,16 @@ class RabbitBroker:
         except (*CONNECTION_EXCEPTIONS, TimeoutError):
             return False
 
-    async def _look_for(self, queue: str) -> None:
+    async def _look_for(self, queues: tuple[Queue, ...]) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._seen.get(queue, float("-inf")) < LOOK_EVERY:
-            return
+        unseen = [queue for queue in queues if loop.time() - self._seen.get(queue.name, float("-inf")) >= LOOK_EVERY]
         connection = self.link.connection
-        if connection is None:
-            return  # the publisher waits for it, and says so when it does not come
+        if not unseen or connection is None:
+            return  # the publisher waits for a connection, and says so when it does not come
         try:
-            gone = await missing(connection, self._topology.accepting(queue))
+            gone = await missing(connection, unseen)
         except CONNECTION_EXCEPTIONS as error:
             raise NotAccepted(f"the connection to the broker was lost: {error}") from error
         if gone is not None:
             raise NotAccepted(f"the queue {gone} does not exist at the broker")
-        self._seen[queue] = loop.time()
+        self._seen.update(dict.fromkeys((queue.name for queue in unseen), loop.time()))

@@ -55,7 +55,7 @@ class Catalogue:
         Raises:
             StoreUnavailable: The store does not answer; what is known stays.
         """
-        types: dict[str, KnownType] = {}
+        types = dict(self._types)  # a store that has forgotten a type is no reason to refuse its jobs
         for announced in await self.store.job_types():
             try:
                 types[announced.type] = self._compiled(announced)

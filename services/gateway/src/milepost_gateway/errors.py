@@ -9,8 +9,11 @@ GatewayError
 ├── OutcomeUnknown     the broker did not say whether it took the job; carries its id
 ├── JobUnknown         never issued, or another tenant's
 ├── JobExpired         issued, and past its retention
+├── JobAlreadyFinished  there is nothing left to cancel
+├── NotADeadLetter     the broker has not given this job up
 ├── InvalidCursor      not one of ours
 └── StoreUnavailable   the status store does not answer
+    └── NotKnownYet        it answers, and what it says is not the whole truth yet
 """
 
 from collections.abc import Sequence
@@ -68,9 +71,25 @@ class JobExpired(GatewayError):  # noqa: N818
     """The job's retention time is over."""
 
 
+class JobAlreadyFinished(GatewayError):  # noqa: N818
+    """The job has ended."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class NotADeadLetter(GatewayError):  # noqa: N818
+    """The broker has not given this job up."""
+
+
 class InvalidCursor(GatewayError):  # noqa: N818
     """This cursor does not come from a listing."""
 
 
 class StoreUnavailable(GatewayError):  # noqa: N818
     """The status store does not answer."""
+
+
+class NotKnownYet(StoreUnavailable):
+    """What became of the job is not known yet."""

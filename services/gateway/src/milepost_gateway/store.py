@@ -12,13 +12,15 @@ from redis.exceptions import RedisError
 
 from milepost_contracts import document
 from milepost_contracts.fleet import Beat, JobType
-from milepost_contracts.keys import SHARDS, Keys
+from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
-from milepost_gateway.errors import StoreUnavailable
-from milepost_gateway.ports import Stored
+from milepost_gateway.errors import NotKnownYet, StoreUnavailable
+from milepost_gateway.ports import Snapshot, Stored
 
-FIELDS = ("version", "state", "cancel", "status")
+FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
+RUN = 4
+"""So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,17 +46,57 @@ class RedisStatusStore:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        #: The watermarks that this process has seen, by shard.
+        self._seen: dict[int, int] = {}
 
     @_or_unavailable
     async def get(self, job_id: str) -> Stored | None:
-        fields: list[Any] = await self._redis.hmget(self._keys.job(job_id), *FIELDS)
+        shard = shard_of(job_id)
+        seen = self._seen.get(shard, 0)  # as of now: others read while this one waits
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(self._keys.job(job_id), *FIELDS)
+            pipe.hmget(self._keys.mark(shard), "whole", "at")
+            fields, mark = await pipe.execute()
+        whole, at = mark
+        if whole is None or int(at) < seen:
+            # What it has may be old, and what it lacks may exist: rather tell nothing.
+            raise NotKnownYet("Redis lost some of what it had, and it is being rebuilt from the log")
+        self._seen[shard] = max(int(at), self._seen.get(shard, 0))
         return _stored(fields)
+
+    @_or_unavailable
+    async def snapshot(self, job_id: str) -> Snapshot | None:
+        fields: list[Any] = await self._redis.hmget(self._keys.job(job_id), "state", "hidden", "status")
+        state, hidden, status = fields
+        if state is None or hidden is None or status is None:
+            return None
+        return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
+
+    @_or_unavailable
+    async def dead_letters(self, *, before: str | None, limit: int) -> Sequence[Snapshot]:
+        def newest(pipe: Any, shard: int) -> None:
+            pipe.zrevrangebylex(self._keys.dead(shard), f"({before}" if before else "+", "-", start=0, num=limit)
+
+        found = [await self.snapshot(job_id) for job_id in await self._newest(newest, limit)]
+        return [snapshot for snapshot in found if snapshot is not None]
+
+    @_or_unavailable
+    async def poison(self, limit: int) -> Sequence[bytes]:
+        keys: list[Any] = await self._redis.zrange(self._keys.poisons, 0, limit - 1, desc=True)
+        if not keys:
+            return []
+        found: list[Any] = await self._redis.mget([self._keys.poison(key.decode()) for key in keys])
+        return [body for body in found if body is not None]
 
     @_or_unavailable
     async def page(
         self, *, type_name: str | None, status: Status | None, before: str | None, limit: int
     ) -> Sequence[tuple[str, Stored]]:
-        newest = await self._newest(type_name, status, before, limit)
+        def in_index(pipe: Any, shard: int) -> None:
+            index = self._keys.index(shard, type_name=type_name, status=status)
+            pipe.zrevrangebylex(index, f"({before}" if before else "+", "-", start=0, num=limit)
+
+        newest = await self._newest(in_index, limit)
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in newest:
                 pipe.hmget(self._keys.job(job_id), *FIELDS)
@@ -62,13 +104,11 @@ class RedisStatusStore:
         pairs = ((job_id, _stored(fields)) for job_id, fields in zip(newest, found, strict=True))
         return [(job_id, stored) for job_id, stored in pairs if stored is not None]
 
-    async def _newest(self, type_name: str | None, status: Status | None, before: str | None, limit: int) -> list[str]:
+    async def _newest(self, ask: Callable[[Any, int], None], limit: int) -> list[str]:
         """Merge the newest ids of every shard: ids sort by the time of their submission."""
-        highest = f"({before}" if before else "+"
         async with self._redis.pipeline(transaction=False) as pipe:
             for shard in range(SHARDS):
-                index = self._keys.index(shard, type_name=type_name, status=status)
-                pipe.zrevrangebylex(index, highest, "-", start=0, num=limit)
+                ask(pipe, shard)
             shards: list[list[bytes]] = await pipe.execute()
         return [job_id.decode() for job_id in heapq.nlargest(limit, (one for shard in shards for one in shard))]
 
@@ -115,8 +155,10 @@ def _readable(kind: type[V], bodies: Sequence[bytes]) -> list[V]:
 
 
 def _stored(fields: Sequence[bytes | None]) -> Stored | None:
-    version, state, cancel, status = fields
+    version, state, cancel, evidence, status, cancel_key, sequence = fields
     if version is None or state is None or status is None:
         return None
-    body = document.assemble(int(version), state, cancel or b"null")
-    return Stored(int(version), body, terminal=Status(status.decode()).terminal)
+    if (cancel_key or b"")[:RUN] != (sequence or b"")[:RUN]:
+        cancel = None  # asked of another run
+    body = document.assemble(int(version), state, cancel, evidence)
+    return Stored(int(version), body, terminal=Status(status.decode()).terminal, cancel_requested=bool(cancel))

@@ -2,21 +2,64 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
+from milepost_contracts.delay import MAX_DELAY
 from milepost_contracts.envelope import now
-from milepost_contracts.events import JobSubmitted
+from milepost_contracts.events import JobScheduled, JobSubmitted
 from milepost_contracts.ids import Keyring
 from milepost_contracts.problems import ProblemDetail
-from milepost_contracts.values import MAX_EVENT, MAX_PARAMS, FileRef, Job, QueueName, Tag
+from milepost_contracts.values import (
+    MAX_EVENT,
+    MAX_PARAMS,
+    START_WITHIN,
+    FileRef,
+    Job,
+    Moment,
+    QueueName,
+    Tag,
+)
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.errors import InvalidSubmission, NotAccepted, OutcomeUnknown, PayloadTooLarge, StoreUnavailable
-from milepost_gateway.ports import Blobs, Broker
+from milepost_gateway.ports import Blobs, Broker, Submitted
 
 MAX_TAGS = 16
+M = TypeVar("M", bound=BaseModel)
+
+
+def _moment(value: Any) -> Any:
+    """Take text only: a bare number says not in which unit it is."""
+    if not isinstance(value, str):
+        raise ValueError("it is not a time as text, such as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic wants it
+    return _MOMENTS.validate_python(value)
+
+
+def _soon_enough(moment: datetime) -> datetime:
+    if moment - now() > MAX_DELAY:
+        raise ValueError(f"it is more than {MAX_DELAY.days} days away")
+    return moment
+
+
+_MOMENTS: TypeAdapter[datetime] = TypeAdapter(Moment)
+_MOST_SECONDS = MAX_DELAY.total_seconds()
+TextMoment = Annotated[Moment, BeforeValidator(_moment)]
+Later = Annotated[TextMoment, AfterValidator(_soon_enough)]
+Seconds = Annotated[float, Field(ge=0, le=_MOST_SECONDS, allow_inf_nan=False)]
+Lifetime = Annotated[float, Field(ge=1, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 
 class Submission(BaseModel):
@@ -30,8 +73,24 @@ class Submission(BaseModel):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     #: The queue of the type; nothing means the same.
     queue: QueueName | None = None
+    #: Not before this time: RFC 3339 with a time zone, up to 90 days from now.
+    run_at: Later | None = None
+    #: Not before so many seconds from now, up to 90 days; either this or `run_at`.
+    delay: Seconds | None = None
+    #: How many seconds the job may wait to be started, from then on; it ends as expired otherwise. 7 days by default.
+    expires_in: Lifetime | None = None
     #: Words of your own to find the job by.
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("give run_at or delay, not both")
+        return self
+
+    def due(self, at: datetime) -> datetime | None:
+        """When a job that is submitted at this time is to run; nothing means at once."""
+        return self.run_at if self.delay is None else at + timedelta(seconds=self.delay)
 
     @classmethod
     def read(cls, value: Any) -> "Submission":
@@ -40,18 +99,27 @@ class Submission(BaseModel):
         Raises:
             InvalidSubmission: With every place that does not fit.
         """
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            raise InvalidSubmission(
-                [
-                    ProblemDetail(
-                        pointer="".join(f"/{step}" for step in one["loc"]),
-                        detail=_plain(one["type"], one["msg"]),
-                    )
-                    for one in error.errors(include_input=False, include_url=False)[:20]
-                ]
-            ) from error
+        return read_strictly(cls, value)
+
+
+def read_strictly(kind: type[M], value: Any) -> M:
+    """Read a JSON value as a model.
+
+    Raises:
+        InvalidSubmission: With every place that does not fit.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise InvalidSubmission(
+            [
+                ProblemDetail(
+                    pointer="".join(f"/{step}" for step in one["loc"]),
+                    detail=_plain(one["type"], one["msg"]),
+                )
+                for one in error.errors(include_input=False, include_url=False)[:20]
+            ]
+        ) from error
 
 
 class Upload(Protocol):
@@ -74,7 +142,7 @@ class Acceptance:
 
     async def accept(
         self, submission: Submission, *, tenant: str, uploads: Sequence[Upload], traceparent: str | None
-    ) -> JobSubmitted:
+    ) -> Submitted:
         """Return once the job is a durable fact.
 
         Raises:
@@ -95,8 +163,9 @@ class Acceptance:
         job_id = self.keyring.issue(tenant)
         created_at = self.keyring.verify(job_id, tenant).created_at
         files = await self._store(job_id, uploads)
-        command = JobSubmitted(
-            time=now(),
+        at = now()
+        command = submitted(
+            at=at,
             traceparent=traceparent,
             job=Job(
                 id=job_id,
@@ -107,6 +176,9 @@ class Acceptance:
                 params=submission.params,
                 files=files,
                 created_at=created_at,
+                run_at=submission.due(at),
+                start_within=timedelta(seconds=submission.expires_in) if submission.expires_in else START_WITHIN,
+                max_runtime=known.announced.max_runtime,
             ),
         )
         try:
@@ -132,6 +204,12 @@ class Acceptance:
         return tuple(stored)
 
 
+def submitted(job: Job, *, at: datetime, traceparent: str | None = None) -> Submitted:
+    """Return what says that the job is accepted: for now, or for its time."""
+    kind = JobScheduled if job.run_at is not None and job.run_at > at else JobSubmitted
+    return kind(job=job, time=at, traceparent=traceparent)
+
+
 def _check_names(files: Sequence[FileRef]) -> None:
     """Every event of the job carries the names of its files."""
     size, room = len(pydantic_core.to_json(files)), MAX_EVENT // 2
@@ -140,4 +218,4 @@ def _check_names(files: Sequence[FileRef]) -> None:
 
 
 def _plain(kind: str, message: str) -> str:
-    return "there is no such field" if kind == "extra_forbidden" else message
+    return "there is no such field" if kind == "extra_forbidden" else message.removeprefix("Value error, ")

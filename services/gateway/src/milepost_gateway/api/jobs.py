@@ -81,6 +81,21 @@ async def get_job(request: Request, job_id: str) -> Response:
     return responses.status(request, await services(request).statuses.get(job_id, tenant=TENANT))
 
 
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    summary="Ask that a job be canceled",
+    response_model=JobDocument,
+    responses=responses.problems(404, 409, 410, 503),
+)
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """Answer 202 once the request is stored durably; the document says later whether it came in time, and how."""
+    parts = services(request)
+    stored, new = await parts.cancellation.request(job_id, tenant=TENANT, traceparent=traceparent(request))
+    body = stored.body if new is None else document.with_cancel_request(stored.body, new)
+    return responses.accepted(request, job_id, body, version=stored.version)
+
+
 @router.get("/jobs", summary="List jobs, newest first", response_model=JobPage, responses=responses.problems(400, 503))
 async def list_jobs(
     request: Request,

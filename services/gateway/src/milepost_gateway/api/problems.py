@@ -54,7 +54,7 @@ def _problem(
     )
 
 
-async def _gateway_error(request: Request, error: Exception) -> Response:  # noqa: PLR0911 - it is the table
+async def _gateway_error(request: Request, error: Exception) -> Response:  # noqa: PLR0911, PLR0912 - it is the table
     match error:
         case errors.UnknownJobType():
             return _problem(request, ProblemType.UNKNOWN_JOB_TYPE, _unknown_type(error))
@@ -65,20 +65,25 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.PayloadTooLarge():
             return _problem(request, ProblemType.TOO_LARGE, str(error))
         case errors.NotAccepted():
-            detail = f"The job was not accepted and will not run: {error}. Submit it again later."
+            detail = f"It was not accepted, and nothing will come of it: {error}. Try again later."
             return _problem(request, ProblemType.NOT_ACCEPTED, detail)
         case errors.OutcomeUnknown():
-            detail = f"The job may or may not run: {error}. Its id, if it was accepted, is in job_id."
+            detail = f"It may or may not have been accepted: {error}. The job's id is in job_id."
             headers = {"Location": str(request.url_for("get_job", job_id=error.job_id))}
             return _problem(request, ProblemType.OUTCOME_UNKNOWN, detail, job_id=error.job_id, headers=headers)
         case errors.JobUnknown():
             return _problem(request, ProblemType.UNKNOWN_JOB, "No job was ever accepted under this id.")
         case errors.JobExpired():
             return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
+        case errors.JobAlreadyFinished():
+            return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It has {error.status} already.")
+        case errors.NotADeadLetter():
+            return _problem(request, ProblemType.NOT_A_DEAD_LETTER, "The broker has not given this job up.")
         case errors.InvalidCursor():
             return _problem(request, ProblemType.MALFORMED_REQUEST, "The cursor is not from a page before.")
         case errors.StoreUnavailable():
-            detail = "The status store does not answer. Jobs are accepted and run all the same."
+            why = str(error) if isinstance(error, errors.NotKnownYet) else "the status store does not answer"
+            detail = f"{why[0].upper()}{why[1:]}. Jobs are accepted and run all the same."
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
         case _:
             raise error

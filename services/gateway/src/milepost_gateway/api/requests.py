@@ -4,18 +4,20 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from fastapi import Request
+from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from milepost_gateway.api import strict_json
 from milepost_gateway.errors import PayloadTooLarge
-from milepost_gateway.submission import Submission
+from milepost_gateway.submission import Submission, read_strictly
 
+M = TypeVar("M", bound=BaseModel)
 CHUNK = 1 << 20
 MAX_JOB_PART = 256 * 1024
 _NAME = 255
@@ -80,6 +82,18 @@ async def read_submission(request: Request, limits: Limits) -> AsyncIterator[Sub
             await form.close()
     else:
         raise UnsupportedMediaType("Send application/json, or multipart/form-data to send files along.")
+
+
+async def read_model(request: Request, kind: type[M], limits: Limits) -> M:
+    """Read a JSON body as a value of this kind.
+
+    Raises:
+        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("Send application/json.")
+    value = _json(b"".join([chunk async for chunk in _limited(request, limits.body)]))
+    return read_strictly(kind, value)
 
 
 class _FormTooLarge(MultiPartException):

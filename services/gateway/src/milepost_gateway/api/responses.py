@@ -10,7 +10,7 @@ LIVE_RETRY_AFTER = "1"
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
 
 
-def accepted(request: Request, job_id: str, body: bytes) -> Response:
+def accepted(request: Request, job_id: str, body: bytes, *, version: int = 0) -> Response:
     """202: where to look, and when."""
     location = str(request.url_for("get_job", job_id=job_id))
     headers = {
@@ -18,7 +18,7 @@ def accepted(request: Request, job_id: str, body: bytes) -> Response:
         "Location": location,
         "Operation-Location": location,
         "Retry-After": LIVE_RETRY_AFTER,
-        "ETag": etag(0),
+        "ETag": etag(version),
     }
     return Response(body, status_code=202, media_type="application/json", headers=headers)
 

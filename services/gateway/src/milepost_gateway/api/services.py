@@ -6,7 +6,9 @@ from datetime import timedelta
 from fastapi import Request
 
 from milepost_gateway.api.requests import Limits
+from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.ports import Broker, StatusStore
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
@@ -18,6 +20,8 @@ class Services:
 
     acceptance: Acceptance
     statuses: Statuses
+    cancellation: Cancellation
+    dead_letters: DeadLetters
     catalogue: Catalogue
     broker: Broker
     store: StatusStore

@@ -1,0 +1,140 @@
+"""`/v1/dead-letters`: what the broker gave up, and handing it over again."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from milepost_contracts import document
+from milepost_contracts.document import JobDocument
+from milepost_contracts.values import WORD, Job, JobError
+from milepost_gateway.api import responses
+from milepost_gateway.api.jobs import TENANT
+from milepost_gateway.api.requests import read_model
+from milepost_gateway.api.services import services
+from milepost_gateway.dead_letters import Filter
+from milepost_gateway.submission import TextMoment, submitted
+
+router = APIRouter(prefix="/v1", tags=["dead letters"])
+
+MOST_AT_ONCE = 1_000
+
+
+class DeadLetter(BaseModel):
+    """A job that the broker gave up."""
+
+    job_id: str
+    type: str
+    queue: str
+    run: int
+    given_up_at: AwareDatetime | None
+    error: JobError | None
+
+    @classmethod
+    def of(cls, job: Job) -> "DeadLetter":
+        return cls(
+            job_id=job.id, type=job.type, queue=job.queue, run=job.run, given_up_at=job.finished_at, error=job.error
+        )
+
+
+class Unreadable(BaseModel):
+    """A message that nobody could read; it lies in the poison queue."""
+
+    id: str
+    reason: str
+    #: The queue that it came from.
+    queue: str
+    at: AwareDatetime
+    #: Bytes.
+    size: int
+    #: Its beginning, as text.
+    excerpt: str
+
+
+class DeadLetterPage(BaseModel):
+    items: list[DeadLetter]
+    unreadable: list[Unreadable]
+
+
+class RedriveRequest(BaseModel):
+    """Which dead letters to hand over again, and how fast."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: str | None = Field(default=None, pattern=WORD, max_length=64)
+    queue: str | None = Field(default=None, pattern=WORD, max_length=64)
+    #: Only those that were given up before this time.
+    before: TextMoment | None = None
+    limit: int = Field(default=100, ge=1, le=MOST_AT_ONCE)
+    #: At most so many a second; the broker holds back the later ones. All at once by default.
+    rate: float | None = Field(default=None, ge=0.001, le=10_000)
+    #: Only say which it would be.
+    dry_run: bool = False
+
+
+class Redriven(BaseModel):
+    dry_run: bool
+    count: int
+    job_ids: list[str]
+
+
+_Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
+
+
+@router.get(
+    "/dead-letters",
+    summary="List what the broker gave up, newest first",
+    responses=responses.problems(400, 503),
+)
+async def list_dead_letters(
+    request: Request, type: _Word = None, queue: _Word = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
+) -> DeadLetterPage:
+    """Answer the jobs that were given up, and the messages that nobody could read."""
+    found = services(request).dead_letters
+    jobs = await found.find(Filter(type_name=type, queue=queue), limit=limit)
+    unreadable: list[dict[str, Any]] = [json.loads(body) for body in await found.unreadable(limit)]
+    return DeadLetterPage(
+        items=[DeadLetter.of(job) for job in jobs], unreadable=[Unreadable.model_validate(one) for one in unreadable]
+    )
+
+
+@router.post(
+    "/dead-letters/{job_id}/redrive",
+    status_code=202,
+    summary="Hand a dead letter over again",
+    response_model=JobDocument,
+    responses=responses.problems(404, 409, 503),
+)
+async def redrive(request: Request, job_id: str) -> Response:
+    """Answer 202 once the job's next run is stored durably."""
+    parts = services(request)
+    job = await parts.dead_letters.redrive(await parts.dead_letters.get(job_id, tenant=TENANT))
+    event = submitted(job, at=job.run_at or job.created_at)
+    return responses.accepted(request, job.id, document.accepted(event, retention=parts.retention))
+
+
+@router.post(
+    "/dead-letters:redrive",
+    status_code=202,
+    summary="Hand many dead letters over again",
+    response_model=Redriven,
+    responses={200: {"model": Redriven, "description": "A dry run"}, **responses.problems(400, 413, 415, 422, 503)},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": RedriveRequest.model_json_schema()}},
+        }
+    },
+)
+async def redrive_many(request: Request) -> Response:
+    """Answer 202 once each of them is stored durably, or 200 to a dry run."""
+    parts = services(request)
+    wanted = await read_model(request, RedriveRequest, parts.limits)
+    only = Filter(type_name=wanted.type, queue=wanted.queue, before=wanted.before)
+    jobs = await parts.dead_letters.find(only, limit=wanted.limit)
+    if not wanted.dry_run:
+        jobs = await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
+    done = Redriven(dry_run=wanted.dry_run, count=len(jobs), job_ids=[job.id for job in jobs])
+    return Response(done.model_dump_json(), status_code=200 if wanted.dry_run else 202, media_type="application/json")

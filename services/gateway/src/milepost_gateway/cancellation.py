@@ -1,0 +1,42 @@
+"""Asking that a job be canceled: a request, durable like a submission. That it took effect, the job's own end says."""
+
+from dataclasses import dataclass
+
+from milepost_contracts.envelope import now
+from milepost_contracts.events import CancelRequest, CancelRequested
+from milepost_gateway.errors import JobAlreadyFinished, NotKnownYet
+from milepost_gateway.ports import Broker, StatusStore, Stored
+from milepost_gateway.status import Statuses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancellation:
+    """Takes requests to cancel, for one deployment."""
+
+    statuses: Statuses
+    store: StatusStore
+    broker: Broker
+
+    async def request(
+        self, job_id: str, *, tenant: str, traceparent: str | None
+    ) -> tuple[Stored, CancelRequest | None]:
+        """Return the job's document as it was, and the request if it is a new one.
+
+        Raises:
+            JobUnknown, JobExpired: There is nothing to cancel.
+            JobAlreadyFinished: It has ended.
+            NotAccepted, OutcomeUnknown: The request is not stored, or nobody can say; asking again is harmless.
+            StoreUnavailable: What the job is can't be read now.
+        """
+        stored = await self.statuses.get(job_id, tenant=tenant)
+        snapshot = await self.store.snapshot(job_id)
+        if snapshot is None:
+            raise NotKnownYet("the job was accepted just now, and no tracker has seen it yet")
+        if stored.cancel_requested and not stored.terminal:
+            return stored, None
+        if snapshot.status.terminal:
+            raise JobAlreadyFinished(snapshot.status)
+        job = snapshot.job
+        request = CancelRequest(job_id=job.id, type=job.type, queue=job.queue, run=job.run, requested_at=now())
+        await self.broker.ask_to_cancel(CancelRequested(request=request, traceparent=traceparent))
+        return stored, request
