@@ -8,14 +8,15 @@ from job_histories import RETENTION
 from samples import ENDED, RUNNING, SUBMITTED
 
 from milepost_client import Client
-from milepost_contracts.document import assemble, render_state
-from milepost_contracts.events import JobFailed, JobProgressed, JobSubmitted, JobSucceeded
+from milepost_contracts.document import render
+from milepost_contracts.events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
 from milepost_contracts.values import JobError
 
 STAGES = {
     "queued": JobSubmitted(job=SUBMITTED),
     "running": JobProgressed(job=RUNNING),
     "succeeded": JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}})),
+    "canceled": JobCanceled(job=ENDED.model_copy(update={"canceled_how": "cooperative"})),
     "failed": JobFailed(job=ENDED.model_copy(update={"error": JobError(kind="exception", message="it broke")})),
 }
 
@@ -64,7 +65,7 @@ class FakeGateway:
 
     @staticmethod
     def _body(stage, version):
-        return assemble(version, render_state(STAGES[stage], retention=RETENTION), b"null")
+        return render(STAGES[stage], cancel=None, version=version, retention=RETENTION)
 
 
 @pytest.fixture

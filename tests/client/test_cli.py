@@ -7,6 +7,7 @@ import pytest
 
 from milepost_client import Client
 from milepost_client.cli import __main__ as cli
+from milepost_client.cli import dead as dead_cli
 
 
 @pytest.fixture
@@ -92,3 +93,87 @@ def test_lists_are_tables(milepost):
     """One line each."""
     assert "digest-files" in milepost("list")[1]
     assert "text" in milepost("types")[1]
+
+
+def test_a_job_for_later_says_when(milepost, gateway):
+    """By a length or a time."""
+    milepost("submit", "digest-files", "--delay", "5m", "--expires-in", "90")
+    submission = json.loads(gateway.requests[-1].read())
+    assert (300, 90) == (submission["delay"], submission["expires_in"])
+    milepost("submit", "digest-files", "--run-at", "2026-12-31T12:00:00Z")
+    assert "2026-12-31T12:00:00+00:00" == json.loads(gateway.requests[-1].read())["run_at"]
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--delay", "soon"], "no length of time"),
+        (["--run-at", "tomorrow"], "no time"),
+        (["--run-at", "2026-12-31T12:00:00"], "no time zone"),
+        (["--run-at", "2026-12-31T12:00:00Z", "--delay", "5m"], "not both"),
+    ],
+)
+def test_a_time_that_makes_no_sense_is_told(milepost, words, says):
+    """Before anything is sent."""
+    code, _, err = milepost("submit", "digest-files", *words)
+    assert (2, True) == (code, says in " ".join(err.split()))
+
+
+def test_a_cancel_asks_and_a_watch_tells_how_it_ended(milepost, gateway):
+    """Exit code 3 for a job that was canceled."""
+    gateway.script = ["running", "running", "canceled"]
+    code, out, _ = milepost("cancel", "ID", "--watch")
+    assert (3, True) == (code, "canceled" in out)
+    assert gateway.requests[1].url.path.endswith("/cancel")
+
+
+DEAD = {
+    "items": [
+        {
+            "job_id": "abc",
+            "type": "crunch",
+            "queue": "cpu",
+            "run": 1,
+            "given_up_at": "2026-01-01T00:00:00Z",
+            "error": {"kind": "dead_lettered", "message": "given up"},
+        }
+    ],
+    "unreadable": [
+        {"id": "d1", "reason": "not JSON", "queue": "work.cpu", "at": "2026-01-01T00:00:00Z", "size": 3, "excerpt": "x"}
+    ],
+}
+
+
+@pytest.fixture
+def dead(milepost, gateway, monkeypatch):
+    """Run `milepost dead …`."""
+    monkeypatch.setattr(
+        dead_cli,
+        "Client",
+        lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
+    )
+    return lambda *words: milepost("dead", *words)
+
+
+def test_what_was_given_up_is_listed(dead, gateway):
+    """Jobs, and messages that nobody could read."""
+    gateway.script = [httpx.Response(200, json=DEAD)]
+    code, out, _ = dead("list", "--type", "crunch")
+    assert 0 == code
+    assert "abc" in out
+    assert "not JSON" in out
+    assert "crunch" == gateway.requests[-1].url.params["type"]
+
+
+def test_a_redrive_prints_the_ids(dead, gateway):
+    """Of one job, or of all that fit, at a rate; a dry run says so."""
+    gateway.script = [httpx.Response(202, json={"dry_run": True, "count": 2, "job_ids": ["a", "b"]})]
+    code, out, err = dead("redrive", "--queue", "cpu", "--rate", "5", "--dry-run")
+    assert (0, "a\nb\n") == (code, out)
+    assert "2 would be handed over again" in err
+    asked = json.loads(gateway.requests[-1].read())
+    assert ("cpu", 5.0, True) == (asked["queue"], asked["rate"], asked["dry_run"])
+    gateway.script, gateway.at = ["queued"], 0
+    code, out, err = dead("redrive", "ID")
+    assert (0, "/v1/dead-letters/ID/redrive") == (code, gateway.requests[-1].url.path)
+    assert "1 were handed over again" in err

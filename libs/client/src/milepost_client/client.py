@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from os import environ
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from milepost_client.dead_letters import DeadLetters
 from milepost_client.files import LocalFile
 from milepost_client.handle import JobHandle
 from milepost_client.transport import Transport, retry_after
@@ -49,14 +51,31 @@ class Client:
         *,
         files: Sequence[LocalFile] = (),
         tags: Sequence[str] = (),
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        expires_in: timedelta | None = None,
     ) -> JobHandle:
         """Hand a job over; once this returns, the job will run.
+
+        Args:
+            type: One of the announced job types.
+            params: What its schema asks for.
+            files: What to send along.
+            tags: Words of your own.
+            run_at: Not before this time; with a time zone.
+            delay: Not before so long from now; either this or `run_at`.
+            expires_in: How long the job may wait to be started from then on; 7 days by default.
 
         Raises:
             Refused: The submission does not fit; `.problem.errors` says where.
             Unavailable: The job was not accepted, or nobody can say (`.problem.job_id` is its id then).
         """
-        submission = {"type": type, "params": dict(params or {}), "tags": list(tags)}
+        submission: dict[str, Any] = {"type": type, "params": dict(params or {}), "tags": list(tags)}
+        if run_at is not None:
+            submission["run_at"] = run_at.isoformat()
+        for name, length in (("delay", delay), ("expires_in", expires_in)):
+            if length is not None:
+                submission[name] = length.total_seconds()
         body: dict[str, Any] = {"json": submission}
         if files:
             body = {
@@ -100,6 +119,43 @@ class Client:
         """Return what can be submitted."""
         items = self._transport.send("GET", "/v1/job-types").json()["items"]
         return [JobType.model_validate(item) for item in items]
+
+    def dead_letters(self, *, type: str | None = None, queue: str | None = None, limit: int = 50) -> DeadLetters:
+        """Return what the broker gave up, newest first."""
+        query = {name: value for name, value in (("type", type), ("queue", queue)) if value is not None}
+        response = self._transport.send("GET", "/v1/dead-letters", params={**query, "limit": limit})
+        return DeadLetters.model_validate_json(response.content)
+
+    def redrive(self, job_id: str) -> JobHandle:
+        """Hand a job over again that the broker gave up.
+
+        Raises:
+            Refused: It was not given up.
+        """
+        return self._handle(self._transport.send("POST", f"/v1/dead-letters/{job_id}/redrive"))
+
+    def redrive_many(
+        self,
+        *,
+        type: str | None = None,
+        queue: str | None = None,
+        limit: int = 100,
+        rate: float | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Hand many jobs over again that the broker gave up, oldest first; return their ids.
+
+        Args:
+            type: Only jobs of this type.
+            queue: Only jobs of this queue.
+            limit: How many at most; 1,000 is the most.
+            rate: How many a second; all at once by default.
+            dry_run: Only say which it would be.
+        """
+        wanted = {"type": type, "queue": queue, "limit": limit, "rate": rate, "dry_run": dry_run}
+        response = self._transport.send("POST", "/v1/dead-letters:redrive", json=wanted)
+        found: list[str] = response.json()["job_ids"]
+        return found
 
     def _handle(self, response: httpx.Response) -> JobHandle:
         return JobHandle(

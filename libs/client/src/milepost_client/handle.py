@@ -46,6 +46,17 @@ class JobHandle:
         self.document = JobDocument.model_validate_json(response.content)
         return True
 
+    def cancel(self) -> JobDocument:
+        """Ask that the job be canceled, and return its document; that it took effect, the document says later.
+
+        Raises:
+            Refused: It has ended already.
+        """
+        response = self._transport.send("POST", f"/v1/jobs/{self.id}/cancel")
+        self._etag = None
+        self.document = JobDocument.model_validate_json(response.content)
+        return self.document
+
     def watch(self, timeout: float | None = None) -> Iterator[JobDocument]:
         """Yield the document now and whenever it changes, until the job has ended.
 

@@ -6,12 +6,15 @@ Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the cal
 
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from milepost_client.cli.params import read_params
+from milepost_client.cli import dead
+from milepost_client.cli.options import AsJson, Url
+from milepost_client.cli.params import read_length, read_moment, read_params
 from milepost_client.cli.render import (
     follow,
     print_document,
@@ -38,12 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Url = Annotated[
-    str | None,
-    typer.Option("--url", envvar="MILEPOST_URL", help="The gateway.", show_default="http://127.0.0.1:8800"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
-
 
 @app.command()
 def submit(
@@ -57,11 +54,25 @@ def submit(
         typer.Option("--file", "-f", help="Send a file, or a folder's files, along. May be repeated."),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A word of yours on the job. May be repeated.")] = None,
+    delay: Annotated[
+        timedelta | None,
+        typer.Option(parser=read_length, metavar="LENGTH", help="Not before so long: 90s, 5m, 2h, 7d."),
+    ] = None,
+    run_at: Annotated[
+        datetime | None,
+        typer.Option(parser=read_moment, metavar="TIME", help="Not before this time: 2026-01-31T12:00:00Z."),
+    ] = None,
+    expires_in: Annotated[
+        timedelta | None,
+        typer.Option(parser=read_length, metavar="LENGTH", help="End as expired if nobody has started it by then."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
     """Hand a job over."""
+    if delay is not None and run_at is not None:
+        raise typer.BadParameter("give --run-at or --delay, not both", param_hint="--delay")
     with Client(url) as client:
         try:
             files = find_files(file or [])
@@ -69,7 +80,15 @@ def submit(
             raise typer.BadParameter(f"there is no {error.args[0]}", param_hint="--file") from error
         if file and not files:
             raise typer.BadParameter("there are no files in it", param_hint="--file")
-        handle = client.submit(type, read_params(params or [], type, client), files=files, tags=tag or [])
+        handle = client.submit(
+            type,
+            read_params(params or [], type, client),
+            files=files,
+            tags=tag or [],
+            run_at=run_at,
+            delay=delay,
+            expires_in=expires_in,
+        )
         if not watch:
             print_json(handle.document) if as_json else print_submitted(handle)
             return
@@ -88,6 +107,23 @@ def status(
     """Show a job. With --watch the exit code tells how it ended."""
     with Client(url) as client:
         handle = client.job(job_id)
+        document = follow(handle) if watch else handle.document
+        print_json(document) if as_json else print_document(document)
+    if watch:
+        raise typer.Exit(EXIT_OF[document.status])
+
+
+@app.command()
+def cancel(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Ask that a job be canceled. With --watch the exit code tells how it ended."""
+    with Client(url) as client:
+        handle = client.job(job_id)
+        handle.cancel()
         document = follow(handle) if watch else handle.document
         print_json(document) if as_json else print_document(document)
     if watch:
@@ -114,6 +150,9 @@ def types(as_json: AsJson = False, url: Url = None) -> None:
     with Client(url) as client:
         found = client.types()
     print_json(found) if as_json else print_types(found)
+
+
+app.add_typer(dead.app, name="dead")
 
 
 def main() -> None:

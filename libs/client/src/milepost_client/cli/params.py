@@ -1,7 +1,9 @@
 """`key=value` on the command line becomes the params of a job, by the schema of its type."""
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
@@ -26,6 +28,28 @@ def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[st
             raise typer.BadParameter(f"{key} is given twice", param_hint="params")
         params[key] = value if key in texts else _json_or_text(value)
     return params
+
+
+def read_length(text: str) -> timedelta:
+    """Read `90s`, `5m`, `2h`, `7d`, or a bare number of seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r} is no length of time, such as 90s, 5m, 2h or 7d")
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def read_moment(text: str) -> datetime:
+    """Read an RFC 3339 time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time, such as 2026-01-31T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: add Z for UTC")
+    return moment
+
+
+_UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _text_fields(type_name: str, client: Client) -> set[str]:

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from milepost_client.dead_letters import DeadLetters
 from milepost_client.handle import JobHandle
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
 
+WAITING = ("scheduled", "retrying")
 COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
 
 
@@ -107,6 +109,8 @@ def print_document(document: JobDocument) -> None:
     console.print(f"{document.type or 'job'} {document.id}  [{color}]{document.status}[/]")
     rows = {
         "attempt": str(document.attempt) if document.attempt > 1 else None,
+        "waits": f"until {_when(document.run_at)}" if document.run_at and document.status in WAITING else None,
+        "cancel": _cancel(document),
         "progress": _told(document) or None,
         "created": _when(document.created_at),
         "took": _took(document),
@@ -124,6 +128,13 @@ def print_document(document: JobDocument) -> None:
         console.print("  result", markup=False)
         text = json.dumps(document.result, indent=2, ensure_ascii=False)
         console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
+
+
+def _cancel(document: JobDocument) -> str | None:
+    asked = document.cancel_requested
+    if asked is None:
+        return None
+    return f"asked for at {_when(asked.at)}" + (f", {asked.how}" if asked.how else "")
 
 
 def _error(document: JobDocument) -> str | None:
@@ -144,6 +155,17 @@ def print_jobs(documents: Sequence[JobDocument]) -> None:
             _when(one.created_at),
         )
     _print_table(table, len(documents), "no jobs")
+
+
+def print_dead_letters(found: DeadLetters) -> None:
+    """Print one line for each job, and one for each message that nobody could read."""
+    table = Table("id", "type", "queue", "given up", "why", box=None, pad_edge=False)
+    for one in found.items:
+        when = _when(one.given_up_at) if one.given_up_at else ""
+        table.add_row(one.job_id, one.type, one.queue, when, one.error.message if one.error else "")
+    for message in found.unreadable:
+        table.add_row(message.id, "(unreadable)", message.queue, _when(message.at), message.reason)
+    _print_table(table, len(found.items) + len(found.unreadable), "nothing was given up")
 
 
 def print_types(types: Sequence[JobType]) -> None:

@@ -1,0 +1,57 @@
+"""`milepost dead`: what the broker gave up."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from milepost_client.cli.options import AsJson, Url
+from milepost_client.cli.render import print_dead_letters, print_document, print_json
+from milepost_client.client import Client
+
+app = typer.Typer(help="Look at what the broker gave up, and hand it over again.", no_args_is_help=True)
+
+Type = Annotated[str | None, typer.Option(help="Only jobs of this type.")]
+Queue = Annotated[str | None, typer.Option(help="Only jobs of this queue.")]
+
+
+@app.command("list")
+def list_dead(
+    type: Type = None,
+    queue: Queue = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """List the jobs that were given up, and the messages that nobody could read."""
+    with Client(url) as client:
+        found = client.dead_letters(type=type, queue=queue, limit=limit)
+    print_json(found) if as_json else print_dead_letters(found)
+
+
+@app.command()
+def show(job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False, url: Url = None) -> None:
+    """Show one of these jobs."""
+    with Client(url) as client:
+        document = client.job(job_id).document
+    print_json(document) if as_json else print_document(document)
+
+
+@app.command()
+def redrive(
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One job; without it, all that fit.")] = None,
+    type: Type = None,
+    queue: Queue = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 100,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="How many a second; all at once by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print which it would be.")] = False,
+    url: Url = None,
+) -> None:
+    """Hand jobs over again that were given up, each as its next run; prints their ids."""
+    with Client(url) as client:
+        if job_id is not None:
+            found = [job_id if dry_run else client.redrive(job_id).id]
+        else:
+            found = client.redrive_many(type=type, queue=queue, limit=limit, rate=rate, dry_run=dry_run)
+    sys.stdout.write("".join(f"{one}\n" for one in found))
+    sys.stderr.write(f"{len(found)} {'would be' if dry_run else 'were'} handed over again\n")
