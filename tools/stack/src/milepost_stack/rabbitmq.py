@@ -18,6 +18,9 @@ READY_WITHIN = 90.0
 # aiormq logs every refused connection; we ask until there is one.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
+CONSUMER_TIMEOUT = 43_200
+"""Seconds for which a job may run; RabbitMQ before 3.12 takes it from nowhere but its own configuration."""
+
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 log.console = true
@@ -25,7 +28,7 @@ log.console.level = info
 log.file = false
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 33554432
-consumer_timeout = 43200000
+consumer_timeout = {consumer_timeout}
 """
 
 
@@ -38,7 +41,7 @@ def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[Process
     cookie.touch(mode=0o600)
     cookie.write_text(token_hex(16))
     cookie.chmod(0o400)
-    (data / "rabbitmq.conf").write_text(_CONFIG.format(port=port))
+    (data / "rabbitmq.conf").write_text(_CONFIG.format(port=port, consumer_timeout=CONSUMER_TIMEOUT * 1000))
     (data / "enabled_plugins").write_text("[].\n")
     erlang = {
         "HOME": str(home),

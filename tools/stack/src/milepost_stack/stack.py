@@ -143,6 +143,7 @@ class Stack:
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
+            **({} if os.environ.get(RABBITMQ_URL) else {"MILEPOST_CONSUMER_TIMEOUT": str(rabbitmq.CONSUMER_TIMEOUT)}),
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
             **settings,
         }
@@ -170,7 +171,7 @@ class Stack:
             if chosen is None:
                 self._say(f"port {DEFAULT_PORT} is taken: using a free one")
             return chosen or any_port()
-        chosen = free_port(wanted)
+        chosen = free_port(wanted) if wanted else any_port()
         if chosen is None:
             raise StartFailed(f"port {wanted} is taken: give another --port, or 0 for a free one")
         return chosen
