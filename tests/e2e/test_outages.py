@@ -2,20 +2,20 @@
 
 import asyncio
 import signal
-import subprocess
 import time
 from contextlib import contextmanager
 
 import aio_pika
 import httpx
 import pytest
+from broker_control import rabbitmqctl
 from problem_answers import problem
 from waiting import wait_until
 
 from milepost_client import Client
 from milepost_contracts.topology import Topology
 from milepost_rabbit.declare import declare
-from milepost_stack import install, processes
+from milepost_stack import processes
 
 BOUND = 2.5
 JOB = {"type": "noop", "params": {}}
@@ -87,15 +87,6 @@ def away(stack, name):
         stack.restart(name)
 
 
-def rabbitmqctl(stack, *words):
-    node = stack.state.process("rabbitmq")
-    program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
-    command = [program, "-n", node.environment["RABBITMQ_NODENAME"], *words]
-    subprocess.run(
-        command, env={"PATH": "/usr/bin:/bin:/usr/sbin", **node.environment}, check=True, capture_output=True
-    )
-
-
 def test_a_get_in_the_same_moment_as_the_202_is_never_404(stack, http):
     """A thousand times, with no tracker there to have seen any of these jobs."""
     with away(stack, "tracker-1"):
@@ -145,6 +136,19 @@ def test_a_broker_that_blocks_publishers_is_told_in_time(stack, http):
         rabbitmqctl(stack, "set_vm_memory_high_watermark", "0.4")
 
 
+def test_a_broker_that_blocks_again_and_again_is_survived_without_a_restart(stack, http):
+    """Twenty alarms: each is told in time, and after each the same processes accept and finish jobs."""
+    before = {process.name: process.pid for process in stack.state.processes}
+    for _ in range(20):
+        rabbitmqctl(stack, "eval", "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
+        try:
+            wait_until(lambda: refused(http) is not None, within=5, what="it is told")
+        finally:
+            rabbitmqctl(stack, "eval", "rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
+        wait_until(lambda: accepted(http), within=10, what="a job is accepted again")
+    assert before == {process.name: process.pid for process in stack.state.processes}
+
+
 def test_a_job_whose_work_queue_is_gone_is_not_accepted(stack, http):
     """The broker would take the message all the same, for the tracker's queue: it has to be looked for."""
     topology = Topology()
@@ -184,7 +188,7 @@ def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack
     topology = Topology()
 
     async def depth(channel):
-        declared = await channel.declare_queue(topology.parked.name, passive=True)
+        declared = await channel.declare_queue(topology.poison_queue.name, passive=True)
         return declared.declaration_result.message_count
 
     async def inject():
@@ -196,13 +200,16 @@ def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack
                 await exchange.publish(aio_pika.Message(body), "job.submitted.default.count")
             return before
 
-    async def parked_since(before):
+    async def kept_since(before):
         async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
             return await depth(await connection.channel()) - before
 
     before = asyncio.run(inject())
     # Each of the four lies in two queues: the processor parks one copy, the tracker the other.
-    wait_until(lambda: asyncio.run(parked_since(before)) == 8, within=15, what="all eight are parked")
+    wait_until(lambda: asyncio.run(kept_since(before)) == 8, within=15, what="all eight are kept")
+    told = http.get("/v1/dead-letters").json()["unreadable"]
+    assert 8 == len(told)
+    assert {topology.work("default").name, topology.lifecycle.name} == {one["queue"] for one in told}
     assert "succeeded" == client.submit("count", {"steps": 1, "delay": 0}).wait(timeout=30).status
     counted = {
         name: httpx.get(stack.state.process(name).url + "/metrics").text for name in ("processor-1", "tracker-1")

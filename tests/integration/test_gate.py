@@ -5,9 +5,11 @@ from datetime import timedelta
 import pytest
 from gate_suite import GateSuite
 from redis import Redis
+from samples import SUBMITTED
 
 from milepost_processor.errors import GateUnavailable
 from milepost_processor.gate import RedisGate
+from milepost_processor.ports import Verdict
 
 
 @pytest.fixture
@@ -19,12 +21,45 @@ def gate(redis_url, keys):
 class TestTheLuaScript(GateSuite):
     """Passes the very suite that the fake of the unit tests passes."""
 
+    def silence(self, gate):
+        if gate._redis.exists(gate._keys.claim(SUBMITTED.id)):
+            gate._redis.hset(gate._keys.claim(SUBMITTED.id), "alive", 0)
+
+    def speak(self, gate):
+        run, turn, execution = gate._redis.hmget(gate._keys.claim(SUBMITTED.id), "run", "turn", "execution")
+        told = {"run": int(run), "turn": int(turn), "execution": execution.decode()}
+        assert [Verdict.RUN] == gate.verdicts([SUBMITTED.model_copy(update=told)])
+
 
 def test_a_redis_that_is_away_gives_no_verdict(keys):
     """Rather than a wrong one."""
     with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as nobody:
         gate = RedisGate(nobody, keys, retention=timedelta(days=7))
         with pytest.raises(GateUnavailable):
-            gate.claim(job_id="x", run=1, attempt=1, execution="aaaaaaaa", worker="w")
+            gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
         with pytest.raises(GateUnavailable):
-            gate.finish(job_id="x", run=1, attempt=1, absorbing=True)
+            gate.finish(SUBMITTED, absorbing=True)
+        with pytest.raises(GateUnavailable):
+            gate.verdicts([SUBMITTED])
+
+
+@pytest.mark.parametrize(
+    "view, verdict",
+    [
+        ({}, Verdict.RUN),
+        ({"cancel_key": "0001.9"}, Verdict.CANCELED),
+        ({"cancel_key": "0002.9"}, Verdict.RUN),
+        ({"sequence": "0001.1.00000000.00000000.1.0000000000"}, Verdict.FINISHED),
+        ({"sequence": "0001.0.00000000.00000000.1.0000000000"}, Verdict.RUN),
+        ({"sequence": "0002.0.00000000.00000000.0.0000000000"}, Verdict.STALE),
+        ({"sequence": "0001.1.00000000.00000000.1.0000000000", "cancel_key": "0001.9"}, Verdict.FINISHED),
+    ],
+)
+def test_the_gate_reads_what_the_tracker_knows(gate, redis_url, keys, view, verdict):
+    """In the same step as the claim: a cancel comes before it or after it, never in between."""
+    with Redis.from_url(redis_url) as redis:
+        if view:
+            redis.hset(keys.job(SUBMITTED.id), mapping=view)
+            redis.expire(keys.job(SUBMITTED.id), 60)
+        assert verdict == gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w").verdict
+        assert (verdict is Verdict.RUN) == bool(redis.exists(keys.claim(SUBMITTED.id)))

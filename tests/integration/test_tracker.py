@@ -10,12 +10,16 @@ from samples import BEAT, ID, RUNNING, SAMPLES, SUBMITTED
 from waiting import wait_until_async
 
 from milepost_contracts.envelope import encode
-from milepost_contracts.events import JobProgressed, JobSubmitted, encode_event
+from milepost_contracts.events import JOB_EVENTS, JobProgressed, JobSubmitted, encode_event
 from milepost_contracts.fleet import ProcessorBeat, encode_fleet
 from milepost_tracker.consumer import Batching, RabbitConsumer
+from milepost_tracker.fleet import RedisFleetStore
+from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.projector import FleetProjector, StatusProjector
-from milepost_tracker.store import RedisFleetStore, RedisStatusStore
+from milepost_tracker.store import RedisStatusStore
+from milepost_tracker.verdicts import Verdicts
 
+ENDS = ("job.succeeded", "job.failed", "job.canceled")
 BATCHING = Batching(size=50, wait=timedelta(milliseconds=20), prefetch=200)
 
 
@@ -26,7 +30,9 @@ async def trackers(rabbitmq_url, redis, keys, topology):
 
     async def start():
         store = RedisStatusStore(redis, keys, retention=RETENTION, live_for=timedelta(days=30))
-        status, fleet = StatusProjector(store), FleetProjector(RedisFleetStore(redis, keys))
+        outbox = RabbitOutbox(rabbitmq_url, topology)
+        status = StatusProjector(store, Verdicts(store, outbox))
+        fleet = FleetProjector(RedisFleetStore(redis, keys))
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,
@@ -93,13 +99,17 @@ async def test_poison_is_parked_alone_and_the_rest_goes_on(trackers, publish, co
     await wait_until_async(lambda: redis.exists(wanted), within=10, what="the good message is projected")
 
 
-async def test_many_trackers_end_in_the_view_that_one_would(trackers, publish, connection, topology, redis, keys):
-    """Competing consumers, no partitions: 300 jobs' events over three trackers, all there, all final."""
-    for _ in range(3):
+@pytest.mark.parametrize("count", [1, 2, 8])
+async def test_many_trackers_end_in_the_view_that_one_would(
+    trackers, publish, connection, topology, redis, keys, count
+):
+    """Competing consumers, no partitions: 300 jobs' events over one to eight trackers, all there, all final."""
+    for _ in range(count):
         await trackers()
     jobs = [f"job{n}" for n in range(300)]
     ends = []
-    for sample in SAMPLES[:6]:
+    events = [sample for sample in SAMPLES if isinstance(sample, JOB_EVENTS) and sample.fact not in ENDS]
+    for sample in (*events, next(sample for sample in SAMPLES if sample.fact == "job.succeeded")):
         for job_id in jobs:
             event = sample.model_copy(update={"job": sample.job.model_copy(update={"id": job_id})})
             ends.append(publish(topology.jobs, event.routing_key, encode_event(event)))

@@ -1,0 +1,61 @@
+"""Jobs longer than RabbitMQ bears a delivery that is not acknowledged: five seconds here, half an hour by default."""
+
+import json
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from broker_control import rabbitmqctl
+from waiting import wait_until
+
+from milepost_client import Client
+from milepost_stack import processes
+from milepost_stack.errors import StartFailed
+
+CHAOS = Path(__file__).parent.parent / "faults"
+FIVE_SECONDS = (
+    "application:set_env(rabbit,consumer_timeout,5000), application:set_env(rabbit,channel_tick_interval,1000)."
+)
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    return tmp_path_factory.mktemp("long") / "ledger.jsonl"
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack, ledger):
+    """A stack whose broker takes every delivery back after five seconds, whatever its operator says."""
+    settings = {"PYTHONPATH": str(CHAOS), "CHAOS_LEDGER": str(ledger), "MILEPOST_HANDLERS": "chaos_jobs"}
+    made = start_stack("long", gateways=1, processors=1, trackers=1, settings=settings)
+    rabbitmqctl(made, "eval", FIVE_SECONDS)
+    made.restart("processor-1")
+    return made
+
+
+def events_of(ledger, handle):
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    return [line["what"] for line in lines if line["job_id"] == handle.id]
+
+
+def test_a_job_longer_than_the_consumer_timeout_runs_once(stack, ledger):
+    """The broker takes it away and delivers it again, more than once; its holder lives, so nobody else begins it."""
+    with Client(stack.state.url) as client:
+        handle = client.submit("chaos", {"nonce": token_hex(4), "milliseconds": 18_000})
+        document = handle.wait(timeout=60)
+    assert ("succeeded", 1) == (document.status, document.attempt)
+    assert ["start", "finish"] == events_of(ledger, handle)
+    assert "job_skipped" in stack.log_of("processor-1").read_text(), "it was delivered again"
+
+
+def test_a_processor_does_not_start_where_its_jobs_would_be_taken_away(stack):
+    """One sentence and exit code 2: the operator says how long the broker waits, and it is shorter than a job."""
+    state = stack.state
+    process = state.process("processor-1")
+    processes.stop(process)
+    process.environment["MILEPOST_CONSUMER_TIMEOUT"] = "5"
+    state.save(stack.folder)
+    with pytest.raises(StartFailed, match="takes a job away after its consumer_timeout") as error:
+        stack.restart("processor-1")
+    assert "raise it in rabbitmq.conf" in str(error.value)
+    wait_until(lambda: processes.find(process) is None, within=5, what="it has ended")

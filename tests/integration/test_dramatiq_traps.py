@@ -1,0 +1,294 @@
+"""The traps of Dramatiq 2.2 (guarantees §3), each shown to catch stock Dramatiq and not us.
+
+Every test runs twice: with the broker that the processor uses, and, as one that must fail, with Dramatiq's own.
+"""
+
+import asyncio
+import json
+import socket
+import threading
+from datetime import timedelta
+
+import aio_pika
+import dramatiq
+import pytest
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.encoder import JSONEncoder
+from dramatiq.message import get_encoder, set_encoder
+from samples import SUBMITTED
+from waiting import wait_until, wait_until_async
+
+from milepost_contracts.envelope import encode
+from milepost_contracts.events import JobSubmitted
+from milepost_processor.broker import CommandBroker, Consuming, connection_url
+from milepost_processor.encoder import EnvelopeEncoder
+from milepost_rabbit.declare import declare
+from milepost_rabbit.errors import NotAccepted
+from milepost_rabbit.publisher import RabbitPublisher
+
+ACTOR = SUBMITTED.type
+
+
+class Ours:
+    """The processor's seam to Dramatiq, with an actor that only notes what it was given."""
+
+    def __init__(self, url, topology, act):
+        self.queue = topology.work("default").name
+        self._encoder = EnvelopeEncoder(topology)
+        set_encoder(self._encoder)
+        consuming = Consuming(timeout=timedelta(minutes=30), one_at_a_time=frozenset())
+        self.broker = CommandBroker(connection_url(url, heartbeat=timedelta(seconds=60)), consuming)
+        dramatiq.Actor(
+            lambda command, delivery: act(command.job.id, delivery.count),
+            broker=self.broker,
+            actor_name=ACTOR,
+            queue_name=self.queue,
+            priority=0,
+            options={},
+        )
+
+    def body(self, name, **wrong):
+        if wrong:
+            return json.dumps({"queue_name": self.queue, "actor_name": ACTOR, **wrong}).encode()
+        return encode(JobSubmitted(job=SUBMITTED.model_copy(update={"id": name})))
+
+
+class Stock:
+    """Dramatiq as it comes."""
+
+    def __init__(self, url, topology, act):
+        self.queue = f"{topology.namespace}.stock"
+        set_encoder(JSONEncoder())
+        self.broker = RabbitmqBroker(url=url)
+        dramatiq.Actor(
+            lambda name: act(name, None),
+            broker=self.broker,
+            actor_name=ACTOR,
+            queue_name=self.queue,
+            priority=0,
+            options={"max_retries": 3, "min_backoff": 1},
+        )
+
+    def body(self, name, **wrong):
+        message = {
+            "queue_name": self.queue,
+            "actor_name": ACTOR,
+            "args": [name],
+            "kwargs": {},
+            "options": {},
+            "message_id": name,
+            "message_timestamp": 1,
+        }
+        return json.dumps(message | wrong).encode()
+
+
+STOCK = pytest.param(Stock, marks=pytest.mark.xfail(strict=True, reason="the trap"), id="stock")
+
+
+@pytest.fixture(params=[pytest.param(Ours, id="ours"), STOCK])
+async def kind(request, connection, topology):
+    """Which broker; its queue exists."""
+    before = get_encoder()
+    await declare(connection, topology.exchanges, (topology.parked, *topology.work_queues(["default"])))
+    yield request.param
+    set_encoder(before)
+    channel = await connection.channel()
+    for suffix in ("", ".DQ", ".XQ"):
+        await channel.queue_delete(f"{topology.namespace}.stock{suffix}")
+
+
+@pytest.fixture
+def start(kind, rabbitmq_url, topology, monkeypatch):
+    """Start a worker; it ends with the test."""
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.2)
+    workers = []
+
+    def started(act, *, threads=1):
+        seam = kind(rabbitmq_url, topology, act)
+        worker = dramatiq.Worker(seam.broker, worker_threads=threads, worker_timeout=50)
+        worker.queue_prefetch = 2
+        workers.append(worker)
+        worker.start()
+        return seam, worker
+
+    yield started
+    for worker in workers:
+        worker.stop(timeout=2_000)
+        worker.broker.close()
+
+
+@pytest.fixture
+async def publish(connection):
+    channel = await connection.channel()
+
+    async def send(seam, body):
+        await channel.default_exchange.publish(aio_pika.Message(body), seam.queue)
+
+    return send
+
+
+class Acts:
+    """An actor that notes its calls, and holds those that it is told to."""
+
+    def __init__(self):
+        self.calls = []
+        self.done = []
+        self.gates = {}
+
+    def __call__(self, name, count):
+        self.calls.append((name, count))
+        if name in self.gates:
+            self.gates[name].wait(20)
+        self.done.append(name)
+
+    def hold(self, name):
+        self.gates[name] = threading.Event()
+        return self.gates[name]
+
+
+def cut(worker, queue):
+    """Break the worker's connection under it, as a network would."""
+    worker.consumers[queue].consumer.connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+
+
+async def until(ask, what, within=5):
+    await asyncio.to_thread(wait_until, ask, within=within, what=what)
+
+
+@pytest.mark.parametrize("wrong", [{"actor_name": ["x"]}, {"args": 7}])
+async def test_a_body_of_wrong_types_does_not_block_its_queue(start, publish, wrong):
+    """It decodes, and is no message: what lies behind it still runs."""
+    acts = Acts()
+    seam, _ = start(acts)
+    await publish(seam, seam.body("bad", **wrong))
+    await publish(seam, seam.body("good"))
+    await until(lambda: "good" in acts.done, "the good one has run")
+
+
+async def test_a_message_for_another_queue_does_not_end_the_worker(start, publish):
+    """One for each thread would leave none, in a process that looks healthy."""
+    acts = Acts()
+    seam, worker = start(acts)
+    await publish(seam, seam.body("bad", queue_name="elsewhere"))
+    await publish(seam, seam.body("good"))
+    await until(lambda: "good" in acts.done, "the good one has run")
+    assert all(thread.is_alive() for thread in worker.workers)
+
+
+async def test_what_a_lost_connection_had_prefetched_is_not_run_twice(start, publish):
+    """It is delivered again; the copy in memory must not start."""
+    acts = Acts()
+    first = acts.hold("a")
+    seam, worker = start(acts)
+    await publish(seam, seam.body("a"))
+    await publish(seam, seam.body("b"))
+    await until(lambda: worker.work_queue.qsize() == 1, "b is prefetched")
+    before = worker.consumers[seam.queue].consumer
+    cut(worker, seam.queue)
+    await until(lambda: worker.consumers[seam.queue].consumer not in (before, None), "it consumes again")
+    await until(lambda: worker.work_queue.qsize() >= 3, "both are delivered again")
+    first.set()
+    await until(lambda: worker.work_queue.empty() and len(acts.done) >= 3, "all is done")
+    assert 1 == acts.done.count("b")
+
+
+async def test_a_job_that_ends_after_a_reconnect_does_not_acknowledge_another_one(start, publish, connection):
+    """Its delivery tag means another message by then."""
+    acts = Acts()
+    first, second = acts.hold("a"), acts.hold("b")
+    seam, worker = start(acts, threads=2)
+    await publish(seam, seam.body("a"))
+    await until(lambda: acts.calls, "a runs")
+    before = worker.consumers[seam.queue].consumer
+    cut(worker, seam.queue)
+
+    # Somebody else takes the job that is delivered again, so that the next one gets its tag here.
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=1)
+    taken = asyncio.Event()
+
+    async def take(message):
+        taken.set()
+
+    queue = await channel.get_queue(seam.queue, ensure=False)
+    tag = await queue.consume(take)
+    await asyncio.wait_for(taken.wait(), 10)
+    await until(lambda: worker.consumers[seam.queue].consumer not in (before, None), "it consumes again")
+    await publish(seam, seam.body("b"))
+    await until(lambda: "b" in [name for name, _ in acts.calls], "b runs")
+    first.set()
+    await until(lambda: "a" in acts.done, "a has ended")
+    cut(worker, seam.queue)  # b was not acknowledged: it must come back
+    await until(lambda: [name for name, _ in acts.calls].count("b") == 2, "b is delivered again")
+    second.set()
+    await queue.cancel(tag)
+
+
+async def test_a_delivery_says_how_often_it_was_delivered_before(start, publish):
+    """The broker counts; without it there is no fence that outlives Redis."""
+    acts = Acts()
+    first = acts.hold("a")
+    seam, worker = start(acts, threads=2)
+    await publish(seam, seam.body("a"))
+    await until(lambda: acts.calls, "a runs")
+    cut(worker, seam.queue)
+    await until(lambda: len(acts.calls) == 2, "a is delivered again")
+    first.set()
+    assert [0, 1] == [count for _, count in acts.calls]
+
+
+async def test_what_can_not_be_put_off_is_not_acknowledged(start, publish, connection, topology):
+    """A retry that can't be published: the message must still be there, or parked by the broker in the end."""
+    failed = threading.Event()
+
+    def fail(name, count):
+        failed.set()
+        raise ValueError(name)
+
+    seam, worker = start(fail)
+    await until(lambda: worker.consumers[seam.queue].consumer, "it consumes")
+    seam.broker.enqueue = unable
+    await publish(seam, seam.body("a"))
+    await asyncio.to_thread(failed.wait, 10)
+    await asyncio.to_thread(worker.stop, 2_000)
+
+    async def still_there():
+        channel = await connection.channel()
+        found = [await channel.declare_queue(name, passive=True) for name in (seam.queue, topology.parked.name)]
+        await channel.close()
+        return sum(queue.declaration_result.message_count for queue in found)
+
+    await wait_until_async(still_there, within=5, what="the message is still there")
+
+
+def unable(*_, **__):
+    raise ConnectionError("the broker takes nothing")
+
+
+async def test_nothing_waits_in_queues_of_its_own(start, kind, connection, topology):
+    """No delay queue that floods a worker's memory, no dead letters that expire."""
+    seam, _ = start(Acts())
+    if kind is Stock:
+        seam.broker.declare_queue(seam.queue, ensure=True)
+    for suffix in (".DQ", ".XQ"):
+        channel = await connection.channel()
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await channel.declare_queue(seam.queue + suffix, passive=True)
+
+
+async def test_what_returned_was_stored(kind, rabbitmq_url, connection, topology):
+    """A publish to where nothing is must not look like one that worked."""
+    if kind is Stock:
+        seam = Stock(rabbitmq_url, topology, Acts())
+        seam.broker.declare_queue(seam.queue, ensure=True)
+        await (await connection.channel()).queue_delete(seam.queue)
+        with pytest.raises(dramatiq.errors.ConnectionClosed):
+            await asyncio.to_thread(
+                seam.broker.channel.basic_publish, "", seam.queue, b"{}", mandatory=seam.broker.confirm_delivery
+            )
+        return
+    publisher = RabbitPublisher(rabbitmq_url, name="test", exchanges=(topology.jobs,))
+    publisher.link.start()
+    with pytest.raises(NotAccepted):
+        await publisher.publish(topology.jobs, "job.submitted.nowhere.x", b"{}", correlation_id="x", within=5)
+    await publisher.link.close()

@@ -1,0 +1,170 @@
+"""Watermarks: what Redis has forgotten is noticed, told of, and brought back."""
+
+from datetime import timedelta
+
+import pytest
+from samples import ENDED, ID, RUNNING, SUBMITTED
+
+from milepost_contracts.events import (
+    CancelRequest,
+    CancelRequested,
+    JobRetrying,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
+from milepost_contracts.keys import SHARDS, shard_of
+from milepost_contracts.view import View, merge
+from milepost_gateway.errors import NotKnownYet
+from milepost_gateway.store import RedisStatusStore as Reader
+from milepost_tracker.store import RedisStatusStore
+
+SHARD = shard_of(ID)
+LIVE_FOR = timedelta(days=30)
+ALL = range(SHARDS)
+
+
+async def heal(store, shards=ALL):
+    """What a replay does, but for the replay."""
+    await store.begin_replay(shards)
+    assert await store.mark(shards)
+
+
+@pytest.fixture
+def tracker(redis, keys):
+    """Make a tracker's store."""
+    return lambda: RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=LIVE_FOR)
+
+
+@pytest.fixture
+def reader(redis, keys):
+    return Reader(redis, keys)
+
+
+def view(event):
+    return {event.job.id: View(latest=event)}
+
+
+async def forget(redis, keys, *names):
+    for name in names or ("job", "mark", "index", "expiry", "deadline", "dead", "claim"):
+        async for key in redis.scan_iter(match=f"{keys.namespace}:{name}*"):
+            await redis.delete(key)
+
+
+async def test_an_empty_redis_is_whole_once_the_log_was_read(tracker, reader):
+    """Before that, nothing is told: a job that was accepted long ago may only be missing here."""
+    store = tracker()
+    assert set(ALL) == set(await store.lost_shards())
+    with pytest.raises(NotKnownYet):
+        await reader.get(ID)
+    await heal(store)
+    assert {} == await store.lost_shards()
+    assert await reader.get(ID) is None
+
+
+async def test_what_was_forgotten_is_noticed_by_who_wrote_it(tracker, reader, redis, keys):
+    """All of it, after a flush; and readers are told nothing until it is back."""
+    store = tracker()
+    await heal(store)
+    await store.apply(view(JobSubmitted(job=SUBMITTED)))
+    assert (await reader.get(ID)).version > 0
+    await forget(redis, keys)
+    assert SHARD in await store.lost_shards()
+    with pytest.raises(NotKnownYet):
+        await reader.get(ID)
+    await store.apply(view(JobSubmitted(job=SUBMITTED)), replayed=True)
+    await heal(store)
+    assert {} == await store.lost_shards()
+    assert (await reader.get(ID)).version > 0
+
+
+async def test_a_partial_loss_is_noticed_although_another_tracker_writes_on(tracker, redis, keys):
+    """Each has a watermark of its own; the other's are no proof that ours is there."""
+    mine, other = tracker(), tracker()
+    await heal(mine)
+    await mine.apply(view(JobSubmitted(job=SUBMITTED)))
+    saved = await redis.hgetall(keys.mark(SHARD))
+    await mine.apply(view(JobStarted(job=RUNNING)))
+    await redis.delete(keys.mark(SHARD))  # as a replica that lagged would have it
+    await redis.hset(keys.mark(SHARD), mapping=saved)
+    await redis.pexpire(keys.mark(SHARD), 60_000)
+    await other.apply(view(JobSubmitted(job=SUBMITTED)))
+    lost = await mine.lost_shards()
+    assert [SHARD] == list(lost)
+    assert lost[SHARD] is not None, "what is left says from when on"
+    await heal(other, [SHARD])
+    assert {} == await mine.lost_shards(), "the other one has brought it back"
+
+
+async def test_live_events_go_on_while_a_shard_is_being_healed(tracker, redis, keys):
+    """They are applied, and claim no wholeness."""
+    store = tracker()
+    assert 1 == (await store.apply(view(JobSubmitted(job=SUBMITTED)))).changed
+    assert SHARD in await store.lost_shards()
+
+
+async def test_a_version_never_goes_back(tracker, reader, redis, keys):
+    """Whatever Redis has forgotten: it is a time, not a count."""
+    store = tracker()
+    await heal(store)
+    for event in (JobSubmitted(job=SUBMITTED), JobStarted(job=RUNNING), JobSucceeded(job=ENDED)):
+        await store.apply(view(event))
+    before = (await reader.get(ID)).version
+    await forget(redis, keys)
+    await store.lost_shards()
+    await store.apply(view(JobSucceeded(job=ENDED)), replayed=True)
+    await heal(store)
+    assert (await reader.get(ID)).version > before
+
+
+async def test_a_shard_that_forgets_its_replay_is_not_whole(tracker, redis, keys):
+    """What was replayed before is gone as well."""
+    store = tracker()
+    await store.begin_replay(ALL)
+    await redis.delete(keys.mark(SHARD))
+    assert not await store.mark(ALL)
+    assert [SHARD] == list(await store.lost_shards())
+
+
+async def test_one_tracker_at_a_time_replays(tracker):
+    """And it may ask again while it does."""
+    one, other = tracker(), tracker()
+    assert await one.hold_replay()
+    assert not await other.hold_replay()
+    assert await one.hold_replay()
+    await one.end_replay()
+    assert await other.hold_replay()
+    await other.end_replay()
+
+
+REQUEST = CancelRequested(
+    request=CancelRequest(job_id=ID, type=SUBMITTED.type, queue="default", requested_at=SUBMITTED.created_at)
+)
+
+
+@pytest.mark.parametrize(
+    "events, claim, orphan",
+    [
+        ([JobSubmitted(job=SUBMITTED)], {}, True),
+        ([JobSubmitted(job=SUBMITTED)], {"run": 1, "turn": 1}, False),
+        ([JobStarted(job=RUNNING)], {"run": 1, "turn": 2}, False),
+        ([JobRetrying(job=RUNNING.model_copy(update={"run_at": SUBMITTED.created_at}))], {"run": 1, "turn": 2}, True),
+        ([JobRetrying(job=RUNNING.model_copy(update={"run_at": SUBMITTED.created_at}))], {"run": 1, "turn": 3}, False),
+        ([JobSucceeded(job=ENDED)], {"run": 1, "turn": 2}, False),
+        ([JobSubmitted(job=SUBMITTED.model_copy(update={"run": 2}))], {}, False),
+    ],
+    ids=["queued", "claimed", "running", "retrying", "taken up again", "ended", "another run"],
+)
+async def test_a_cancel_is_the_trackers_to_conclude_only_if_no_processor_has_the_job(
+    tracker, redis, keys, events, claim, orphan
+):
+    """In one step with the claim: either the processor sees the request, or the tracker sees the claim."""
+    store = tracker()
+    await heal(store)
+    if claim:
+        await redis.hset(keys.claim(ID), mapping=claim)
+        await redis.expire(keys.claim(ID), 60)
+    await store.apply(merge(events))
+    for _ in range(2):
+        applied = await store.apply(merge([REQUEST]))
+        assert ((ID,) if orphan else ()) == applied.orphans, "and again, should the first answer have been lost"

@@ -1,0 +1,14 @@
+"""RabbitMQ's own command, against the node of a stack."""
+
+import subprocess
+
+from milepost_stack import install
+
+
+def rabbitmqctl(stack, *words):
+    """Run it; raises if it fails."""
+    node = stack.state.process("rabbitmq")
+    program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
+    command = [program, "-n", node.environment["RABBITMQ_NODENAME"], *words]
+    environment = {"PATH": "/usr/bin:/bin:/usr/sbin", **node.environment}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
