@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test isolated format
+.PHONY: setup check test faults isolated format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -47,6 +47,12 @@ check: $(READY) ## Lint, types and import contracts, in seconds
 
 test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
 	@.venv/bin/pytest $(ARGS)
+
+# The seeds of the load that 'make faults' runs the whole matrix with.
+SEEDS ?= 1,2,3
+
+faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 15 minutes for each of SEEDS="1,2,3"
+	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
 
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
 	@tools/isolated

@@ -1,0 +1,101 @@
+"""Jobs that misbehave on purpose, and write down when they begin and end: one line each, appended to one file."""
+
+import asyncio
+import ctypes
+import json
+import os
+import time
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from milepost import Reject, RetryLater, Run, job
+
+LEDGER = "CHAOS_LEDGER"
+
+
+class Work(BaseModel):
+    #: Names this job in the ledger, also where its id never reached the client.
+    nonce: str
+    milliseconds: int = 0
+    behave: str = "well"
+
+
+class Done(BaseModel):
+    nonce: str
+
+
+def note(run: Run, params: Work, what: str) -> None:
+    """Append a line; one write, so that lines of several processes never mix."""
+    line = {"job_id": run.job_id, "nonce": params.nonce, "token": run.token, "what": what, "at": time.time()}
+    descriptor = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def work_on(params: Work, run: Run) -> None:
+    """Report progress every 50 ms, as long as the job takes."""
+    steps = max(1, params.milliseconds // 50)
+    for step in range(steps):
+        time.sleep(params.milliseconds / 1000 / steps)
+        run.progress(step + 1, steps)
+
+
+@job("chaos", retries=1, backoff=timedelta(seconds=1), max_runtime=timedelta(seconds=60))
+def chaos(params: Work, run: Run) -> Done:
+    """Do some work, in one way or another."""
+    note(run, params, "start")
+    if params.behave == "kill":
+        os._exit(9)
+    work_on(params, run)
+    if params.behave == "raise-always":
+        raise ValueError("as it was told")
+    if params.behave == "raise-once" and run.saved_state is None:
+        run.save("raised")
+        raise ValueError("as it was told, once")
+    if params.behave == "later" and run.saved_state is None:
+        run.save("asked")
+        raise RetryLater(after=timedelta(seconds=1), reason="not yet")
+    if params.behave == "reject":
+        raise Reject("it is not worth it")
+    if params.behave == "hold-interpreter":
+        # Unlike time.sleep, this keeps the interpreter's lock: no other thread runs meanwhile.
+        ctypes.PyDLL(None).usleep(params.milliseconds * 1000)
+    note(run, params, "finish")
+    return Done(nonce=params.nonce)
+
+
+@job("stubborn", max_runtime=timedelta(seconds=3))
+def stubborn(params: Work, run: Run) -> Done:
+    """Never look whether it should stop."""
+    note(run, params, "start")
+    ends = time.monotonic() + params.milliseconds / 1000
+    while time.monotonic() < ends:
+        time.sleep(0.01)
+    note(run, params, "finish")
+    return Done(nonce=params.nonce)
+
+
+@job("stubborn-async", max_runtime=timedelta(seconds=3))
+async def stubborn_async(params: Work, run: Run) -> Done:
+    """The same, asynchronously."""
+    note(run, params, "start")
+    await asyncio.sleep(params.milliseconds / 1000)
+    note(run, params, "finish")
+    return Done(nonce=params.nonce)
+
+
+@job("patient")
+def patient(params: Work, run: Run) -> list[int]:
+    """Count by tens of milliseconds, and go on counting where the last attempt was stopped."""
+    note(run, params, "start")
+    begun_at = run.saved_state or 0
+    steps = params.milliseconds // 10
+    for step in range(begun_at, steps):
+        time.sleep(0.01)
+        run.save(step + 1)
+        run.progress(step + 1, steps)
+    note(run, params, "finish")
+    return [begun_at, steps]

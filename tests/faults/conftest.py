@@ -1,0 +1,71 @@
+"""`make test` runs a short form of the starred faults; `make faults` the whole matrix, once for each seed."""
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("faults")
+    group.addoption("--faults", choices=("short", "whole"), default="short", help="how much of the fault matrix")
+    group.addoption("--seeds", default="1", help="seeds of the load, separated by commas")
+
+
+@pytest.fixture(scope="session")
+def pace(request):
+    from fault_suite.scenario import Pace
+
+    if request.config.getoption("--faults") == "whole":
+        return Pace(rate=14, before=3, scale=0.8)
+    return Pace(rate=10, before=1, scale=0.2)
+
+
+@pytest.fixture(scope="session")
+def chaos_settings(tmp_path_factory):
+    """The services' settings: handlers that misbehave, and short patience."""
+    return {
+        "PYTHONPATH": str(HERE),
+        "CHAOS_LEDGER": str(tmp_path_factory.mktemp("faults") / "ledger.jsonl"),
+        "MILEPOST_HANDLERS": "chaos_jobs",
+        "MILEPOST_THREADS": "8",
+        "MILEPOST_DRAIN_TIMEOUT": "2",
+        "MILEPOST_CANCEL_GRACE": "2",
+        "MILEPOST_GATE_PATIENCE": "5",
+        "MILEPOST_HEARTBEAT": "10",
+    }
+
+
+@pytest.fixture(scope="session")
+def cluster(start_stack, chaos_settings):
+    """Two gateways, three processors, two trackers, and an orchestrator."""
+    from fault_suite.cluster import Cluster
+
+    stack = start_stack("faults", gateways=2, processors=3, trackers=2, settings=chaos_settings)
+    made = Cluster(stack, chaos_settings["CHAOS_LEDGER"])
+    yield made
+    made.close()
+
+
+ROWS = pytest.StashKey[list]()
+
+
+@pytest.fixture(scope="session")
+def rows(request):
+    """The rows of the table, in the order in which they were run."""
+    return request.config.stash.setdefault(ROWS, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the table; the whole matrix is written down too, as far as it came."""
+    rows = config.stash.get(ROWS, [])
+    if not rows:
+        return
+    from fault_suite.report import table, write
+
+    terminalreporter.section("faults")
+    terminalreporter.write_line(table(rows))
+    if config.getoption("--faults") == "whole":
+        write(rows, ROOT / "docs" / "faults.md")

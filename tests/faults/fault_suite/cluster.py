@@ -1,0 +1,180 @@
+"""The system under test: a whole Milepost on loopback, whose processes can be killed, frozen and brought back."""
+
+import asyncio
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import psutil
+from aio_pika.abc import AbstractConnection
+from redis import Redis
+
+from milepost_contracts.keys import Keys
+from milepost_contracts.topology import Topology
+from milepost_stack import install, processes
+from milepost_stack.stack import Stack
+from milepost_stack.state import ProcessState, StackState
+
+RESTARTED_AFTER = 0.5
+"""Seconds after which a service that has ended is started again, as an orchestrator would."""
+
+
+class Cluster:
+    """One stack, with an orchestrator that brings back every service that ends, unless it is held down."""
+
+    def __init__(self, stack: Stack, ledger: str | Path) -> None:
+        state = stack.state
+        assert state is not None
+        self.stack = stack
+        self._state: StackState = state
+        self.ledger = Path(ledger)
+        self.topology = Topology()
+        self.keys = Keys()
+        self._held_down: set[str] = set()
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._orchestrator = threading.Thread(target=self._orchestrate, name="orchestrator", daemon=True)
+        self._orchestrator.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._orchestrator.join()
+
+    # Who is there.
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all processes of a kind, for example `processor`."""
+        return [one.name for one in self._state.processes if one.name.startswith(f"{kind}-")]
+
+    def urls(self) -> list[str]:
+        """Return where the gateways are."""
+        return [str(one.url) for one in self._state.processes if one.name.startswith("gateway-")]
+
+    @property
+    def rabbitmq_url(self) -> str:
+        return self._state.rabbitmq_url
+
+    @property
+    def redis(self) -> "Redis[bytes]":
+        return Redis.from_url(self._state.redis_url, socket_timeout=5)
+
+    # What can be done to them.
+
+    def kill(self, name: str) -> None:
+        """End a process at once, without its knowledge (SIGKILL)."""
+        with self._lock:
+            found = processes.find(self._process(name))
+            if found is not None:
+                found.kill()
+                self._gone(name)
+
+    def terminate(self, name: str) -> None:
+        """Ask a process to end, and wait for it."""
+        with self.held_down(name):
+            processes.stop(self._process(name))
+
+    @contextmanager
+    def held_down(self, *names: str) -> Iterator[None]:
+        """Leave these down when they end, until the block is over; then bring them back."""
+        self._held_down.update(names)
+        try:
+            yield
+        finally:
+            self._held_down.difference_update(names)
+            for name in names:
+                self.bring_back(name)
+
+    @contextmanager
+    def frozen(self, *names: str) -> Iterator[None]:
+        """Stop processes where they are (SIGSTOP), and let them go on when the block is over."""
+        found = [one for one in (processes.find(self._process(name)) for name in names) if one is not None]
+        for one in found:
+            one.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in found:
+                one.send_signal(signal.SIGCONT)
+
+    def bring_back(self, name: str) -> None:
+        """Start a process that has ended."""
+        with self._lock:
+            process = self._process(name)
+            if processes.find(process) is None:
+                processes.start(process)
+                self._state.save(self.stack.folder)
+
+    def all_ready(self) -> bool:
+        """Whether every service says that it is."""
+        urls = [one.ready_url for one in self._state.processes if one.ready_url]
+        return all(processes.answers(url) for url in urls)
+
+    def memory(self) -> int:
+        """Return how many bytes our services hold."""
+        found = [processes.find(one) for one in self._state.processes if one.ready_url]
+        return sum(one.memory_info().rss for one in found if isinstance(one, psutil.Process))
+
+    # The broker.
+
+    def rabbitmqctl(self, *words: str, node: str = "rabbitmq") -> None:
+        """Run RabbitMQ's own command against a node."""
+        process = self._process(node)
+        program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
+        subprocess.run(
+            [str(program), "-n", process.environment["RABBITMQ_NODENAME"], *words],
+            env={"PATH": "/usr/bin:/bin:/usr/sbin", **process.environment},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def at_broker(self, act: Callable[[AbstractConnection], Awaitable[Any]]) -> Any:
+        """Do something on a connection of its own."""
+
+        async def connected() -> Any:
+            async with await aio_pika.connect(self.rabbitmq_url, timeout=10) as connection:
+                return await act(connection)
+
+        return asyncio.run(connected())
+
+    def depths(self) -> dict[str, int]:
+        """Return how many messages are ready in each queue that is empty when all is quiet."""
+        topology = self.topology
+        queues = [topology.parked, topology.lifecycle, *topology.work_queues(["default"]), *topology.ladder]
+
+        async def look(connection: AbstractConnection) -> dict[str, int]:
+            channel = await connection.channel()
+            found = {}
+            for queue in queues:
+                declared = await channel.declare_queue(queue.name, passive=True)
+                found[queue.name] = declared.declaration_result.message_count or 0
+            return {name: count for name, count in found.items() if count}
+
+        answer: dict[str, int] = self.at_broker(look)
+        return answer
+
+    # Inside.
+
+    def _process(self, name: str) -> ProcessState:
+        process = self._state.process(name)
+        if process is None:
+            raise KeyError(name)
+        return process
+
+    def _gone(self, name: str) -> None:
+        deadline = time.monotonic() + 5
+        while processes.find(self._process(name)) is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _orchestrate(self) -> None:
+        while not self._closed.wait(RESTARTED_AFTER):
+            for process in list(self._state.processes):
+                down = processes.find(process) is None
+                if down and process.ready_url and process.name not in self._held_down:
+                    self.bring_back(process.name)

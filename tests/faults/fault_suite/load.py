@@ -1,0 +1,160 @@
+"""The load: submitters and readers on threads of their own, and a probe that tells when all is well again."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from secrets import token_hex
+
+import httpx
+
+from fault_suite.ledger import Handed, Ledger
+
+TIMEOUT = httpx.Timeout(5.0, connect=1.0)
+ANSWERED_WITHIN = 2.5
+"""Seconds; a submission that is answered later counts as hung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What the jobs do: the share of each behaviour, of 1,000."""
+
+    raise_once: int = 50
+    raise_always: int = 10
+    slow: int = 10
+
+    def draw(self, chance: random.Random) -> tuple[str, int]:
+        """Return a behaviour and how many milliseconds it takes."""
+        number = chance.randrange(1_000)
+        for behave, share in (("raise-once", self.raise_once), ("raise-always", self.raise_always)):
+            if number < share:
+                return behave, chance.randint(5, 100)
+            number -= share
+        return "well", 5_000 if number < self.slow else chance.randint(5, 500)
+
+
+class Load:
+    """Hands jobs over at a steady rate and looks at them, while everything around may break."""
+
+    def __init__(
+        self,
+        urls: Callable[[], list[str]],
+        ledger: Ledger,
+        *,
+        rate: float,
+        seed: int,
+        mix: Mix,
+        first: Sequence[str] = (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            urls: Where the gateways are.
+            ledger: Takes note of everything.
+            rate: Jobs a second.
+            seed: Decides what the jobs do.
+            mix: The shares of what they may do.
+            first: What the first ones do, whatever the seed.
+        """
+        self._urls = urls
+        self._first = deque(first)
+        self._run = token_hex(4)
+        self._ledger = ledger
+        self._rate = rate
+        self._mix = mix
+        self._chance = random.Random(seed)
+        self._ended = threading.Event()
+        #: Submissions that were answered too late: (when, seconds).
+        self.hung: list[float] = []
+
+    def is_ours(self, nonce: str) -> bool:
+        """Whether this load made it up: what an earlier one left behind may still run."""
+        return nonce.startswith(self._run)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hand over and look until the block ends."""
+        threads = [threading.Thread(target=self._submit_all, name="submitter")]
+        threads += [threading.Thread(target=self._read_all, args=(n,), name=f"reader {n}") for n in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            for thread in threads:
+                thread.join()
+
+    def _submit_all(self) -> None:
+        with httpx.Client(timeout=TIMEOUT) as http:
+            due = time.monotonic()
+            while not self._ended.is_set():
+                behave, milliseconds = self._mix.draw(self._chance)
+                if self._first:
+                    behave = self._first.popleft()
+                self.submit(http, behave, milliseconds)
+                due = max(due + 1 / self._rate, time.monotonic() - 1)
+                self._ended.wait(max(0.0, due - time.monotonic()))
+
+    def submit(self, http: httpx.Client, behave: str, milliseconds: int, **more: object) -> Handed:
+        """Hand one job over, and note what was said."""
+        nonce = f"{self._run}-{token_hex(6)}"
+        params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
+        url = self._chance.choice(self._urls())
+        begun = time.monotonic()
+        try:
+            answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": params, **more})
+        except httpx.HTTPError as error:
+            handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
+        else:
+            body = answer.json()
+            accepted = answer.status_code == 202
+            job_id = body.get("id") if accepted else body.get("job_id")
+            handed = Handed(nonce=nonce, behave=behave, job_id=job_id, accepted=accepted)
+            said = str(body.get("type", "")).rpartition("#")[2]
+            if time.monotonic() - begun > ANSWERED_WITHIN:
+                self.hung.append(time.monotonic() - begun)
+        self._ledger.note(handed, said)
+        return handed
+
+    def _read_all(self, number: int) -> None:
+        chance = random.Random(number)
+        with httpx.Client(timeout=TIMEOUT) as http:
+            while not self._ended.wait(0.02):
+                accepted = self._ledger.accepted[-200:]
+                if accepted:
+                    self.look(http, chance.choice(accepted), chance.choice(self._urls()))
+
+    def look(self, http: httpx.Client, handed: Handed, url: str) -> dict[str, object] | None:
+        """Look at one job, and note what was said."""
+        assert handed.job_id is not None
+        try:
+            answer = http.get(f"{url}/v1/jobs/{handed.job_id}")
+        except httpx.HTTPError:
+            return None
+        document = answer.json() if answer.status_code == 200 else {}
+        self._ledger.read(handed.job_id, answer.status_code, document)
+        return document or None
+
+    def recovered(self, within: float) -> float | None:
+        """Return how long it takes until a job is accepted and done in a second; nothing if it takes too long."""
+        begun = time.monotonic()
+        with httpx.Client(timeout=TIMEOUT) as http:
+            while time.monotonic() - begun < within:
+                if self._probe(http):
+                    return time.monotonic() - begun
+                time.sleep(0.1)
+        return None
+
+    def _probe(self, http: httpx.Client) -> bool:
+        begun = time.monotonic()
+        handed = self.submit(http, "well", 5)
+        while handed.accepted and time.monotonic() - begun < 1.0:
+            document = self.look(http, handed, self._chance.choice(self._urls()))
+            if document and document["status"] == "succeeded":
+                return True
+            time.sleep(0.02)
+        return False

@@ -1,0 +1,46 @@
+"""The table of what the faults led to: printed, and written to docs/faults.md by the whole suite."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fault_suite.scenario import Row
+
+HEAD = ("fault", "seed", "jobs", "not accepted", "unknown", "lost", "stuck", "doubled", "lies", "well again after")
+
+INTRODUCTION = """\
+# Faults
+
+What `make faults` measured. A load of jobs (5 to 500 ms, one in a hundred 5 s; 5 % raise once, 1 % always) is handed
+over to two gateways and run by three processors of eight threads, with two trackers; readers look at the jobs all the
+while. The fault strikes; when it is over, and the load with it, everything must come to rest. `make test` runs a short
+form of some of them.
+
+- **not accepted**, **unknown**: answered 503, or not at all; 503 with the job's id.
+- **lost**: accepted, and ended as `lost`. **stuck**: accepted, and never ended. Both must be 0.
+- **doubled**: executions beyond those that the job's own retries explain: at least once is the promise.
+- **lies**: a 404 after a 202; a version or percent that went back, an end that was undone; a result that is not what
+  the handler returned, an end that nobody brought about; a job that ran and was never handed over. Must be 0.
+- **well again after**: from the end of the fault until a new job is accepted and seen to succeed within a second.
+
+"""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table, with a line of sums."""
+    lines = [HEAD, tuple("---" for _ in HEAD), *(_cells(row) for row in rows)]
+    sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "refused", "unknown", "lost", "stuck")]
+    more = [sum(getattr(row, name) for row in rows) for name in ("doubled", "lies")]
+    slowest = max((row.recovery or 0.0 for row in rows), default=0.0)
+    lines.append(("**all**", "", *(f"**{number}**" for number in (*sums, *more)), f"at most {slowest:.1f} s"))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    """Write the page."""
+    path.write_text(INTRODUCTION + table(rows) + "\n")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (row.seed, row.jobs, row.refused, row.unknown, row.lost, row.stuck, row.doubled, row.lies)
+    recovery = "not" if row.recovery is None else f"{row.recovery:.1f} s"
+    return (row.fault, *(str(number) for number in numbers), recovery)

@@ -1,0 +1,200 @@
+"""One run of one fault: load, fault, quiet, and the verdict."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from fault_suite.cluster import Cluster
+from fault_suite.ledger import Executions, Handed, Ledger
+from fault_suite.load import TIMEOUT, Load, Mix
+
+ENDED = ("succeeded", "failed", "canceled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long and how much."""
+
+    #: Jobs handed over a second.
+    rate: float
+    #: Seconds of load before the fault and after it.
+    before: float
+    #: Shortens the faults: 1 for the whole length.
+    scale: float
+    #: Seconds until all must be quiet after the end of a fault.
+    quiet_within: float = 120.0
+
+    def seconds(self, whole: float) -> float:
+        """Scale the length of a fault."""
+        return whole * self.scale
+
+    def times(self, whole: int) -> int:
+        """Scale how often something is done, at least twice."""
+        return max(2, round(whole * self.scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A row of the matrix."""
+
+    name: str
+    act: Callable[[Cluster, Pace], None]
+    #: Whether it is part of `make test`, in a short form.
+    star: bool = False
+    mix: Mix = field(default_factory=Mix)
+    #: What the first jobs do.
+    first: tuple[str, ...] = ()
+    #: Whether a submission may be answered late: the fault is that nobody is there to answer.
+    may_be_late: bool = False
+    #: Seconds within which all must be well again.
+    recovers_within: float = 10.0
+    #: How many more executions than expected are allowed.
+    doubled_within: int = 0
+    #: Jobs that may end as lost: those that the fault itself destroys.
+    may_lose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one run of one fault led to."""
+
+    fault: str
+    seed: int
+    jobs: int
+    refused: int
+    unknown: int
+    lost: int
+    stuck: int
+    doubled: int
+    lies: int
+    recovery: float | None
+    #: What went wrong, in sentences.
+    faults: tuple[str, ...] = field(default=())
+
+    @property
+    def held(self) -> bool:
+        return not self.faults
+
+
+def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
+    """Run one fault under load and judge what came of it."""
+    begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
+    ledger = Ledger(cluster.ledger)
+    load = Load(cluster.urls, ledger, rate=pace.rate, seed=seed, mix=fault.mix, first=fault.first)
+    with load.running():
+        time.sleep(pace.before)
+        fault.act(cluster, pace)
+        recovery = load.recovered(within=60)
+        time.sleep(pace.before)
+    return _judge(fault, cluster, pace, ledger, load, recovery=recovery, seed=seed, begun_at=begun_at)
+
+
+def _judge(
+    fault: Fault,
+    cluster: Cluster,
+    pace: Pace,
+    ledger: Ledger,
+    load: Load,
+    *,
+    recovery: float | None,
+    seed: int,
+    begun_at: int,
+) -> Row:
+    documents = _final(cluster, pace, ledger, load)
+    executions = Executions.read(cluster.ledger, begun_at)
+    accepted = ledger.accepted
+    stuck = [one for one in accepted if documents[one.nonce].get("status") not in ENDED]
+    lost = [one for one in accepted if _kind(documents[one.nonce]) == "lost"]
+    lies = [*ledger.lies, *_contradictions(accepted, documents, executions)]
+    unexpected = {nonce for nonce in executions.starts if load.is_ours(nonce)} - set(ledger.handed)
+    doubled = sum(max(0, executions.starts[one.nonce] - _expected_starts(one)) for one in accepted)
+    wrong = []
+    if stuck:
+        wrong.append(f"{len(stuck)} jobs did not end, for example {stuck[0].job_id}: {documents[stuck[0].nonce]}")
+    if lost and not fault.may_lose:
+        wrong.append(f"{len(lost)} jobs ended as lost, for example {lost[0].job_id}")
+    wrong += lies[:3]
+    if unexpected:
+        wrong.append(f"{len(unexpected)} jobs ran that nobody handed over")
+    if doubled > fault.doubled_within:
+        wrong.append(f"{doubled} executions more than expected; {fault.doubled_within} are allowed")
+    if load.hung and not fault.may_be_late:
+        wrong.append(f"{len(load.hung)} submissions were answered late, after up to {max(load.hung):.1f} s")
+    if recovery is None or recovery > fault.recovers_within:
+        wrong.append(f"all was well again after {recovery} s; {fault.recovers_within} s are allowed")
+    left = _quiet(cluster, pace)
+    if left:
+        wrong.append(f"queues are not empty: {left}")
+    refused = [one for one in ledger.handed.values() if not one.accepted]
+    return Row(
+        fault=fault.name,
+        seed=seed,
+        jobs=len(accepted),
+        refused=sum(one.job_id is None for one in refused),
+        unknown=sum(one.job_id is not None for one in refused),
+        lost=len(lost),
+        stuck=len(stuck),
+        doubled=doubled,
+        lies=len(lies) + len(unexpected),
+        recovery=recovery,
+        faults=tuple(wrong),
+    )
+
+
+def _final(cluster: Cluster, pace: Pace, ledger: Ledger, load: Load) -> dict[str, dict[str, object]]:
+    """Wait until every job has ended, and return the documents; those that have not ended are as they are then."""
+    deadline = time.monotonic() + pace.quiet_within
+    waiting = {one.nonce: one for one in ledger.accepted}
+    documents: dict[str, dict[str, object]] = {nonce: {} for nonce in waiting}
+    urls = cluster.urls()
+    with httpx.Client(timeout=TIMEOUT) as http:
+        while waiting and time.monotonic() < deadline:
+            for nonce, handed in list(waiting.items()):
+                document = load.look(http, handed, urls[len(waiting) % len(urls)])
+                if document is not None:
+                    documents[nonce] = document
+                    if document["status"] in ENDED:
+                        del waiting[nonce]
+            time.sleep(0.2)
+    return documents
+
+
+def _quiet(cluster: Cluster, pace: Pace) -> dict[str, int]:
+    deadline = time.monotonic() + pace.quiet_within / 4
+    while (left := cluster.depths()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def _kind(document: dict[str, object]) -> str | None:
+    error = document.get("error")
+    return str(error["kind"]) if isinstance(error, dict) and document.get("status") == "failed" else None
+
+
+def _expected_starts(handed: Handed) -> int:
+    return {"well": 1, "kill": 8}.get(handed.behave, 2)
+
+
+def _contradictions(
+    accepted: list[Handed], documents: dict[str, dict[str, object]], executions: Executions
+) -> list[str]:
+    """Where the end that is told is not the end that was: the result differs, or nobody ever did the work."""
+    found = []
+    for one in accepted:
+        document = documents[one.nonce]
+        status, kind = document.get("status"), _kind(document)
+        told = f"{one.job_id} ({one.behave}): {status} {kind or ''}".rstrip()
+        if status == "succeeded":
+            if document["result"] != {"nonce": one.nonce}:
+                found.append(f"{told}: its result is another's")
+            if not executions.finishes[one.nonce]:
+                found.append(f"{told}: no handler finished it")
+        elif status == "failed":
+            expected = {"raise-always": "exception", "kill": "dead_lettered"}.get(one.behave)
+            if kind not in (expected, "lost"):
+                found.append(f"{told}: it had no reason to fail")
+        elif status == "canceled":
+            found.append(f"{told}: nobody asked for it")
+    return found

@@ -1,0 +1,123 @@
+"""`tracker rebuild`: an empty Redis is refilled from the log to the very same documents."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+from samples import ENDED, RUNNING, SUBMITTED
+from waiting import wait_until
+
+from milepost_contracts.envelope import now
+from milepost_contracts.events import JobStarted, JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.ids import Keyring, SigningKey
+from milepost_contracts.keys import SHARDS, Keys
+from milepost_contracts.topology import Topology
+from milepost_rabbit.publisher import RabbitPublisher
+from milepost_stack import processes
+
+KEYS, TOPOLOGY = Keys(), Topology()
+KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
+AT_ONCE = 300
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack):
+    """RabbitMQ, Redis and one tracker."""
+    return start_stack("rebuild", trackers=1)
+
+
+@pytest.fixture
+def count(request):
+    return 100_000 if request.config.getoption("--faults") == "whole" else 1_000
+
+
+@pytest.fixture
+def redis(stack):
+    with Redis.from_url(stack.state.redis_url) as made:
+        yield made
+
+
+def events_of(number):
+    """What is said of a job that succeeds; of each tenth one, the end is still to come."""
+    at = now()
+    told = {"id": KEYRING.issue("default"), "queue": "nowhere", "created_at": at, "tags": (f"n{number}",)}
+    yield JobSubmitted(job=SUBMITTED.model_copy(update=told))
+    started = {**told, "started_at": at, "max_runtime": timedelta(days=1)}
+    yield JobStarted(job=RUNNING.model_copy(update={**started, "step": 1}))
+    if number % 10:
+        yield JobSucceeded(job=ENDED.model_copy(update={**started, "finished_at": at, "result": {"n": number}}))
+
+
+async def say_all(url, count):
+    publisher = RabbitPublisher(url, name="test", exchanges=(TOPOLOGY.jobs,))
+    publisher.link.start()
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def say(event):
+        async with room:
+            await publisher.publish(
+                TOPOLOGY.jobs, event.routing_key, encode_event(event), correlation_id=event.job.id, within=30
+            )
+
+    for begin in range(0, count, 1_000):
+        events = [event for number in range(begin, min(begin + 1_000, count)) for event in events_of(number)]
+        await asyncio.gather(*(say(event) for event in events))
+    await publisher.link.close()
+
+
+def jobs_in(redis):
+    with redis.pipeline(transaction=False) as pipe:
+        for shard in range(SHARDS):
+            pipe.zcard(KEYS.index(shard, type_name=None, status="succeeded"))
+            pipe.zcard(KEYS.index(shard, type_name=None, status="running"))
+        return sum(pipe.execute())
+
+
+def documents_in(redis):
+    """Everything that documents are made of, but their versions."""
+    found = {}
+    for key in redis.scan_iter(match=f"{KEYS.namespace}:job:*", count=10_000):
+        fields = redis.hgetall(key)
+        del fields[b"version"]
+        found[key] = fields
+    return found
+
+
+@pytest.mark.timeout(1_200)
+def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count):
+    """All fields of all documents, and the indexes; it prints how long it took."""
+    asyncio.run(say_all(stack.state.rabbitmq_url, count))
+    wait_until(lambda: jobs_in(redis) == count, within=600, what="all jobs are in the view")
+    ended = count - count // 10
+    wait_until(
+        lambda: sum(redis.zcard(KEYS.index(s, type_name=None, status="succeeded")) for s in range(SHARDS)) == ended,
+        within=600,
+        what="all ends are in the view",
+    )
+    before = documents_in(redis)
+    processes.stop(stack.state.process("tracker-1"))
+    redis.flushall()
+
+    environment = {
+        "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
+        "MILEPOST_REDIS_URL": stack.state.redis_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "milepost_tracker", "rebuild"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    (line,) = re.findall(r"rebuilt in .*", done.stderr)
+    after = documents_in(redis)
+    equal = sum(before[key] == after.get(key) for key in before)
+    print(f"{count} jobs {line}; {equal} of {len(before)} documents are equal")
+    assert before == after
+    assert count == jobs_in(redis)
