@@ -30,7 +30,8 @@ def stack(start_stack, ledger):
     made = start_stack("long", gateways=1, processors=1, trackers=1, settings=settings)
     rabbitmqctl(made, "eval", FIVE_SECONDS)
     made.restart("processor-1")
-    return made
+    yield made
+    made.down()
 
 
 def events_of(ledger, handle):

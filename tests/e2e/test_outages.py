@@ -24,7 +24,9 @@ JOB = {"type": "noop", "params": {}}
 @pytest.fixture(scope="module")
 def stack(start_stack):
     """A stack of this module's own; it runs beside the session's."""
-    return start_stack("outages", gateways=1, processors=1, trackers=1)
+    made = start_stack("outages", gateways=1, processors=1, trackers=1)
+    yield made
+    made.down()
 
 
 @pytest.fixture(scope="module")

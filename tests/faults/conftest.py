@@ -38,7 +38,7 @@ def chaos_settings(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(start_stack, chaos_settings):
     """Two gateways, three processors, two trackers, and an orchestrator."""
     from fault_suite.cluster import Cluster
@@ -47,6 +47,7 @@ def cluster(start_stack, chaos_settings):
     made = Cluster(stack, chaos_settings["CHAOS_LEDGER"])
     yield made
     made.close()
+    stack.down()
 
 
 ROWS = pytest.StashKey[list]()

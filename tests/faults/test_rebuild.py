@@ -28,7 +28,9 @@ AT_ONCE = 300
 @pytest.fixture(scope="module")
 def stack(start_stack):
     """RabbitMQ, Redis and one tracker."""
-    return start_stack("rebuild", trackers=1)
+    made = start_stack("rebuild", trackers=1)
+    yield made
+    made.down()
 
 
 @pytest.fixture
