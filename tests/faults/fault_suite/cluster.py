@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
-import psutil
 from aio_pika.abc import AbstractConnection
 from redis import Redis
 
-from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
 from milepost_stack import install, processes
 from milepost_stack.stack import Stack
@@ -35,7 +33,6 @@ class Cluster:
         self._state: StackState = state
         self.ledger = Path(ledger)
         self.topology = Topology()
-        self.keys = Keys()
         self._held_down: set[str] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -114,11 +111,6 @@ class Cluster:
         """Whether every service says that it is."""
         urls = [one.ready_url for one in self._state.processes if one.ready_url]
         return all(processes.answers(url) for url in urls)
-
-    def memory(self) -> int:
-        """Return how many bytes our services hold."""
-        found = [processes.find(one) for one in self._state.processes if one.ready_url]
-        return sum(one.memory_info().rss for one in found if isinstance(one, psutil.Process))
 
     # The broker.
 

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import httpx
 
-from milepost_client.dead_letters import DeadLetters
 from milepost_client.files import LocalFile
 from milepost_client.handle import JobHandle
 from milepost_client.transport import Transport, retry_after
+from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
 from milepost_contracts.states import Status

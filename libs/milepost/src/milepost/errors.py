@@ -13,7 +13,7 @@ InvalidDefinition     a handler that can't be registered
 
 from datetime import timedelta
 
-MAX_RETRY_LATER = timedelta(days=90)
+from milepost_contracts.delay import MAX_DELAY
 
 
 class RunStopped(BaseException):
@@ -60,8 +60,8 @@ class RetryLater(Exception):  # noqa: N818 - a handler says `raise RetryLater(af
 
     def __init__(self, *, after: timedelta, reason: str = "the handler asked to be called again") -> None:
         super().__init__(reason)
-        if not timedelta(0) < after <= MAX_RETRY_LATER:
-            raise ValueError(f"after must be within 0 and {MAX_RETRY_LATER}, and is {after}")
+        if not timedelta(0) < after <= MAX_DELAY:
+            raise ValueError(f"after must be within 0 and {MAX_DELAY}, and is {after}")
         self.after = after
 
 

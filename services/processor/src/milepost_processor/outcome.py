@@ -21,6 +21,7 @@ from milepost import (
     RunStopped,
     Superseded,
 )
+from milepost.job import LONGEST_BACKOFF
 from milepost_contracts.envelope import now
 from milepost_contracts.events import (
     JobCanceled,
@@ -39,7 +40,6 @@ from milepost_processor.ports import AsyncRunner
 
 log = structlog.get_logger(__name__)
 
-LONGEST_BACKOFF = timedelta(hours=1)
 JITTER = (0.5, 1.0)
 MOST_ATTEMPTS = 10_000
 """A handler that always asks to be called again comes to an end too."""

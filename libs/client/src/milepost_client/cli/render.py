@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from milepost_client.dead_letters import DeadLetters
 from milepost_client.handle import JobHandle
+from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
 

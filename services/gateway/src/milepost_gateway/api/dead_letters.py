@@ -1,15 +1,15 @@
 """`/v1/dead-letters`: what the broker gave up, and handing it over again."""
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from milepost_contracts import document
+from milepost_contracts.dead_letters import DeadLetter, DeadLetters, Unreadable
 from milepost_contracts.document import JobDocument
-from milepost_contracts.values import WORD, Job, JobError
+from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import responses
 from milepost_gateway.api.jobs import TENANT
 from milepost_gateway.api.requests import read_model
@@ -20,42 +20,6 @@ from milepost_gateway.submission import TextMoment, submitted
 router = APIRouter(prefix="/v1", tags=["dead letters"])
 
 MOST_AT_ONCE = 1_000
-
-
-class DeadLetter(BaseModel):
-    """A job that the broker gave up."""
-
-    job_id: str
-    type: str
-    queue: str
-    run: int
-    given_up_at: AwareDatetime | None
-    error: JobError | None
-
-    @classmethod
-    def of(cls, job: Job) -> "DeadLetter":
-        return cls(
-            job_id=job.id, type=job.type, queue=job.queue, run=job.run, given_up_at=job.finished_at, error=job.error
-        )
-
-
-class Unreadable(BaseModel):
-    """A message that nobody could read; it lies in the poison queue."""
-
-    id: str
-    reason: str
-    #: The queue that it came from.
-    queue: str
-    at: AwareDatetime
-    #: Bytes.
-    size: int
-    #: Its beginning, as text.
-    excerpt: str
-
-
-class DeadLetterPage(BaseModel):
-    items: list[DeadLetter]
-    unreadable: list[Unreadable]
 
 
 class RedriveRequest(BaseModel):
@@ -90,14 +54,12 @@ _Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
 )
 async def list_dead_letters(
     request: Request, type: _Word = None, queue: _Word = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
-) -> DeadLetterPage:
+) -> DeadLetters:
     """Answer the jobs that were given up, and the messages that nobody could read."""
     found = services(request).dead_letters
     jobs = await found.find(Filter(type_name=type, queue=queue), limit=limit)
-    unreadable: list[dict[str, Any]] = [json.loads(body) for body in await found.unreadable(limit)]
-    return DeadLetterPage(
-        items=[DeadLetter.of(job) for job in jobs], unreadable=[Unreadable.model_validate(one) for one in unreadable]
-    )
+    unreadable = [Unreadable.model_validate_json(body) for body in await found.unreadable(limit)]
+    return DeadLetters(items=tuple(_told(job) for job in jobs), unreadable=tuple(unreadable))
 
 
 @router.post(
@@ -138,3 +100,9 @@ async def redrive_many(request: Request) -> Response:
         jobs = await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
     done = Redriven(dry_run=wanted.dry_run, count=len(jobs), job_ids=[job.id for job in jobs])
     return Response(done.model_dump_json(), status_code=200 if wanted.dry_run else 202, media_type="application/json")
+
+
+def _told(job: Job) -> DeadLetter:
+    return DeadLetter(
+        job_id=job.id, type=job.type, queue=job.queue, run=job.run, given_up_at=job.finished_at, error=job.error
+    )

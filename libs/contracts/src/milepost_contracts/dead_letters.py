@@ -1,4 +1,4 @@
-"""What the broker gave up, as the gateway tells of it."""
+"""What the broker gave up, as the gateway tells of it and clients read it."""
 
 from pydantic import AwareDatetime
 
