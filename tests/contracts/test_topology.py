@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from samples import SUBMITTED
 
 from milepost_contracts.delay import LEVELS, MAX_DELAY, delay_words
+from milepost_contracts.envelope import now
 from milepost_contracts.events import (
     JOB_EVENTS,
+    RETOLD,
     JobInterrupted,
     JobPostponed,
     JobQuarantined,
@@ -66,8 +68,27 @@ def test_a_command_goes_where_it_waits_with_the_same_publish(kind):
     assert (kind is JobQuarantined) == takes(TOPOLOGY.quarantine("cpu"), f"{kind.fact}.cpu.crunch")
     top = Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings)
     assert (kind in (JobScheduled, JobRetrying, JobPostponed)) == takes(top, f"{kind.fact}.cpu.crunch.0.1")
+    after = Queue(name="", bindings=tuple(one for one in TOPOLOGY.work("cpu").bindings if one not in from_jobs))
+    assert (kind in (JobScheduled, JobRetrying, JobPostponed)) == takes(after, f"{kind.fact}.cpu.crunch.0.1")
     assert not takes(TOPOLOGY.work("cpu"), f"{kind.fact}.default.crunch")
     assert not takes(TOPOLOGY.quarantine("cpu"), f"{kind.fact}.default.crunch")
+
+
+def test_what_is_put_off_in_quarantine_comes_back_there_and_nowhere_else():
+    """By way of the ladder like all that waits."""
+    waits = JobPostponed(job=SUBMITTED.model_copy(update={"quarantined": True, "run_at": now()}))
+    key = waits.routing_key
+    assert takes(Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings), key)
+    assert takes(TOPOLOGY.quarantine(SUBMITTED.queue), key)
+    assert not takes(TOPOLOGY.work(SUBMITTED.queue), key)
+
+
+def test_what_is_told_again_reaches_the_log_alone():
+    """The view has it already, and nobody shall run it a second time."""
+    key = f"{RETOLD}.{SUBMITTED.queue}.{SUBMITTED.type}"
+    ladder = Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings)
+    others = [*TOPOLOGY.shared_queues, *TOPOLOGY.work_queues([SUBMITTED.queue]), ladder]
+    assert [TOPOLOGY.log] == [queue for queue in others if takes(queue, key) and queue not in TOPOLOGY.ladder]
 
 
 @settings(deadline=None)

@@ -29,7 +29,7 @@ class FakeGate:
 
     def claim(self, job, *, turn, execution, worker):
         self._answer()
-        old = self.claims.get(job.id)
+        old, at = self.claims.get(job.id), now()
         attempt, earlier, crashed = job.attempt + 1, job.attempts, False
         if old is not None and old.run == job.run and old.turn < turn and old.execution != job.execution:
             attempt, earlier, crashed = old.attempt + 1, old.attempts, True
@@ -37,9 +37,9 @@ class FakeGate:
         if verdict is Verdict.RUN and crashed and job.id in self.alive:
             verdict = Verdict.ALIVE
         if verdict is Verdict.RUN:
-            this = Attempt(number=attempt, worker=worker, started_at=now())
+            this = Attempt(number=attempt, worker=worker, started_at=at)
             self.claims[job.id] = Held(job.run, turn, execution, attempt, (*earlier, this))
-        return Claim(verdict=verdict, attempt=attempt, earlier=earlier, crashed=crashed)
+        return Claim(verdict=verdict, attempt=attempt, at=at, earlier=earlier, crashed=crashed)
 
     def _verdict(self, old, job, turn, execution):
         if old is not None and old.run > job.run:

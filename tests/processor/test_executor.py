@@ -21,7 +21,7 @@ from milepost import (
 )
 from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import JobSubmitted, decode_event
-from milepost_contracts.values import MAX_EVENT, MAX_RESULT, FileRef
+from milepost_contracts.values import MAX_EVENT, MAX_RESULT, Attempt, FileRef
 from milepost_processor.errors import DeliveredTooOften, Stopping
 from milepost_processor.executor import Delivery, Executor
 from milepost_processor.registry import Registry
@@ -393,6 +393,23 @@ def test_a_job_that_was_not_started_in_time_expires(executor, outbox):
     assert "job.succeeded" == outbox.events[-1].fact
 
 
+def test_a_job_that_expired_and_was_not_acknowledged_expires_again(executor, outbox, gate):
+    """Its first processor said so, and died before its acknowledgement: the redelivery must not run it after all."""
+    late = command(created_at=now() - timedelta(days=9))
+    gate.claim(late.job, turn=1, execution="aaaaaaaa", worker="w")
+    executor.execute(late, Delivery(count=1, failed=1))
+    assert ["job.failed"] == facts(outbox)
+    assert "expired" == outbox.events[-1].job.error.kind
+
+
+def test_a_job_that_was_started_in_time_is_tried_again_however_late(executor, outbox):
+    """Whoever asked for a job to be started in time asked for its first start."""
+    created = now() - timedelta(days=9)
+    in_time = Attempt(number=1, worker="w", started_at=created, ended_at=created, why="exception")
+    executor.execute(command(created_at=created, attempt=1, attempts=(in_time,), turn=1), FIRST)
+    assert "job.succeeded" == outbox.events[-1].fact
+
+
 def test_a_canceled_job_is_not_run(executor, outbox, gate):
     """Its message is gone once it is acknowledged, so its end is told first; of attempts that were lost, too."""
     gate.canceled.add((SUBMITTED.id, 1))
@@ -442,6 +459,16 @@ def test_a_job_whose_holder_lives_is_put_off(executor, outbox, gate):
     ended = outbox.events[-1]
     assert ("job.succeeded", 3, 2) == (ended.fact, ended.job.turn, ended.job.attempt)
     assert ["lost", "succeeded"] == [one.why for one in ended.job.attempts]
+
+
+def test_a_quarantined_job_that_is_put_off_stays_in_quarantine(executor, outbox, gate):
+    """It may be one that harms its neighbours: it does not come back among them."""
+    gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
+    gate.alive.add(SUBMITTED.id)
+    executor.execute(command(quarantined=True), Delivery(count=1))
+    (postponed,) = outbox.events
+    assert postponed.job.quarantined
+    assert postponed.routing_key.startswith("job.postponed-in-quarantine.")
 
 
 def test_deliveries_are_counted_beyond_the_message_that_was_put_off(executor, outbox, gate):

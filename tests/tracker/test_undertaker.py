@@ -51,9 +51,24 @@ def poisons():
     return FakePoisons()
 
 
+class FakeStore:
+    """Remembers which jobs processors have started."""
+
+    def __init__(self):
+        self.started = {ID}
+
+    async def taken_up(self, command):
+        return command.id in self.started
+
+
 @pytest.fixture
-def undertaker(outbox, poisons):
-    return Undertaker(outbox, poisons)
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def undertaker(outbox, poisons, store):
+    return Undertaker(outbox, poisons, store)
 
 
 async def test_a_job_that_was_delivered_too_often_gets_one_more_chance(undertaker, outbox):
@@ -71,6 +86,15 @@ async def test_a_job_that_comes_back_from_quarantine_is_given_up(undertaker, out
     (event,) = outbox.events
     assert ("job.failed", "dead_lettered", AT) == (event.fact, event.job.error.kind, event.job.finished_at)
     assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"turn": 199})).sequence
+
+
+async def test_a_job_that_was_never_started_in_quarantine_gets_another_chance(undertaker, outbox, store):
+    """Restarts count as deliveries (RabbitMQ before 4.3): of a job that was only waiting they say nothing."""
+    store.started.clear()
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}))
+    await undertaker.settle([FakeDelivery(encode(quarantined))])
+    (event,) = outbox.events
+    assert ("job.quarantined", 200) == (event.fact, event.job.turn)
 
 
 async def test_a_job_that_was_put_off_in_between_counts_all_its_deliveries(undertaker, outbox):

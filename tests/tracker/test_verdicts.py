@@ -13,7 +13,7 @@ from milepost_contracts.values import JobError
 from milepost_tracker.ports import Known
 from milepost_tracker.verdicts import Verdicts
 
-RUNS = Known(job=RUNNING, status=Status.RUNNING, due=AT, cancel_at=AT)
+RUNS = Known(job=RUNNING, at=AT, status=Status.RUNNING, due=AT, cancel_at=AT)
 
 
 class FakeStore:
@@ -61,7 +61,7 @@ async def test_late_evidence_wins_over_what_was_inferred(outbox):
 
 async def test_what_is_not_due_is_left_alone(outbox):
     """The view may have moved on since it was found."""
-    later = Known(job=RUNNING, status=Status.RUNNING, due=now() + timedelta(hours=1), cancel_at=None)
+    later = Known(job=RUNNING, at=AT, status=Status.RUNNING, due=now() + timedelta(hours=1), cancel_at=None)
     ended = Known(job=ENDED, status=Status.SUCCEEDED, due=None, cancel_at=None)
     assert 0 == await Verdicts(FakeStore(later, ended), outbox).end_overdue()
     assert [] == outbox.events
@@ -69,7 +69,7 @@ async def test_what_is_not_due_is_left_alone(outbox):
 
 async def test_a_cancel_that_nobody_else_can_effect_is_concluded(outbox):
     """As of when it was asked for."""
-    waiting = Known(job=SUBMITTED, status=Status.QUEUED, due=now(), cancel_at=AT)
+    waiting = Known(job=SUBMITTED, at=AT, status=Status.QUEUED, due=now(), cancel_at=AT)
     await Verdicts(FakeStore(waiting), outbox).cancel([SUBMITTED.id])
     (event,) = outbox.events
     assert ("canceled", AT, "before-start") == (event.status, event.job.finished_at, event.job.canceled_how)

@@ -140,10 +140,16 @@ def render_hidden(event: JobEvent) -> bytes:
     return event.job.model_dump_json(include=_HIDDEN).encode()
 
 
-def job_of(state: bytes, hidden: bytes) -> Job:
-    """Put the job together again from what `render_state` and `render_hidden` made of it."""
+def told_of(state: bytes, hidden: bytes) -> tuple[Job, datetime]:
+    """Put the job together again from what `render_state` and `render_hidden` made of it; and when that was told."""
     shown = pydantic_core.from_json(state)
-    return Job.model_validate({name: shown[name] for name in _SHOWN} | pydantic_core.from_json(hidden))
+    job = Job.model_validate({name: shown[name] for name in _SHOWN} | pydantic_core.from_json(hidden))
+    return job, datetime.fromisoformat(shown["updated_at"])
+
+
+def job_of(state: bytes, hidden: bytes) -> Job:
+    """The same, without the time."""
+    return told_of(state, hidden)[0]
 
 
 _HIDDEN = {

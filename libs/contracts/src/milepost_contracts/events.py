@@ -133,6 +133,10 @@ class JobInterrupted(JobEvent):
     status = Status.QUEUED
 
 
+POSTPONED_IN_QUARANTINE = "job.postponed-in-quarantine"
+"""In the routing key of what is postponed and goes back into quarantine, not to the others."""
+
+
 class JobPostponed(_WaitingEvent):
     """The job was delivered again while the processor that has it lives. It is looked at again a little later.
 
@@ -142,6 +146,11 @@ class JobPostponed(_WaitingEvent):
     fact = "job.postponed"
     status = Status.RUNNING
     lifecycle = False
+
+    @property
+    def routing_key(self) -> str:
+        key = super().routing_key
+        return key.replace(self.fact, POSTPONED_IN_QUARANTINE, 1) if self.job.quarantined else key
 
 
 class JobQuarantined(JobEvent):
@@ -232,6 +241,9 @@ JOB_EVENTS: tuple[type[JobEvent], ...] = (
     JobFailed,
     JobCanceled,
 )
+
+RETOLD = "job.retold"
+"""In the routing key of what is said again for the log alone."""
 
 #: What a processor takes from its queues and runs.
 COMMANDS = (JobSubmitted, JobScheduled, JobRetrying, JobInterrupted, JobPostponed, JobQuarantined)

@@ -3,7 +3,7 @@
 milepost.jobs      topic    job.<event>.<queue>.<type> → work.<queue>, quarantine.<queue>, the delay ladder,
                             tracker.lifecycle, tracker.progress, log.jobs, milepost.control
 milepost.delay.NN  topic    job.<event>.<queue>.<type>.<bits> → delay.NN, or the next lower level
-milepost.due       topic    what has waited its time   → work.<queue>
+milepost.due       topic    what has waited its time   → work.<queue>, quarantine.<queue>
 milepost.control   fanout   cancel requests            → control.<processor>
 milepost.fleet     topic    processor.<event>          → tracker.fleet
 milepost.dead      fanout   what nobody could take     → parked, for the tracker's undertaker
@@ -18,6 +18,8 @@ from typing import Literal
 from milepost_contracts.delay import LEVELS, first_level
 from milepost_contracts.events import (
     JOB_EVENTS,
+    POSTPONED_IN_QUARANTINE,
+    RETOLD,
     CancelRequested,
     JobInterrupted,
     JobPostponed,
@@ -39,6 +41,8 @@ MOST_DELIVERIES = 100
 """No message is delivered so often: what follows on it has a turn beyond all of its deliveries."""
 FOR_EVER = 1_000_000_000
 """As a delivery limit: RabbitMQ 4 has one of 20 where none is set, and drops what has no dead-letter exchange."""
+WAITING = (JobScheduled.fact, JobRetrying.fact, JobPostponed.fact)
+"""What goes into the delay ladder, and from there to its work queue."""
 PROGRESS_LENGTH = 10_000
 CONTROL_LENGTH = 10_000
 
@@ -140,8 +144,9 @@ class Topology:
     def delay_exchange(self, level: int) -> Exchange:
         """Sorts messages: those with this level's bit wait in its queue, the others go one level down."""
         if level == LEVELS - 1:
-            waiting = (JobScheduled.fact, JobRetrying.fact, JobPostponed.fact)
-            bindings = tuple(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in waiting)
+            bindings = tuple(
+                Binding(exchange=self.jobs, key=f"{fact}.#") for fact in (*WAITING, POSTPONED_IN_QUARANTINE)
+            )
         else:
             bindings = (self._rung(level + 1, "0"),)
         return Exchange(name=self._name(f"delay.{level:02d}"), kind="topic", bindings=bindings)
@@ -171,7 +176,7 @@ class Topology:
             bindings=(
                 Binding(exchange=self.jobs, key=f"{JobSubmitted.fact}.{queue}.*"),
                 Binding(exchange=self.jobs, key=f"{JobInterrupted.fact}.{queue}.*"),
-                Binding(exchange=self.due, key=f"*.*.{queue}.#"),
+                *(Binding(exchange=self.due, key=f"{fact}.{queue}.#") for fact in WAITING),
             ),
             arguments=self._replicated(self.dead.name, max_length=WORK_LENGTH, delivery_limit=self.delivery_limit),
         )
@@ -183,7 +188,10 @@ class Topology:
         """Where jobs wait that were given up once: each processor takes one of them at a time."""
         return Queue(
             name=self.quarantine_queue_name(queue),
-            bindings=(Binding(exchange=self.jobs, key=f"{JobQuarantined.fact}.{queue}.*"),),
+            bindings=(
+                Binding(exchange=self.jobs, key=f"{JobQuarantined.fact}.{queue}.*"),
+                Binding(exchange=self.due, key=f"{POSTPONED_IN_QUARANTINE}.{queue}.#"),
+            ),
             arguments=self._replicated(self.dead.name, max_length=WORK_LENGTH, delivery_limit=self.delivery_limit),
         )
 
@@ -234,7 +242,7 @@ class Topology:
         """Every lifecycle event for the retention time, to rebuild the view from (law 9)."""
         return Queue(
             name=self._name("log.jobs"),
-            bindings=self._lifecycle_bindings(),
+            bindings=(*self._lifecycle_bindings(), Binding(exchange=self.jobs, key=f"{RETOLD}.#")),
             arguments=_arguments(queue_type="stream", max_age=f"{int(self.log_for.total_seconds())}s"),
         )
 

@@ -94,7 +94,7 @@ class Executor:
             execution = Execution(claimed, command, self._new_run(claimed))
             if claim.verdict is Verdict.CANCELED:
                 self._cancel(execution, claim)
-            elif not claim.earlier and now() > start_by(job):
+            elif _came_too_late(claimed):
                 error = JobError(kind="expired", message=f"nobody started the job within {job.start_within}")
                 self._settle(execution, execution.event(JobFailed, attempts=(), finished_at=now(), error=error))
             else:
@@ -138,9 +138,8 @@ class Executor:
         self, job: Job, claim: Claim, definition: JobDefinition, *, turn: int, execution: str, ungated: bool
     ) -> Job:
         """Return the job as it is while this execution has it."""
-        started = now()
         earlier = [one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in claim.earlier]
-        this = Attempt(number=claim.attempt, worker=self._instance, started_at=started)
+        this = Attempt(number=claim.attempt, worker=self._instance, started_at=claim.at)
         return job.model_copy(
             update={
                 "turn": turn,
@@ -151,7 +150,7 @@ class Executor:
                 "redelivered": 0,
                 "quarantined": False,
                 "worker": self._instance,
-                "started_at": started,
+                "started_at": claim.at,
                 "max_runtime": definition.max_runtime,
                 "progress": None,
                 "items": Items(),
@@ -227,3 +226,9 @@ class Executor:
         finally:
             self._outbox.unfollow(execution.run)
             del self._running[execution.job.execution]
+
+
+def _came_too_late(claimed: Job) -> bool:
+    """Whether nobody has started the job in time. A redelivery comes to the same: the first attempt decides."""
+    first = claimed.attempts[0]
+    return first.number == 1 and first.started_at > start_by(claimed)

@@ -43,7 +43,8 @@ class RedisGate:
 
     def claim(self, job: Job, *, turn: int, execution: str, worker: str) -> Claim:
         lasts = int(CLAIM_FOR.total_seconds() * 1000)
-        entry = pydantic_core.to_json({"worker": worker, "started_at": utc_text(now())})[1:]
+        at = now()
+        entry = pydantic_core.to_json({"worker": worker, "started_at": utc_text(at)})[1:]
         answer: Any = self._ask(
             self._claim,
             self._both_keys(job),
@@ -54,6 +55,7 @@ class RedisGate:
         return Claim(
             verdict=Verdict(verdict.decode()),
             attempt=attempt,
+            at=at,
             earlier=_ATTEMPTS.validate_json(earlier),
             crashed=bool(crashed),
         )

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 from milepost import File, Run
+from milepost_contracts.envelope import now
 from milepost_contracts.events import JobEvent
 from milepost_contracts.values import Attempt, FileRef, Job
 
@@ -38,6 +40,8 @@ class Claim:
     verdict: Verdict
     #: Which attempt this would be.
     attempt: int
+    #: When it was asked: the start of this attempt, should it be run.
+    at: datetime = field(default_factory=now)
     #: The attempts before it, oldest first; one that never ended was lost with its processor.
     earlier: tuple[Attempt, ...] = ()
     #: Whether the message was delivered before to somebody who started it.

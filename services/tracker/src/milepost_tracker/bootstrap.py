@@ -20,6 +20,7 @@ from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.projector import FleetProjector, StatusProjector
 from milepost_tracker.reconcile import Books, reconcile
 from milepost_tracker.replay import Replayed, Replayer
+from milepost_tracker.retell import PART, Reteller
 from milepost_tracker.settings import TrackerSettings
 from milepost_tracker.store import RedisStatusStore
 from milepost_tracker.undertaker import Undertaker
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 SWEEP_EVERY = timedelta(seconds=30)
 OVERDUE_EVERY = timedelta(seconds=5)
+RETELL_EVERY = timedelta(minutes=10)
 RECONCILE_EVERY = timedelta(seconds=60)
 TOO_FAR_BEHIND = timedelta(seconds=10)
 """While the view is older than this, nobody is called lost: what the job said may be on its way."""
@@ -94,7 +96,8 @@ async def run(settings: TrackerSettings) -> None:
     replayer = Replayer(parts.store, parts.log, conclude=verdicts.cancel)
     status = StatusProjector(parts.store, verdicts)
     fleet = FleetProjector(RedisFleetStore(parts.redis, parts.keys))
-    undertaker = Undertaker(outbox, RedisPoisonStore(parts.redis, parts.keys))
+    reteller = Reteller(parts.store, outbox, retention=settings.retention)
+    undertaker = Undertaker(outbox, RedisPoisonStore(parts.redis, parts.keys), parts.store)
     consumer = RabbitConsumer(
         parts.url,
         topology,
@@ -120,6 +123,10 @@ async def run(settings: TrackerSettings) -> None:
         if swept := await parts.store.sweep():
             log.info("jobs_forgotten", count=swept)
 
+    async def retell() -> None:
+        if replayer.whole:
+            await reteller.retell()
+
     async def look() -> None:
         books = await reconcile(parts.accounts, parts.holders)
         log.info("books", difference=books.difference, open=dict(books.open), held=dict(books.held))
@@ -131,6 +138,7 @@ async def run(settings: TrackerSettings) -> None:
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
         asyncio.create_task(_every(SWEEP_EVERY, sweep)),
         asyncio.create_task(_every(OVERDUE_EVERY, end_overdue)),
+        asyncio.create_task(_every(min(RETELL_EVERY, settings.retention / PART), retell)),
         asyncio.create_task(_every(RECONCILE_EVERY, look)),
     ]
     for task in tasks:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from milepost_contracts.events import JobEvent, encode_event
+from milepost_contracts.events import RETOLD, JobEvent, encode_event
 from milepost_contracts.topology import Topology
 from milepost_rabbit.errors import RabbitError
 from milepost_rabbit.publisher import RabbitPublisher
@@ -26,10 +26,16 @@ class RabbitOutbox:
         self.link = self._publisher.link
 
     async def deliver(self, event: JobEvent) -> None:
+        await self._say(event, event.routing_key)
+
+    async def retell(self, event: JobEvent) -> None:
+        await self._say(event, f"{RETOLD}.{event.job.queue}.{event.job.type}")
+
+    async def _say(self, event: JobEvent, routing_key: str) -> None:
         body = encode_event(event)
         await _until_confirmed(
             lambda: self._publisher.publish(
-                self._topology.jobs, event.routing_key, body, correlation_id=event.job.id, within=CONFIRM_WITHIN
+                self._topology.jobs, routing_key, body, correlation_id=event.job.id, within=CONFIRM_WITHIN
             )
         )
 

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from milepost_contracts.events import JobEvent
+from milepost_contracts.events import JobEvent, JobRetrying, JobScheduled, JobStarted, JobSubmitted
 from milepost_contracts.fleet import AnyFleetMessage
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
@@ -51,6 +51,23 @@ class Known:
     #: When somebody asked to cancel it, if somebody did.
     cancel_at: datetime | None
 
+    #: When it was last spoken of.
+    at: datetime
+
+    def latest(self) -> JobEvent | None:
+        """Return what was said last, as far as it matters to the view; nothing of a job that has ended."""
+        kind = SAID_OF.get(self.status)
+        return None if kind is None else kind(job=self.job, time=self.at)
+
+
+SAID_OF: Mapping[Status, type[JobEvent]] = {
+    Status.SCHEDULED: JobScheduled,
+    Status.QUEUED: JobSubmitted,
+    Status.RUNNING: JobStarted,
+    Status.RETRYING: JobRetrying,
+}
+"""What is said of a job in each of these states, if it is said again."""
+
 
 class StatusStore(Protocol):
     """The status view. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
@@ -60,6 +77,9 @@ class StatusStore(Protocol):
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
         """Return what is known of these jobs, of those of which something is."""
+
+    async def taken_up(self, command: Job) -> bool:
+        """Whether a processor has started what this message tells of, as far as Redis remembers."""
 
     async def sweep(self) -> int:
         """Forget jobs whose time is over; return how many."""
@@ -86,6 +106,19 @@ class StatusStore(Protocol):
         """Let another tracker replay the log."""
 
 
+class RetellingStore(Protocol):
+    """What is told again of which jobs. Every call may raise `StoreUnavailable`."""
+
+    async def untold_shards(self, every: timedelta) -> list[int]:
+        """Return the shards whose jobs were not told again for so long."""
+
+    def open_jobs(self, shard: int) -> AsyncIterator[Sequence[Known]]:
+        """Yield the jobs of a shard that have not ended, some at a time."""
+
+    async def note_told(self, shard: int) -> None:
+        """Note that the jobs of this shard were told again just now."""
+
+
 class FleetStore(Protocol):
     async def record(self, message: AnyFleetMessage) -> None:
         """Keep what a processor says of itself.
@@ -98,6 +131,9 @@ class FleetStore(Protocol):
 class Outbox(Protocol):
     async def deliver(self, event: JobEvent) -> None:
         """Return once the event is confirmed, however long the broker is away."""
+
+    async def retell(self, event: JobEvent) -> None:
+        """Return once the log alone has the event, however long the broker is away."""
 
     async def keep_poison(self, body: bytes, *, queue: str, reason: str) -> None:
         """Return once the broker has stored an unreadable message for people to look at."""

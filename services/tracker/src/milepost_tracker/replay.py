@@ -65,6 +65,7 @@ class Replayer:
         since: datetime | None,
         *,
         only: Collection[int] | None = None,
+        live: bool = False,
         told: Callable[[Replayed], None] = lambda _: None,
     ) -> Replayed:
         """Apply the log.
@@ -72,6 +73,7 @@ class Replayer:
         Args:
             since: From about then on; all of it by default.
             only: These shards; all by default.
+            live: Whether the shards are whole, so that the watermarks stand for these writes too.
             told: Called with what was done so far, now and then.
 
         Raises:
@@ -83,7 +85,7 @@ class Replayer:
             events = [event for event in newest(batch) if only is None or shard_of(event.subject) in only]
             for at in range(0, len(events), WRITES_AT_ONCE):
                 views = merge(events[at : at + WRITES_AT_ONCE])
-                applied = await until_stored(lambda views=views: self._store.apply(views, replayed=True))  # type: ignore[misc]
+                applied = await until_stored(lambda views=views: self._store.apply(views, replayed=not live))  # type: ignore[misc]
                 changed += applied.changed
                 if applied.orphans:
                     await self._conclude(applied.orphans)
@@ -115,7 +117,7 @@ class Replayer:
         begun, last = now(), self._audited
         if last is not None and begun - last < AUDIT_EVERY:
             return
-        done = await self.replay(begun - RECENT if last is None else last - OVERLAP)
+        done = await self.replay(begun - RECENT if last is None else last - OVERLAP, live=True)
         self._audited = begun
         if done.changed:
             log.info("audited", read=done.read, changed=done.changed)

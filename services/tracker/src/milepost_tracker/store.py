@@ -1,7 +1,7 @@
 """The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -13,8 +13,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from milepost_contracts import document
+from milepost_contracts.envelope import now
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
+from milepost_contracts.values import Job
 from milepost_contracts.view import View, cancel_key
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports import Applied, Known
@@ -127,6 +129,37 @@ class RedisStatusStore:
                 answers: list[list[bytes | None]] = await pipe.execute()
         return [_known(*fields) for fields in answers if fields[0] is not None]
 
+    async def untold_shards(self, every: timedelta) -> list[int]:
+        told = await self._in_every_shard(lambda pipe, shard: pipe.hget(self._keys.mark(shard), "retold"))
+        latest = _ticks(now() - every)
+        return [shard for shard, at in enumerate(told) if int(at or 0) <= latest]
+
+    async def open_jobs(self, shard: int) -> AsyncIterator[Sequence[Known]]:
+        for status in Status:
+            if status.terminal:
+                continue
+            begin = "-"
+            while True:
+                index = self._keys.index(shard, type_name=None, status=status)
+                with _or_unavailable():
+                    found: list[Any] = await self._redis.zrangebylex(index, begin, "+", 0, AT_ONCE)
+                if not found:
+                    break
+                begin = f"({found[-1].decode()}"
+                yield await self.known([job_id.decode() for job_id in found])
+
+    async def note_told(self, shard: int) -> None:
+        with _or_unavailable():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(self._keys.mark(shard), "retold", _ticks(now()))
+                pipe.pexpire(self._keys.mark(shard), _milliseconds(self._live_for + GRACE))
+                await pipe.execute()
+
+    async def taken_up(self, command: Job) -> bool:
+        with _or_unavailable():
+            claim: list[Any] = await self._redis.hmget(self._keys.claim(command.id), "run", "turn")
+        return None not in claim and (int(claim[0]), int(claim[1])) > (command.run, command.turn)
+
     async def sweep(self) -> int:
         def forget(pipe: Any, shard: int) -> None:
             keys = [self._keys.expiry(shard), self._keys.deadline(shard), self._keys.dead(shard)]
@@ -209,8 +242,10 @@ def _known(
     state: bytes | None, hidden: bytes | None, status: bytes | None, due: bytes | None, cancel: bytes | None
 ) -> Known:
     assert state is not None and hidden is not None and status is not None  # noqa: S101, PT018 - written together
+    job, at = document.told_of(state, hidden)
     return Known(
-        job=document.job_of(state, hidden),
+        job=job,
+        at=at,
         status=Status(status.decode()),
         due=datetime.fromtimestamp(int(due) / 1000, UTC) if due else None,
         cancel_at=datetime.fromisoformat(pydantic_core.from_json(cancel + b"}")["at"]) if cancel else None,

@@ -1,8 +1,8 @@
 """Looks at what the broker gave up: most of it gets another chance, the rest is told of and kept.
 
 A job that was delivered too often may have killed its workers, or only have been beside one that did. It is put in
-quarantine once, where it is beside nobody like it; if it comes back from there, it ends as `dead_lettered`, and can
-be redriven. What can't be read is kept in the poison queue, for people.
+quarantine, where it is beside nobody like it; if it was started there and comes back, it ends as `dead_lettered`, and
+can be redriven. What can't be read is kept in the poison queue, for people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from milepost_contracts.events import COMMANDS, JobEvent, JobFailed, JobQuaranti
 from milepost_contracts.topology import MOST_DELIVERIES
 from milepost_contracts.values import JobError
 from milepost_tracker import metrics
-from milepost_tracker.ports import Delivery, Outbox, PoisonStore
+from milepost_tracker.ports import Delivery, Outbox, PoisonStore, StatusStore
 from milepost_tracker.projector import Poison, until_stored
 
 log = structlog.get_logger(__name__)
@@ -29,8 +29,9 @@ D = TypeVar("D", bound=Delivery)
 class Undertaker:
     """Settles what lies in the parked queue."""
 
-    def __init__(self, outbox: Outbox, poisons: PoisonStore) -> None:
+    def __init__(self, outbox: Outbox, poisons: PoisonStore, store: StatusStore) -> None:
         self._outbox = outbox
+        self._store = store
         self._poisons = poisons
 
     async def settle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
@@ -42,16 +43,16 @@ class Undertaker:
                 await self._keep(delivery, str(error))
                 continue
             if isinstance(event, COMMANDS):
-                await self._outbox.deliver(self._said_of(event, delivery))
+                await self._outbox.deliver(await self._said_of(event, delivery))
             else:
                 await self._keep(delivery, f"{event.fact} is no command")
         return []
 
-    def _said_of(self, command: JobEvent, delivery: Delivery) -> JobEvent:
+    async def _said_of(self, command: JobEvent, delivery: Delivery) -> JobEvent:
         died = _death(delivery.headers)
         if died.reason == "rejected" and not command.job.redelivered:
             return _given_up(command, died, f"no processor of the queue {command.job.queue} knows its type")
-        if command.job.quarantined:
+        if command.job.quarantined and await until_stored(lambda: self._store.taken_up(command.job)):
             return _given_up(command, died, "it was delivered too often, in quarantine too: its worker died each time")
         log.warning("job_quarantined", job_id=command.job.id)
         metrics.quarantined.inc()
