@@ -90,8 +90,18 @@ def test_a_job_can_be_put_together_again_from_what_is_kept_of_it(event):
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.fact)
-def test_every_job_that_has_not_ended_has_a_deadline(event):
-    """So that none of them stays open for ever; and an ended one has none."""
-    due = document.deadline(event)
-    assert (due is None) == event.status.terminal
-    assert due is None or due > event.time
+def test_every_job_that_has_not_ended_is_waited_for_with_an_end(event):
+    """So that none of them stays open for ever; and an ended one is not waited for."""
+    patience = document.patience(event)
+    assert (patience is None) == event.status.terminal
+    assert patience is None or patience >= document.SPEAK_WITHIN
+
+
+def test_how_long_a_job_is_waited_for_does_not_depend_on_a_clock():
+    """Whoever reports may be ten minutes off."""
+    off = timedelta(minutes=10)
+    for event in EVENTS:
+        moments = {name: getattr(event.job, name) for name in ("created_at", "started_at", "run_at")}
+        shifted = event.job.model_copy(update={name: at and at + off for name, at in moments.items()})
+        there = event.model_copy(update={"job": shifted, "time": event.time + off})
+        assert document.patience(event) == document.patience(there)

@@ -81,11 +81,11 @@ def jobs_in(redis):
 
 
 def documents_in(redis):
-    """Everything that documents are made of, but their versions."""
+    """Everything that documents are made of, but their versions; `due` is in none of them."""
     found = {}
     for key in redis.scan_iter(match=f"{KEYS.namespace}:job:*", count=10_000):
         fields = redis.hgetall(key)
-        del fields[b"version"]
+        del fields[b"version"], fields[b"due"]
         found[key] = fields
     return found
 

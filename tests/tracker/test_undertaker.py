@@ -134,7 +134,7 @@ async def test_what_can_not_be_read_is_kept_and_told_of(undertaker, outbox, pois
 
 
 async def test_what_the_tracker_parked_itself_says_where_it_came_from(undertaker, outbox):
-    """A classic queue has no death of the broker's making."""
+    """A queue that sheds its oldest has no death of the broker's making."""
     delivery = FakeDelivery(b"{}")
     delivery.headers = {"x-first-queue": "tracker.progress"}
     await undertaker.settle([delivery])

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from samples import AT, ENDED, RUNNING, SAMPLES, SUBMITTED
 
-from milepost_contracts.document import deadline
+from milepost_contracts.document import patience
 from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import JOB_EVENTS, JobFailed, JobInterrupted, JobProgressed, JobStarted, JobSucceeded
 from milepost_contracts.states import Status
@@ -62,7 +62,7 @@ async def test_late_evidence_wins_over_what_was_inferred(outbox):
 async def test_what_is_not_due_is_left_alone(outbox):
     """The view may have moved on since it was found."""
     later = Known(job=RUNNING, at=AT, status=Status.RUNNING, due=now() + timedelta(hours=1), cancel_at=None)
-    ended = Known(job=ENDED, status=Status.SUCCEEDED, due=None, cancel_at=None)
+    ended = Known(job=ENDED, at=AT, status=Status.SUCCEEDED, due=None, cancel_at=None)
     assert 0 == await Verdicts(FakeStore(later, ended), outbox).end_overdue()
     assert [] == outbox.events
 
@@ -91,15 +91,15 @@ async def test_several_trackers_say_the_very_same(outbox):
 )
 def test_a_deadline_leaves_room_for_what_the_job_was_promised(event):
     """Its whole runtime, or its whole time to be started."""
-    due = deadline(event)
+    length = patience(event)
     if event.status == "running":
-        assert due >= event.job.started_at + event.job.max_runtime
-    elif due is not None:
-        assert due >= (event.job.run_at or event.time) + event.job.start_within
+        assert event.time + length >= event.job.started_at + event.job.max_runtime
+    elif length is not None:
+        assert event.time + length >= (event.job.run_at or event.time) + event.job.start_within
 
 
 def test_to_be_started_in_time_is_a_promise_of_the_first_start_alone():
     """A job that was interrupted, or is in quarantine, is not lost for waiting longer."""
     told = {"start_within": timedelta(seconds=1), "attempts": RUNNING.attempts}
     interrupted = JobInterrupted(job=RUNNING.model_copy(update=told))
-    assert deadline(interrupted) > interrupted.time + timedelta(days=1)
+    assert patience(interrupted) > timedelta(days=1)

@@ -122,17 +122,21 @@ def start_by(job: Job) -> datetime:
     return (job.run_at or job.created_at) + job.start_within
 
 
-def deadline(event: JobEvent) -> datetime | None:
-    """When somebody must have spoken of the job again; nothing once it has ended."""
+def patience(event: JobEvent) -> timedelta | None:
+    """How long after this event somebody must have spoken of the job again; nothing once it has ended.
+
+    A length, from two times of one clock, so that it is true on every clock.
+    """
     job = event.job
     if event.status.terminal:
         return None
     if event.status is Status.RUNNING:
-        return (job.started_at or event.time) + job.max_runtime + SPEAK_WITHIN
+        left = (job.started_at or event.time) - event.time + job.max_runtime
+        return max(timedelta(0), left) + SPEAK_WITHIN
     begun = bool(job.attempts) or job.quarantined
     # Whoever asked for a job to be started in time asked for its first start.
     within = max(job.start_within, START_WITHIN) if begun else job.start_within
-    return max(event.time, job.run_at or event.time) + within + SPEAK_WITHIN
+    return max(timedelta(0), (job.run_at or event.time) - event.time) + within + SPEAK_WITHIN
 
 
 def render_hidden(event: JobEvent) -> bytes:

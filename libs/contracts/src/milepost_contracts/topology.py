@@ -81,6 +81,11 @@ def _arguments(**arguments: str | int) -> Arguments:
     return tuple((f"x-{name.replace('_', '-')}", value) for name, value in arguments.items())
 
 
+SHEDS = _arguments(queue_type="quorum", max_length=PROGRESS_LENGTH, overflow="drop-head", delivery_limit=FOR_EVER)
+"""Bounded, and drops its oldest; replicated all the same, for a classic queue goes away with its node, and the tracker
+could not read it until that is back (ADR 11)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Topology:
     """The exchanges and queues of one deployment; the namespace lets several share a broker."""
@@ -225,7 +230,7 @@ class Topology:
         return Queue(
             name=self._name("tracker.progress"),
             bindings=(Binding(exchange=self.jobs, key=f"{JobProgressed.fact}.#"),),
-            arguments=_arguments(max_length=PROGRESS_LENGTH, overflow="drop-head"),
+            arguments=SHEDS,
         )
 
     @property
@@ -234,7 +239,7 @@ class Topology:
         return Queue(
             name=self._name("tracker.fleet"),
             bindings=(Binding(exchange=self.fleet, key="processor.#"),),
-            arguments=_arguments(max_length=PROGRESS_LENGTH, overflow="drop-head"),
+            arguments=SHEDS,
         )
 
     @property

@@ -105,7 +105,7 @@ class RedisStatusStore:
         event = view.latest
         if event is None:
             return [job_id, *[""] * 10, *cancel]
-        deadline, error = document.deadline(event), event.job.error
+        patience, error = document.patience(event), event.job.error
         return [
             job_id,
             event.sequence,
@@ -115,7 +115,7 @@ class RedisStatusStore:
             document.render_state(event, retention=self._retention),
             document.render_hidden(event),
             document.render_evidence(event),
-            "" if deadline is None else _ticks(deadline),
+            "" if patience is None else _milliseconds(patience),
             int(event.status.terminal and error is not None and error.kind == document.GIVEN_UP),
             _ticks(event.job.created_at),
             *cancel,

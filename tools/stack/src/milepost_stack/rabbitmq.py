@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 
@@ -34,17 +35,18 @@ consumer_timeout = {consumer_timeout}
 
 def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[ProcessState]]:
     """Return the URL of a node to be, and the processes that make it, in the order of their start."""
-    data, port, mapper_port = folder / "rabbitmq", any_port(), any_port()
-    home = data / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    cookie = home / ".erlang.cookie"
-    cookie.touch(mode=0o600)
-    cookie.write_text(token_hex(16))
-    cookie.chmod(0o400)
-    (data / "rabbitmq.conf").write_text(_CONFIG.format(port=port, consumer_timeout=CONSUMER_TIMEOUT * 1000))
-    (data / "enabled_plugins").write_text("[].\n")
+    (url,), made = nodes(folder, programs, ["rabbitmq"])
+    return url, made
+
+
+def nodes(folder: Path, programs: dict[str, str], names: Sequence[str]) -> tuple[list[str], list[ProcessState]]:
+    """Return the URLs of nodes to be, and the processes that make them: the port mapper, then the nodes.
+
+    Several nodes form one cluster, if each is started once the one before is ready.
+    """
+    mapper_port = any_port()
     erlang = {
-        "HOME": str(home),
+        "HOME": str(_home(folder)),
         "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
         "ERL_EPMD_PORT": str(mapper_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -55,12 +57,44 @@ def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[Process
         environment=erlang,
         log=folder / "epmd.log",
     )
-    node = ProcessState(
-        name="rabbitmq",
+    node_names = [f"milepost-{token_hex(4)}@localhost" for _ in names]
+    urls, made = [], [mapper]
+    for name, node_name in zip(names, node_names, strict=True):
+        port = any_port()
+        data = folder / name
+        data.mkdir(parents=True, exist_ok=True)
+        config = _CONFIG.format(port=port, consumer_timeout=CONSUMER_TIMEOUT * 1000)
+        (data / "rabbitmq.conf").write_text(config + (_peers(node_names) if len(names) > 1 else ""))
+        (data / "enabled_plugins").write_text("[].\n")
+        urls.append(f"amqp://guest:guest@127.0.0.1:{port}/")
+        made.append(_node(name, node_name, data, {**erlang, "ERL_CRASH_DUMP": str(data / "erl_crash.dump")}, programs))
+    return urls, made
+
+
+def _home(folder: Path) -> Path:
+    """Make the folder where Erlang looks for the cookie that nodes know each other by."""
+    home = folder / "rabbitmq" / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    cookie = home / ".erlang.cookie"
+    cookie.touch(mode=0o600)
+    cookie.write_text(token_hex(16))
+    cookie.chmod(0o400)
+    return home
+
+
+def _peers(node_names: Sequence[str]) -> str:
+    lines = ["cluster_partition_handling = pause_minority"]
+    lines += [f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(node_names, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], programs: dict[str, str]) -> ProcessState:
+    return ProcessState(
+        name=name,
         command=[programs[RABBITMQ.name]],
         environment={
             **erlang,
-            "RABBITMQ_NODENAME": f"milepost-{token_hex(4)}@localhost",
+            "RABBITMQ_NODENAME": node_name,
             "RABBITMQ_DIST_PORT": str(any_port()),
             "RABBITMQ_CONFIG_FILE": str(data / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(data / "advanced.config"),
@@ -73,9 +107,8 @@ def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[Process
             # With this the start script becomes the node, so that the node gets our signals.
             "RUNNING_UNDER_SYSTEMD": "true",
         },
-        log=folder / "rabbitmq.log",
+        log=data.parent / f"{name}.log",
     )
-    return f"amqp://guest:guest@127.0.0.1:{port}/", [mapper, node]
 
 
 def answers(url: str) -> bool:

@@ -6,7 +6,7 @@
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
 --       then 13 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
---       deadline (ms) or '', '1' if given up, when the job was created (ms), cancel key or '', cancel
+--       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), cancel key or '', cancel
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was, or the shard is not whole, Redis lost writes: returns {-1}, and
 -- nothing is applied.
@@ -86,12 +86,14 @@ for i = 1, count do
   if newer then
     local lasts = terminal == '1' and finished_for or live_for
     created = ARGV[at + 11]
+    -- Counted from when we hear of it: the clocks of those who report may be wrong.
+    local due = ARGV[at + 9] == '' and '' or string.format('%.0f', now + ARGV[at + 9])
     redis.call('HSET', key, 'sequence', sequence, 'type', kind, 'status', status, 'terminal', terminal,
-      'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', ARGV[at + 9],
+      'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', due,
       'created', created)
     redis.call('PEXPIRE', key, lasts + grace)
     note(expiry, id, now + lasts)
-    note(deadlines, id, ARGV[at + 9])
+    note(deadlines, id, due)
     note(dead, id, ARGV[at + 10] == '1' and 0 or '')
     move(id, kind, status, old_kind, old_status)
   elseif asked and not old_sequence then
