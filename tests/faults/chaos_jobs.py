@@ -43,12 +43,23 @@ def work_on(params: Work, run: Run) -> None:
         run.progress(step + 1, steps)
 
 
+def leak() -> None:
+    """Take more and more memory, until somebody ends this process; 2 GB at most."""
+    hoard = []
+    for _ in range(100):
+        hoard.append(b"x" * 20_000_000)
+        time.sleep(0.05)
+    raise MemoryError(f"nobody ended a process that holds {len(hoard) * 20} MB")
+
+
 @job("chaos", retries=1, backoff=timedelta(seconds=1), max_runtime=timedelta(seconds=60))
 def chaos(params: Work, run: Run) -> Done:
     """Do some work, in one way or another."""
     note(run, params, "start")
     if params.behave == "kill":
         os._exit(9)
+    if params.behave == "leak":
+        leak()
     work_on(params, run)
     if params.behave == "raise-always":
         raise ValueError("as it was told")

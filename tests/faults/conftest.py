@@ -50,13 +50,43 @@ def cluster(start_stack, chaos_settings):
     stack.down()
 
 
+@pytest.fixture(scope="module")
+def nodes(start_stack, chaos_settings, tmp_path_factory):
+    """The same on three RabbitMQ nodes behind a load balancer, and a Redis with a replica behind a switch."""
+    from fault_suite.nodes import Nodes, Servers
+
+    from milepost_stack.rabbitmq import CONSUMER_TIMEOUT
+
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    try:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("MILEPOST_RABBITMQ_URL", servers.rabbitmq_url)
+            environment.setenv("MILEPOST_REDIS_URL", servers.redis_url)
+            settings = {**chaos_settings, "MILEPOST_CONSUMER_TIMEOUT": str(CONSUMER_TIMEOUT)}
+            stack = start_stack("nodes", gateways=2, processors=3, trackers=2, settings=settings)
+        made = Nodes(stack, chaos_settings["CHAOS_LEDGER"], servers)
+        yield made
+        made.close()
+        stack.down()
+    finally:
+        servers.close()
+
+
 ROWS = pytest.StashKey[list]()
 
 
-@pytest.fixture(scope="session")
-def rows(request):
-    """The rows of the table, in the order in which they were run."""
-    return request.config.stash.setdefault(ROWS, [])
+@pytest.fixture
+def note(request):
+    """Take a row of the table; the whole matrix takes long, so its rows are shown as they come."""
+    from fault_suite.report import cells
+
+    def add(row):
+        request.config.stash.setdefault(ROWS, []).append(row)
+        if request.config.getoption("--faults") == "whole":
+            with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                print("", " | ".join(cells(row)), *row.faults, sep="\n  ", flush=True)
+
+    return add
 
 
 def pytest_terminal_summary(terminalreporter, config):

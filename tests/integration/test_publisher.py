@@ -5,12 +5,13 @@ from contextlib import suppress
 
 import aio_pika
 import pytest
+from broker_control import rabbitmqctl
 from waiting import wait_until_async
 from yarl import URL
 
 from milepost_contracts.topology import Queue
 from milepost_rabbit.declare import declare, missing
-from milepost_rabbit.errors import NotAccepted, RabbitError, TopologyMismatch
+from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, TopologyMismatch
 from milepost_rabbit.link import Link
 from milepost_rabbit.publisher import RabbitPublisher
 
@@ -137,11 +138,12 @@ async def test_a_publisher_recovers_when_the_broker_closes_its_channel(publisher
 
 
 class Wire:
-    """A TCP proxy that can be cut: both ends see a reset, and nobody says goodbye."""
+    """A TCP proxy that can be cut: both ends see a reset, and nobody says goodbye. Or it can fall silent."""
 
     def __init__(self, port):
         self._target = port
         self._writers = []
+        self._silent = []
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -156,16 +158,62 @@ class Wire:
         for writer in self._writers:
             writer.transport.abort()
 
+    def silence(self):
+        """Pass nothing on any more over the connections that there are."""
+        for silent in self._silent:
+            silent.set()
+
     async def _accept(self, reader, writer):
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers += [writer, far_writer]
-        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+        silent = asyncio.Event()
+        self._silent.append(silent)
+        await asyncio.gather(self._copy(reader, far_writer, silent), self._copy(far_reader, writer, silent))
 
     @staticmethod
-    async def _copy(reader, writer):
+    async def _copy(reader, writer, silent):
         with suppress(OSError):
             while chunk := await reader.read(65_536):
-                writer.write(chunk)
+                if not silent.is_set():
+                    writer.write(chunk)
+
+
+async def test_a_broker_that_falls_silent_is_given_up(rabbitmq_url, topology, connection, monkeypatch):
+    """Its node may be frozen: heartbeats would notice that after three more failures, and another node may take us."""
+    monkeypatch.setattr("milepost_rabbit.publisher.DOUBTED_AFTER", 0.0)
+    await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
+    url = URL(rabbitmq_url)
+
+    async def publish(within):
+        key = "job.submitted.default.count"
+        await publisher.publish(topology.jobs, key, b"{}", correlation_id="1", within=within)
+
+    async with Wire(url.port) as wire:
+        publisher = RabbitPublisher(str(url.with_port(wire.port)), name="test", exchanges=(topology.jobs,))
+        publisher.link.start()
+        await publish(within=10)
+        wire.silence()
+        with pytest.raises(OutcomeUnknown):
+            await publish(within=0.5)
+        await publish(within=5)
+        await publisher.link.close()
+
+
+async def test_a_broker_that_blocks_us_is_not_given_up(publisher, topology, stack, monkeypatch):
+    """Another connection would be blocked as well; and what it can't take is not accepted, rather than unknown."""
+    monkeypatch.setattr("milepost_rabbit.publisher.DOUBTED_AFTER", 0.0)
+    await publisher.link.wait_up()
+    before = publisher.link.connection
+    rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
+    try:
+        with suppress(OutcomeUnknown):  # the first publish is how the broker finds out that we publish
+            await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=1)
+        with pytest.raises(NotAccepted, match="blocked us"):
+            await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=1)
+        assert publisher.link.connection is before
+    finally:
+        rabbitmqctl(stack, "set_vm_memory_high_watermark", "0.4")
+    await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=10)
 
 
 async def test_a_connection_that_is_cut_is_noticed_and_made_again(rabbitmq_url):

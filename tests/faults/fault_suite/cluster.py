@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
+import psutil
 from aio_pika.abc import AbstractConnection
 from redis import Redis
 
@@ -19,6 +20,8 @@ from milepost_stack import install, processes
 from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState, StackState
 
+MOST_MEMORY = 500_000_000
+"""Bytes; a service that takes more is killed, as the kernel of a container would."""
 RESTARTED_AFTER = 0.5
 """Seconds after which a service that has ended is started again, as an orchestrator would."""
 
@@ -88,6 +91,24 @@ class Cluster:
                 self.bring_back(name)
 
     @contextmanager
+    def changed(self, name: str, **environment: str) -> Iterator[None]:
+        """Run a service with more in its environment until the block is over."""
+        process = self._process(name)
+        before = process.environment
+        process.environment = before | environment
+        try:
+            self.terminate(name)
+            yield
+        finally:
+            process.environment = before
+            self.terminate(name)
+
+    def memory(self) -> dict[str, int]:
+        """Return how many bytes each service holds."""
+        found = {one.name: processes.find(one) for one in self._services()}
+        return {name: process.memory_info().rss for name, process in found.items() if process is not None}
+
+    @contextmanager
     def frozen(self, *names: str) -> Iterator[None]:
         """Stop processes where they are (SIGSTOP), and let them go on when the block is over."""
         found = [one for one in (processes.find(self._process(name)) for name in names) if one is not None]
@@ -114,12 +135,12 @@ class Cluster:
 
     # The broker.
 
-    def rabbitmqctl(self, *words: str, node: str = "rabbitmq") -> None:
-        """Run RabbitMQ's own command against a node."""
+    def rabbitmqctl(self, *words: str, node: str = "rabbitmq", program: str = "rabbitmqctl") -> None:
+        """Run one of RabbitMQ's own commands against a node."""
         process = self._process(node)
-        program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
+        found = install.Program(program, (f"/usr/lib/rabbitmq/bin/{program}",), apt="", brew="").find()
         subprocess.run(
-            [str(program), "-n", process.environment["RABBITMQ_NODENAME"], *words],
+            [str(found), "-n", process.environment["RABBITMQ_NODENAME"], *words],
             env={"PATH": "/usr/bin:/bin:/usr/sbin", **process.environment},
             check=True,
             capture_output=True,
@@ -153,6 +174,9 @@ class Cluster:
 
     # Inside.
 
+    def _services(self) -> list[ProcessState]:
+        return [one for one in self._state.processes if one.ready_url]
+
     def _process(self, name: str) -> ProcessState:
         process = self._state.process(name)
         if process is None:
@@ -166,7 +190,16 @@ class Cluster:
 
     def _orchestrate(self) -> None:
         while not self._closed.wait(RESTARTED_AFTER):
-            for process in list(self._state.processes):
-                down = processes.find(process) is None
-                if down and process.ready_url and process.name not in self._held_down:
+            for process in self._services():
+                found = processes.find(process)
+                if found is None and process.name not in self._held_down:
                     self.bring_back(process.name)
+                elif found is not None and _bytes_of(found) > MOST_MEMORY:
+                    self.kill(process.name)
+
+
+def _bytes_of(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ class Handed:
     accepted: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Seen:
     """What readers last saw of one job."""
 
@@ -43,7 +44,9 @@ class Ledger:
     refused: Counter[str] = field(default_factory=Counter)
     #: What a reader saw that can't be: one sentence each.
     lies: list[str] = field(default_factory=list)
-    reads: int = 0
+    #: The longest time between two jobs that were accepted, in seconds.
+    longest_gap: float = 0.0
+    _accepted_at: float | None = None
     _seen: dict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,18 +61,25 @@ class Ledger:
             self.handed[handed.nonce] = handed
             if not handed.accepted:
                 self.refused[answer] += 1
+                return
+            at = time.monotonic()
+            self.longest_gap = max(self.longest_gap, at - (self._accepted_at or at))
+            self._accepted_at = at
 
-    def read(self, job_id: str, code: int, document: dict[str, object]) -> None:
-        """Note what a reader was told; it must not contradict what any reader was told before."""
+    def seen(self, job_id: str) -> Seen:
+        """Return what any reader was told of a job up to now: whoever asks after this must not be told less."""
         with self._lock:
-            self.reads += 1
+            return self._seen[job_id]
+
+    def read(self, job_id: str, code: int, document: dict[str, object], *, before: Seen) -> None:
+        """Note what a reader was told; it must not contradict what any reader was told before this one asked."""
+        with self._lock:
             if code in (404, 410):
                 self.lies.append(f"{job_id}: {code} for a job that was accepted")
             if code == 200:
-                self._compare(job_id, document)
+                self._compare(job_id, document, before)
 
-    def _compare(self, job_id: str, document: dict[str, object]) -> None:
-        seen = self._seen[job_id]
+    def _compare(self, job_id: str, document: dict[str, object], seen: Seen) -> None:
         version, status = int(str(document["version"])), str(document["status"])
         run, attempt = int(str(document["run"])), int(str(document["attempt"]))
         progress = document["progress"]
@@ -83,7 +93,8 @@ class Ledger:
             self.lies.append(f"the percent went back: {told}")
         elif version == seen.version and status != seen.status:
             self.lies.append(f"one version, two states: {told}")
-        self._seen[job_id] = Seen(version, run, attempt, status, percent, document["started_at"])
+        if version >= self._seen[job_id].version:
+            self._seen[job_id] = Seen(version, run, attempt, status, percent, document["started_at"])
 
 
 @dataclass

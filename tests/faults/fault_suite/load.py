@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from secrets import token_hex
@@ -48,6 +48,7 @@ class Load:
         seed: int,
         mix: Mix,
         first: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
     ) -> None:
         """Prepare.
 
@@ -58,9 +59,11 @@ class Load:
             seed: Decides what the jobs do.
             mix: The shares of what they may do.
             first: What the first ones do, whatever the seed.
+            options: What each is handed over with, beside its type and params.
         """
         self._urls = urls
         self._first = deque(first)
+        self._options = options or {}
         self._run = token_hex(4)
         self._ledger = ledger
         self._rate = rate
@@ -99,14 +102,14 @@ class Load:
                 due = max(due + 1 / self._rate, time.monotonic() - 1)
                 self._ended.wait(max(0.0, due - time.monotonic()))
 
-    def submit(self, http: httpx.Client, behave: str, milliseconds: int, **more: object) -> Handed:
+    def submit(self, http: httpx.Client, behave: str, milliseconds: int) -> Handed:
         """Hand one job over, and note what was said."""
         nonce = f"{self._run}-{token_hex(6)}"
         params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
         url = self._chance.choice(self._urls())
         begun = time.monotonic()
         try:
-            answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": params, **more})
+            answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": params, **self._options})
         except httpx.HTTPError as error:
             handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
         else:
@@ -131,12 +134,13 @@ class Load:
     def look(self, http: httpx.Client, handed: Handed, url: str) -> dict[str, object] | None:
         """Look at one job, and note what was said."""
         assert handed.job_id is not None
+        before = self._ledger.seen(handed.job_id)
         try:
             answer = http.get(f"{url}/v1/jobs/{handed.job_id}")
         except httpx.HTTPError:
             return None
         document = answer.json() if answer.status_code == 200 else {}
-        self._ledger.read(handed.job_id, answer.status_code, document)
+        self._ledger.read(handed.job_id, answer.status_code, document, before=before)
         return document or None
 
     def recovered(self, within: float) -> float | None:

@@ -5,7 +5,19 @@ from pathlib import Path
 
 from fault_suite.scenario import Row
 
-HEAD = ("fault", "seed", "jobs", "not accepted", "unknown", "lost", "stuck", "doubled", "lies", "well again after")
+HEAD = (
+    "fault",
+    "seed",
+    "jobs",
+    "not accepted",
+    "unknown",
+    "lost",
+    "stuck",
+    "doubled",
+    "lies",
+    "longest gap",
+    "well again after",
+)
 
 INTRODUCTION = """\
 # Faults
@@ -20,6 +32,7 @@ form of some of them.
 - **doubled**: executions beyond those that the job's own retries explain: at least once is the promise.
 - **lies**: a 404 after a 202; a version or percent that went back, an end that was undone; a result that is not what
   the handler returned, an end that nobody brought about; a job that ran and was never handed over. Must be 0.
+- **longest gap**: the longest time in which no job was accepted.
 - **well again after**: from the end of the fault until a new job is accepted and seen to succeed within a second.
 
 """
@@ -27,11 +40,11 @@ form of some of them.
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, with a line of sums."""
-    lines = [HEAD, tuple("---" for _ in HEAD), *(_cells(row) for row in rows)]
+    lines = [HEAD, tuple("---" for _ in HEAD), *(cells(row) for row in rows)]
     sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "refused", "unknown", "lost", "stuck")]
     more = [sum(getattr(row, name) for row in rows) for name in ("doubled", "lies")]
     slowest = max((row.recovery or 0.0 for row in rows), default=0.0)
-    lines.append(("**all**", "", *(f"**{number}**" for number in (*sums, *more)), f"at most {slowest:.1f} s"))
+    lines.append(("**all**", "", *(f"**{number}**" for number in (*sums, *more)), "", f"at most {slowest:.1f} s"))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -40,7 +53,8 @@ def write(rows: Sequence[Row], path: Path) -> None:
     path.write_text(INTRODUCTION + table(rows) + "\n")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """Return what the table says of a run."""
     numbers = (row.seed, row.jobs, row.refused, row.unknown, row.lost, row.stuck, row.doubled, row.lies)
     recovery = "not" if row.recovery is None else f"{row.recovery:.1f} s"
-    return (row.fault, *(str(number) for number in numbers), recovery)
+    return (row.fault, *(str(number) for number in numbers), f"{row.gap:.1f} s", recovery)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -23,6 +23,8 @@ class Pace:
     before: float
     #: Shortens the faults: 1 for the whole length.
     scale: float
+    #: Decides what random faults do.
+    seed: int = 1
     #: Seconds until all must be quiet after the end of a fault.
     quiet_within: float = 120.0
 
@@ -35,12 +37,16 @@ class Pace:
         return max(2, round(whole * self.scale))
 
 
+Act = Callable[[Cluster, Pace], int | None]
+"""Does the damage; may return how many jobs it destroyed for certain: so many must end as lost, and no others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """A row of the matrix."""
 
     name: str
-    act: Callable[[Cluster, Pace], None]
+    act: Act
     #: Whether it is part of `make test`, in a short form.
     star: bool = False
     mix: Mix = field(default_factory=Mix)
@@ -50,10 +56,14 @@ class Fault:
     may_be_late: bool = False
     #: Seconds within which all must be well again.
     recovers_within: float = 10.0
+    #: Seconds for which no job may be accepted, where that must not last as long as the fault.
+    gap_within: float | None = None
     #: How many more executions than expected are allowed.
     doubled_within: int = 0
-    #: Jobs that may end as lost: those that the fault itself destroys.
+    #: Whether jobs may end as lost: those that the fault itself destroys.
     may_lose: bool = False
+    #: Seconds within which a job must be started, where it is not the usual time.
+    expires_in: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +79,7 @@ class Row:
     stuck: int
     doubled: int
     lies: int
+    gap: float
     recovery: float | None
     #: What went wrong, in sentences.
     faults: tuple[str, ...] = field(default=())
@@ -82,13 +93,17 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     """Run one fault under load and judge what came of it."""
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
     ledger = Ledger(cluster.ledger)
-    load = Load(cluster.urls, ledger, rate=pace.rate, seed=seed, mix=fault.mix, first=fault.first)
+    options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
+    load = Load(cluster.urls, ledger, rate=pace.rate, seed=seed, mix=fault.mix, first=fault.first, options=options)
     with load.running():
         time.sleep(pace.before)
-        fault.act(cluster, pace)
+        destroyed = fault.act(cluster, replace(pace, seed=seed))
         recovery = load.recovered(within=60)
         time.sleep(pace.before)
-    return _judge(fault, cluster, pace, ledger, load, recovery=recovery, seed=seed, begun_at=begun_at)
+    row = _judge(fault, cluster, pace, ledger, load, recovery=recovery, seed=seed, begun_at=begun_at)
+    if destroyed not in (None, row.lost):
+        return replace(row, faults=(*row.faults, f"{destroyed} jobs were destroyed, and {row.lost} ended as lost"))
+    return row
 
 
 def _judge(
@@ -124,6 +139,8 @@ def _judge(
         wrong.append(f"{len(load.hung)} submissions were answered late, after up to {max(load.hung):.1f} s")
     if recovery is None or recovery > fault.recovers_within:
         wrong.append(f"all was well again after {recovery} s; {fault.recovers_within} s are allowed")
+    if fault.gap_within is not None and ledger.longest_gap > fault.gap_within:
+        wrong.append(f"no job was accepted for {ledger.longest_gap:.1f} s; {fault.gap_within} s are allowed")
     left = _quiet(cluster, pace)
     if left:
         wrong.append(f"queues are not empty: {left}")
@@ -138,6 +155,7 @@ def _judge(
         stuck=len(stuck),
         doubled=doubled,
         lies=len(lies) + len(unexpected),
+        gap=ledger.longest_gap,
         recovery=recovery,
         faults=tuple(wrong),
     )
@@ -174,7 +192,7 @@ def _kind(document: dict[str, object]) -> str | None:
 
 
 def _expected_starts(handed: Handed) -> int:
-    return {"well": 1, "kill": 8}.get(handed.behave, 2)
+    return {"well": 1, "kill": 8, "leak": 8}.get(handed.behave, 2)
 
 
 def _contradictions(
@@ -192,7 +210,7 @@ def _contradictions(
             if not executions.finishes[one.nonce]:
                 found.append(f"{told}: no handler finished it")
         elif status == "failed":
-            expected = {"raise-always": "exception", "kill": "dead_lettered"}.get(one.behave)
+            expected = {"raise-always": "exception", "kill": "dead_lettered", "leak": "dead_lettered"}.get(one.behave)
             if kind not in (expected, "lost"):
                 found.append(f"{told}: it had no reason to fail")
         elif status == "canceled":

@@ -16,6 +16,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 CONNECT_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 1.0
 HEARTBEAT = 10
 """Seconds between signs of life; after two missed ones a peer counts as gone."""
 BACK_OFF = (0.1, 5.0)
@@ -44,6 +45,7 @@ class Link:
         self._on_connect = on_connect
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
+        self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -82,8 +84,8 @@ class Link:
     def drop(self, connection: AbstractConnection) -> None:
         """Give this connection up, if it is the present one: its set-up is no longer true. A new one follows."""
         if connection is self._connection:
-            task = asyncio.ensure_future(connection.close())
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._up.clear()
+            self._lost.set()
 
     async def _keep(self) -> None:
         shortest, longest = BACK_OFF
@@ -110,7 +112,7 @@ class Link:
     async def _hold_one(self) -> None:
         connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT)
         # `connection.closed()` resolves for our own `close()` alone: of a loss only callbacks tell (aio-pika 10.2.1).
-        lost = asyncio.Event()
+        self._lost = lost = asyncio.Event()
         connection.close_callbacks.add(lambda *_: lost.set())
         try:
             await self._on_connect(connection)
@@ -123,4 +125,4 @@ class Link:
             self._up.clear()
             self._connection = None
             with suppress(*CONNECTION_EXCEPTIONS, asyncio.CancelledError, TimeoutError):
-                await asyncio.wait_for(connection.close(), CONNECT_TIMEOUT)
+                await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT)

@@ -24,6 +24,8 @@ CHANNELS = 4
 """Publishes share few channels: aiormq holds a channel's lock through each write."""
 LOOK_AGAIN = 0.1
 """Seconds after which a connection that is not ready is looked at anew."""
+DOUBTED_AFTER = 5.0
+"""Seconds of age from which a connection is given up whose broker does not answer; so long must the next one last."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class RabbitPublisher:
         self._exchanges = exchanges
         self._prepare = prepare
         self._channels: Iterator[_Opened] = cycle(())
+        self._opened_at = 0.0
         self.link = Link(url, name=name, on_connect=self._open, heartbeat=heartbeat)
 
     async def _open(self, connection: AbstractConnection) -> None:
@@ -68,6 +71,7 @@ class RabbitPublisher:
             await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(CHANNELS)
         ]
         self._channels = cycle([await self._opened(channel) for channel in channels])
+        self._opened_at = asyncio.get_running_loop().time()
 
     async def _opened(self, channel: AbstractChannel) -> _Opened:
         names = [exchange.name for exchange in self._exchanges]
@@ -118,6 +122,7 @@ class RabbitPublisher:
         except aiormq.exceptions.DeliveryError as error:
             raise NotAccepted("the broker refused the message: a queue is full or can't store it") from error
         except TimeoutError as error:
+            await self.doubt(connection)
             raise OutcomeUnknown(f"no confirm within {within:.1f} s") from error
         except aiormq.exceptions.ChannelInvalidStateError as error:
             raise NotAccepted("the channel to the broker is closed") from error
@@ -131,6 +136,16 @@ class RabbitPublisher:
         finally:
             if opened.channel.is_closed and connection.connected.is_set():
                 self.link.drop(connection)
+
+    async def doubt(self, connection: AbstractConnection) -> None:
+        """Begin anew if this connection is not blocked and yet its broker does not answer.
+
+        Its node may be frozen, and another one may take us. And a queue's leader that lost its disk for a while never
+        confirms what it was sent over an old channel, while it confirms what comes over a new one (RabbitMQ 3.10).
+        """
+        old = asyncio.get_running_loop().time() - self._opened_at >= DOUBTED_AFTER
+        if old and not await _is_blocked(connection):
+            self.link.drop(connection)
 
     async def _ready(self, within: float) -> AbstractConnection:
         """Wait for half the time at most, so that something is left for the publish itself."""
@@ -146,9 +161,24 @@ class RabbitPublisher:
                         await asyncio.sleep(LOOK_AGAIN)
                         continue
                     # Never returns for a connection that is lost meanwhile: hence the many short waits.
-                    await connection.ready()
+                    await _unblocked(connection)
                     return connection
             except TimeoutError:
                 if self.link.is_up:
                     why = "the broker has blocked us: it is short of memory or disk"
         raise NotAccepted(why)
+
+
+async def _unblocked(connection: AbstractConnection) -> None:
+    """Wait until the broker takes messages; `connection.ready` waits for the connection alone (aio-pika 10.2.1)."""
+    if connection.transport is not None:
+        await connection.transport.ready()
+
+
+async def _is_blocked(connection: AbstractConnection) -> bool:
+    try:
+        async with asyncio.timeout(LOOK_AGAIN):
+            await _unblocked(connection)
+    except TimeoutError:
+        return True
+    return False

@@ -44,6 +44,8 @@ class RabbitBroker:
             async with asyncio.timeout(CONFIRM_WITHIN) as deadline:
                 await self._look_for(needed)
         except TimeoutError as error:
+            if (connection := self.link.connection) is not None:
+                await self._publisher.doubt(connection)
             raise NotAccepted("the broker does not answer") from error
         when = deadline.when()
         left = max(0.1, when - asyncio.get_running_loop().time()) if when else CONFIRM_WITHIN

@@ -22,6 +22,9 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 CONSUMER_TIMEOUT = 43_200
 """Seconds for which a job may run; RabbitMQ before 3.12 takes it from nowhere but its own configuration."""
 
+TICK_TIME = 8
+"""Seconds after which nodes call another one down that says nothing; a stream without its leader waits for that."""
+
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 log.console = true
@@ -103,7 +106,9 @@ def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], program
             "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
             "RABBITMQ_LOG_BASE": str(data / "log"),
             "RABBITMQ_PID_FILE": str(data / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"-kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {TICK_TIME}"
+            ),
             # With this the start script becomes the node, so that the node gets our signals.
             "RUNNING_UNDER_SYSTEMD": "true",
         },

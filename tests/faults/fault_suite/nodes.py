@@ -1,0 +1,246 @@
+"""Servers of which there are several: three RabbitMQ nodes, and a Redis with a replica; and what befalls them."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+from unittest import SkipTest
+from urllib.parse import urlsplit
+
+import httpx
+from redis import Redis
+
+from fault_suite.cluster import Cluster
+from fault_suite.scenario import Act, Fault, Pace
+from fault_suite.switch import Address, Switch
+from milepost_stack import install, processes, rabbitmq, redis_server
+from milepost_stack.stack import Stack
+from milepost_stack.state import ProcessState
+
+NAMES = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")
+SMALL = "rabbitmq-3"
+"""The node whose disk is small, where the system lets us mount one."""
+SMALL_DISK = 500
+"""MB; RabbitMQ raises its alarm when 50 of them are left."""
+CAUGHT_UP_WITHIN = 90
+"""Seconds after which a node that was brought back must have everything."""
+THREADS = 8
+
+
+class Servers:
+    """RabbitMQ's nodes behind a load balancer, and Redis behind a switch."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start all of them, which takes about half a minute."""
+        self.folder = folder
+        self._switches: list[Switch] = []
+        self.processes: list[ProcessState] = []
+        self.small_disk = self._mount(folder / SMALL)
+        programs = install.ensure((install.RABBITMQ, install.EPMD, install.REDIS), print)
+        try:
+            self._start_nodes(programs)
+            self._start_redis(programs)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop all of them."""
+        for switch in self._switches:
+            switch.close()
+        for process in reversed(self.processes):
+            processes.stop(process)
+        if self.small_disk:
+            subprocess.run(["umount", self.folder / SMALL], check=True)
+            self.small_disk = False
+
+    def _start_nodes(self, programs: dict[str, str]) -> None:
+        urls, made = rabbitmq.nodes(self.folder, programs, NAMES)
+        for process, url in zip(made, (None, *urls), strict=True):
+            self._start(process, lambda url=url: url is None or rabbitmq.answers(url))  # type: ignore[misc]
+        self.node_urls = dict(zip(NAMES, urls, strict=True))
+        self.rabbitmq_url = f"amqp://guest:guest@127.0.0.1:{self._switched([_address(url) for url in urls]).port}/"
+
+    def _start_redis(self, programs: dict[str, str]) -> None:
+        urls = {}
+        for name in ("redis", "redis-replica"):
+            urls[name], process = redis_server.process(self.folder / name, programs)
+            process.name = name
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self._start(process, lambda url=urls[name]: redis_server.answers(url))  # type: ignore[misc]
+        self.replica_url = urls["redis-replica"]
+        with Redis.from_url(self.replica_url) as replica:
+            replica.replicaof(*map(str, _address(urls["redis"])))
+        self.redis_switch = self._switched([_address(urls["redis"])])
+        self.redis_url = f"redis://127.0.0.1:{self.redis_switch.port}/0"
+
+    def _start(self, process: ProcessState, ready: Callable[[], bool]) -> None:
+        processes.start(process)
+        self.processes.append(process)
+        processes.wait_ready(process, ready, rabbitmq.READY_WITHIN)
+
+    def _switched(self, addresses: list[Address]) -> Switch:
+        switch = Switch(addresses)
+        self._switches.append(switch)
+        return switch
+
+    def _mount(self, folder: Path) -> bool:
+        """Give a node a disk of its own, if we may."""
+        folder.mkdir(parents=True)
+        words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}m", "milepost", folder]
+        return os.geteuid() == 0 and subprocess.run(words, check=False, capture_output=True).returncode == 0
+
+    # What can be done to them.
+
+    def fail_over(self) -> None:
+        """Go on with the replica, with what it has."""
+        self.redis_switch.point_at([_address(self.replica_url)])
+
+    def fill_disk(self) -> Path:
+        """Write to the small disk until nothing more fits; return what must be removed again."""
+        filler = self.folder / SMALL / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1_000_000))
+        return filler
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    return str(parts.hostname), int(parts.port or 0)
+
+
+class Nodes(Cluster):
+    """A stack on servers of which there are several."""
+
+    def __init__(self, stack: Stack, ledger: str | Path, servers: Servers) -> None:
+        state = stack.state
+        assert state is not None
+        state.processes[:0] = servers.processes
+        state.save(stack.folder)
+        super().__init__(stack, ledger)
+        self.servers = servers
+
+    def node_name(self, name: str) -> str:
+        """Return what Erlang calls a node."""
+        return self._process(name).environment["RABBITMQ_NODENAME"]
+
+    def wait_until_others_suffice(self, name: str) -> None:
+        """Wait until every replicated queue can do without this node."""
+        deadline = time.monotonic() + CAUGHT_UP_WITHIN
+        while not all(self._answers(other) for other in NAMES) or not self._dispensable(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the other nodes can't do without {name}")
+            time.sleep(0.5)
+
+    def _answers(self, name: str) -> bool:
+        return rabbitmq.answers(self.servers.node_urls[name])
+
+    def _dispensable(self, name: str) -> bool:
+        with suppress(subprocess.CalledProcessError):
+            self.rabbitmqctl("check_if_node_is_quorum_critical", node=name, program="rabbitmq-diagnostics")
+            return True
+        return False
+
+
+# What befalls them.
+
+
+def kill_each_node(cluster: Nodes, pace: Pace) -> None:
+    """Kill one node after the other; each once the last one is back and has caught up."""
+    for name in NAMES:
+        cluster.wait_until_others_suffice(name)
+        with cluster.held_down(name):
+            cluster.kill(name)
+            time.sleep(pace.seconds(10))
+
+
+def freeze_node(cluster: Nodes, pace: Pace) -> None:
+    """Stop the node where it is that leads the most queues."""
+    cluster.wait_until_others_suffice(NAMES[0])
+    with cluster.frozen(NAMES[0]):
+        time.sleep(pace.seconds(20))
+
+
+def cut_off(*, seconds: float, times: int = 1) -> Callable[[Nodes, Pace], None]:
+    """Cut a node off from the others; RabbitMQ pauses it, for it is a minority."""
+
+    def act(cluster: Nodes, pace: Pace) -> None:
+        for _ in range(times):
+            cluster.wait_until_others_suffice(NAMES[0])
+            others = [cluster.node_name(name) for name in NAMES[1:]]
+            each = f"N <- [{', '.join(repr(name) for name in others)}]"
+            cluster.rabbitmqctl(
+                "eval", f"[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || {each}].", node=NAMES[0]
+            )
+            time.sleep(pace.seconds(seconds))
+            cluster.rabbitmqctl("eval", f"[erlang:set_cookie(N, erlang:get_cookie()) || {each}].", node=NAMES[0])
+
+    return act
+
+
+def lose_majority(cluster: Nodes, pace: Pace) -> None:
+    """Kill two of three: nothing may be accepted any more, for nobody could keep it."""
+    cluster.wait_until_others_suffice(NAMES[0])
+    with cluster.held_down(*NAMES[1:]):
+        for name in NAMES[1:]:
+            cluster.kill(name)
+        time.sleep(2)
+        ends = time.monotonic() + pace.seconds(30)
+        with httpx.Client(timeout=5) as http:
+            while time.monotonic() < ends:
+                for url in cluster.urls():
+                    answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": {"nonce": "no-majority"}})
+                    assert answer.status_code == 503, f"accepted without a majority: {answer.status_code}"
+                time.sleep(0.5)
+
+
+def kill_all_nodes(cluster: Nodes, pace: Pace) -> None:
+    """Kill all three at once, and bring them back together."""
+    with cluster.held_down(*NAMES):
+        for name in NAMES:
+            cluster.kill(name)
+        time.sleep(pace.seconds(5))
+
+
+def fill_disk(cluster: Nodes, pace: Pace) -> None:
+    """Leave a node no room on its disk, for real, and restart it once there is: its log does not recover by itself."""
+    if not cluster.servers.small_disk:
+        raise SkipTest("a small disk can be mounted by root alone")
+    filler = cluster.servers.fill_disk()
+    try:
+        time.sleep(pace.seconds(20))
+    finally:
+        filler.unlink()
+        with cluster.held_down(SMALL):
+            cluster.kill(SMALL)
+
+
+def fail_over(cluster: Nodes, pace: Pace) -> None:
+    """Kill Redis when its replica has heard nothing for a while, and go on with the replica."""
+    with Redis.from_url(cluster.servers.replica_url) as replica:
+        replica.replicaof("NO", "ONE")
+    time.sleep(pace.seconds(10))
+    cluster.kill("redis")
+    time.sleep(1)
+    cluster.servers.fail_over()
+
+
+def _row(name: str, act: Callable[[Nodes, Pace], None], **allowed: float) -> Fault:
+    allowed = {"recovers_within": 30, "doubled_within": 6 * THREADS, **allowed}
+    return Fault(name=name, act=cast(Act, act), **allowed)  # type: ignore[arg-type]
+
+
+MATRIX = (
+    _row("three nodes: each killed, one after the other", kill_each_node, gap_within=5),
+    _row("three nodes: one frozen for 20 s", freeze_node, gap_within=15),
+    _row("three nodes: one cut off for 30 s", cut_off(seconds=30), gap_within=20),
+    _row("three nodes: link of one flaps 5 times", cut_off(seconds=4, times=5), gap_within=20),
+    _row("three nodes: majority lost for 30 s", lose_majority),
+    _row("three nodes: all killed", kill_all_nodes),
+    _row("three nodes: disk of one full, for real", fill_disk),
+    _row("Redis: failover to a replica that lags", fail_over),
+)
