@@ -96,6 +96,49 @@ async def test_a_partial_loss_is_noticed_although_another_tracker_writes_on(trac
     assert {} == await mine.lost_shards(), "the other one has brought it back"
 
 
+async def another_server(redis, keys, *shards):
+    """Leave the marks as a replica that was promoted has them: another server said that they are whole."""
+    for shard in shards:
+        await redis.hset(keys.mark(shard), "whole", "0" * 40)
+
+
+async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_trackers_have_looked(
+    tracker, reader, redis, keys, monkeypatch
+):
+    """A replica that lagged says that it is whole, and is not; each tracker knows what it wrote, and may say so."""
+    store = tracker()
+    await heal(store)
+    await store.apply(view(JobSubmitted(job=SUBMITTED)))
+    await another_server(redis, keys, *ALL)
+    for read in (reader.get(ID), reader.snapshot(ID), reader.page(type_name=None, status=None, before=None, limit=1)):
+        with pytest.raises(NotKnownYet):
+            await read
+    assert {} == await store.lost_shards()
+    assert not await store.vouch(), "the others have not had time to object"
+    monkeypatch.setattr("milepost_tracker.store.VOUCH_AFTER", timedelta(0))
+    assert await store.vouch()
+    assert (await reader.get(ID)).version > 0
+    assert 1 == len(await reader.page(type_name=None, status=None, before=None, limit=1))
+
+
+async def test_nobody_vouches_for_a_shard_that_another_tracker_knows_to_lack_something(
+    tracker, redis, keys, monkeypatch
+):
+    """Whoever looks first."""
+    monkeypatch.setattr("milepost_tracker.store.VOUCH_AFTER", timedelta(0))
+    knows, other = tracker(), tracker()
+    await heal(knows)
+    saved = await redis.hgetall(keys.mark(SHARD))
+    await knows.apply(view(JobSubmitted(job=SUBMITTED)))
+    await redis.delete(keys.mark(SHARD))
+    await redis.hset(keys.mark(SHARD), mapping=saved)
+    await redis.pexpire(keys.mark(SHARD), 60_000)
+    await another_server(redis, keys, SHARD)
+    assert {} == await other.lost_shards()
+    assert [SHARD] == list(await knows.lost_shards())
+    assert not await other.vouch()
+
+
 async def test_live_events_go_on_while_a_shard_is_being_healed(tracker, redis, keys):
     """They are applied, and claim no wholeness."""
     store = tracker()

@@ -48,6 +48,9 @@ class FakeStore:
     async def lost_shards(self):
         return self.lost
 
+    async def vouch(self):
+        return True
+
     async def begin_replay(self, shards):
         self.begun = set(shards)
 

@@ -73,6 +73,7 @@ class Keys:
         return self._in_shard("dead", shard)
 
     def mark(self, shard: int) -> str:
+        """Name the shard's watermarks: `whole` is the `run_id` of the Redis server that has all of the shard."""
         return self._in_shard("mark", shard)
 
     def changes(self, shard: int) -> str:

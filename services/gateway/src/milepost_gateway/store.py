@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
+from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -19,6 +20,7 @@ from milepost_gateway.errors import NotKnownYet, StoreUnavailable
 from milepost_gateway.ports import Snapshot, Stored
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
+LOOK = files("milepost_gateway").joinpath("scripts", "look.lua").read_text()
 RUN = 4
 """So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
@@ -40,6 +42,13 @@ def _or_unavailable(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Co
     return wrapped
 
 
+def _not_known_yet() -> NotKnownYet:
+    """What it has may be old, and what it lacks may exist: rather tell nothing."""
+    return NotKnownYet(
+        "Redis may have lost some of what it had; the trackers are looking, and bring it back from the log"
+    )
+
+
 class RedisStatusStore:
     """See `ports.StatusStore`."""
 
@@ -53,21 +62,23 @@ class RedisStatusStore:
     async def get(self, job_id: str) -> Stored | None:
         shard = shard_of(job_id)
         seen = self._seen.get(shard, 0)  # as of now: others read while this one waits
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(self._keys.job(job_id), *FIELDS)
-            pipe.hmget(self._keys.mark(shard), "whole", "at")
-            fields, mark = await pipe.execute()
-        whole, at = mark
-        if whole is None or int(at) < seen:
-            # What it has may be old, and what it lacks may exist: rather tell nothing.
-            raise NotKnownYet("Redis lost some of what it had, and it is being rebuilt from the log")
+        at, *fields = await self._look(job_id, FIELDS)
+        if at is None or int(at) < seen:
+            raise _not_known_yet()
         self._seen[shard] = max(int(at), self._seen.get(shard, 0))
         return _stored(fields)
 
+    async def _look(self, job_id: str, fields: Sequence[str]) -> list[bytes | None]:
+        """Return the watermark of the job's shard, if somebody vouches for it, and then these fields."""
+        keys = (self._keys.mark(shard_of(job_id)), self._keys.job(job_id))
+        found: list[bytes | None] = await self._redis.eval(LOOK, len(keys), *keys, *fields)
+        return found
+
     @_or_unavailable
     async def snapshot(self, job_id: str) -> Snapshot | None:
-        fields: list[Any] = await self._redis.hmget(self._keys.job(job_id), "state", "hidden", "status")
-        state, hidden, status = fields
+        at, state, hidden, status = await self._look(job_id, ("state", "hidden", "status"))
+        if at is None:
+            raise _not_known_yet()
         if state is None or hidden is None or status is None:
             return None
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
@@ -107,9 +118,14 @@ class RedisStatusStore:
     async def _newest(self, ask: Callable[[Any, int], None], limit: int) -> list[str]:
         """Merge the newest ids of every shard: ids sort by the time of their submission."""
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("server")
             for shard in range(SHARDS):
+                pipe.hget(self._keys.mark(shard), "whole")
                 ask(pipe, shard)
-            shards: list[list[bytes]] = await pipe.execute()
+            server, *answers = await pipe.execute()
+        if set(answers[::2]) != {server["run_id"].encode()}:
+            raise _not_known_yet()
+        shards: list[list[bytes]] = answers[1::2]
         return [job_id.decode() for job_id in heapq.nlargest(limit, (one for shard in shards for one in shard))]
 
     async def answers(self) -> bool:

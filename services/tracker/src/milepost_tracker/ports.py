@@ -93,6 +93,12 @@ class StatusStore(Protocol):
         Until `mark` says that they are whole again, gateways tell nothing of them.
         """
 
+    async def vouch(self) -> bool:
+        """Say that what a Redis server has which is new here is all there was, once all trackers had time to object.
+
+        To be called when `lost_shards` finds none; return whether somebody vouches for every shard.
+        """
+
     async def begin_replay(self, shards: Iterable[int]) -> None:
         """Note in these shards that they are being replayed: should they forget that too, they are not whole."""
 

@@ -126,7 +126,7 @@ class Replayer:
         """Return whether all shards are whole."""
         lost = await self._store.lost_shards()
         if not lost:
-            return True
+            return await self._store.vouch()
         if not await self._store.hold_replay():
             return False  # another tracker is at it
         times = list(lost.values())

@@ -1,5 +1,6 @@
 """The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ GRACE = timedelta(days=1)
 AT_ONCE = 100
 PUT_OFF = timedelta(seconds=30)
 """How long an overdue job is left to whoever found it."""
+VOUCH_AFTER = timedelta(seconds=3)
+"""How long the other trackers have to object, before one says that a server which is new has all that was there."""
 REPLAY_HELD_FOR = timedelta(seconds=30)
 
 Argument = str | bytes | int
@@ -63,6 +66,10 @@ class RedisStatusStore:
         self._apply, self._sweep, self._overdue, self._mark = (
             _script(f"{name}.lua") for name in ("apply", "sweep", "overdue", "mark")
         )
+        self._vouch = _script("vouch.lua")
+        #: The server that the last look found, since when, and the shards that nobody vouches for there.
+        self._server, self._server_since = "", 0.0
+        self._unvouched: list[int] = []
         #: The watermarks that this process has seen, by shard.
         self._seen: dict[int, int] = {}
         self._token = token_hex(8)
@@ -175,10 +182,12 @@ class RedisStatusStore:
         return [job_id.decode() for found in await self._in_every_shard(find) for job_id in found]
 
     async def lost_shards(self) -> dict[int, datetime | None]:
+        await self._notice_server()
         fields = ("whole", self._token, "replayed")
         seen = dict(self._seen)  # as of now: others write while this one reads
         marks = await self._in_every_shard(lambda pipe, shard: pipe.hmget(self._keys.mark(shard), *fields))
         lost: dict[int, datetime | None] = {}
+        self._unvouched = [shard for shard, (whole, *_) in enumerate(marks) if whole != self._server.encode()]
         for shard, (whole, own, replayed) in enumerate(marks):
             if int(own or 0) < seen.get(shard, 0):
                 if whole is not None and int(replayed or 0) > seen[shard]:
@@ -194,6 +203,22 @@ class RedisStatusStore:
                         pipe.hdel(self._keys.mark(shard), "whole")
                     await pipe.execute()
         return lost
+
+    async def _notice_server(self) -> None:
+        with _or_unavailable():
+            server = str((await self._redis.info("server"))["run_id"])
+        if server != self._server:
+            self._server, self._server_since = server, time.monotonic()
+
+    async def vouch(self) -> bool:
+        if self._unvouched and time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds():
+            return False
+        with _or_unavailable():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in self._unvouched:
+                    pipe.eval(self._vouch, 1, self._keys.mark(shard))
+                answers: list[int] = await pipe.execute()
+        return all(answers)
 
     async def begin_replay(self, shards: Iterable[int]) -> None:
         with _or_unavailable():

@@ -1,4 +1,4 @@
--- Says that a shard is whole, if it still knows that this tracker was replaying it: a shard that has forgotten that
+-- Says that a shard is whole on this server, if it still knows that this tracker was replaying it: a shard that has forgotten that
 -- has forgotten what was replayed, too.
 --
 -- KEYS  1: watermarks
@@ -7,6 +7,7 @@
 
 if redis.call('HGET', KEYS[1], 'replaying') ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[1], 'replaying')
-redis.call('HSET', KEYS[1], 'whole', 1, 'at', ARGV[2], 'replayed', ARGV[2], ARGV[1], ARGV[2])
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+redis.call('HSET', KEYS[1], 'whole', server, 'at', ARGV[2], 'replayed', ARGV[2], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
