@@ -19,7 +19,7 @@ def pace(request):
     from fault_suite.scenario import Pace
 
     if request.config.getoption("--faults") == "whole":
-        return Pace(rate=14, before=3, scale=0.8)
+        return Pace(rate=16, before=2, scale=0.6)
     return Pace(rate=10, before=1, scale=0.2)
 
 

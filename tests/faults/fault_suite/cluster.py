@@ -74,10 +74,14 @@ class Cluster:
                 found.kill()
                 self._gone(name)
 
+    def stop(self, name: str) -> None:
+        """Ask a process to end, and wait for it; the orchestrator starts it again, unless it is held down."""
+        processes.stop(self._process(name))
+
     def terminate(self, name: str) -> None:
-        """Ask a process to end, and wait for it."""
+        """Restart a process in good order."""
         with self.held_down(name):
-            processes.stop(self._process(name))
+            self.stop(name)
 
     @contextmanager
     def held_down(self, *names: str) -> Iterator[None]:

@@ -83,7 +83,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
         courier.close()
         health.close()
         raise SettingsError(problem)
-    worker = _create_worker(settings, topology, registry, executor)
+    worker = _create_worker(settings, topology, registry, executor, courier)
     beacon = Beacon(
         registry,
         instance=instance,
@@ -142,11 +142,15 @@ def _raise_in(thread_id: int) -> None:
     raise_thread_exception(thread_id, Forced)  # type: ignore[no-untyped-call]
 
 
-def _create_worker(settings: ProcessorSettings, topology: Topology, registry: Registry, executor: Executor) -> Worker:
+def _create_worker(
+    settings: ProcessorSettings, topology: Topology, registry: Registry, executor: Executor, courier: Courier
+) -> Worker:
     set_encoder(EnvelopeEncoder(topology))
     quarantines = {topology.quarantine_queue_name(queue) for queue in registry.queues}
     consuming = Consuming(
-        timeout=needed_timeout(registry, _after_the_limit(settings)), one_at_a_time=frozenset(quarantines)
+        timeout=needed_timeout(registry, _after_the_limit(settings)),
+        one_at_a_time=frozenset(quarantines),
+        queue_missing=courier.declare_again,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
     for definition in registry.definitions.values():

@@ -10,7 +10,7 @@ What differs from stock Dramatiq 2.2:
 - an actor that raised is not acknowledged: its message goes back to the queue, or to the undertaker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from urllib.parse import quote
 import structlog
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
 
@@ -30,6 +31,7 @@ from milepost_processor.executor import Delivery
 
 log = structlog.get_logger(__name__)
 
+NOT_FOUND = 404
 OWNER = "_milepost_consumer"
 """The attribute of a message that holds the consumer which received it."""
 
@@ -45,6 +47,8 @@ class Consuming:
     timeout: timedelta
     #: Queues of which one message is taken at a time.
     one_at_a_time: frozenset[str]
+    #: Called, from any thread, when a queue is not there.
+    queue_missing: Callable[[], None] = lambda: None
 
 
 class CommandConsumer(_RabbitmqConsumer):
@@ -55,6 +59,7 @@ class CommandConsumer(_RabbitmqConsumer):
         prefetch = 1 if queue_name in consuming.one_at_a_time else prefetch
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._headers: dict[str, Any] = {}
+        self._queue_missing = consuming.queue_missing
         # The iterator that Dramatiq made has not begun yet, and never will.
         deliveries = self.channel.consume(
             queue_name,
@@ -69,7 +74,13 @@ class CommandConsumer(_RabbitmqConsumer):
             yield method, properties, body
 
     def __next__(self) -> MessageProxy | None:
-        message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
+        try:
+            message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
+        except ConnectionClosed as error:
+            if any(getattr(cause, "reply_code", None) == NOT_FOUND for cause in error.args):
+                log.warning("queue_missing", queue=self.queue_name)
+                self._queue_missing()
+            raise
         if message is None:
             return None
         if message.queue_name != self.queue_name:

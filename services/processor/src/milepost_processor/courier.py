@@ -109,6 +109,15 @@ class Courier:
     def unfollow(self, run: Run) -> None:
         self._followed.pop(run, None)
 
+    def declare_again(self) -> None:
+        """Declare the topology anew, on a new connection: somebody has deleted a queue of ours."""
+
+        async def begin_anew() -> None:
+            if self._publisher is not None and (connection := self._publisher.link.connection) is not None:
+                self._publisher.link.drop(connection)
+
+        self.spawn(begin_anew())
+
     def close(self) -> None:
         """Give up what is not confirmed yet, and close the connection."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
