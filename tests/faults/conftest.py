@@ -98,5 +98,5 @@ def pytest_terminal_summary(terminalreporter, config):
 
     terminalreporter.section("faults")
     terminalreporter.write_line(table(rows))
-    if config.getoption("--faults") == "whole":
+    if config.getoption("--faults") == "whole" and not config.getoption("keyword"):
         write(rows, ROOT / "docs" / "faults.md")
