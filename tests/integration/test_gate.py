@@ -10,6 +10,8 @@ from samples import SUBMITTED
 from milepost_processor.errors import GateUnavailable
 from milepost_processor.gate import RedisGate
 from milepost_processor.ports import Verdict
+from milepost_tracker.ports import Standing
+from milepost_tracker.store import RedisStatusStore
 
 
 @pytest.fixture
@@ -63,3 +65,19 @@ def test_the_gate_reads_what_the_tracker_knows(gate, redis_url, keys, view, verd
             redis.expire(keys.job(SUBMITTED.id), 60)
         assert verdict == gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w").verdict
         assert (verdict is Verdict.RUN) == bool(redis.exists(keys.claim(SUBMITTED.id)))
+
+
+async def test_the_tracker_knows_how_far_processors_have_come(gate, redis, keys):
+    """From the claim: before it gives up a job that somebody runs, or puts one in quarantine that is over."""
+    store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
+    assert Standing.WAITS == await store.standing(SUBMITTED)
+    gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
+    assert Standing.HELD == await store.standing(SUBMITTED)
+    await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
+    assert Standing.STARTED == await store.standing(SUBMITTED)
+    assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"turn": 100})), (
+        "not since its quarantine"
+    )
+    assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"run": 2}))
+    gate.finish(SUBMITTED.model_copy(update={"turn": 1}), absorbing=False)
+    assert Standing.OVER == await store.standing(SUBMITTED)

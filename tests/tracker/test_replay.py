@@ -48,6 +48,8 @@ class FakeStore:
     async def lost_shards(self):
         return self.lost
 
+    vouched = True
+
     async def vouch(self):
         return True
 

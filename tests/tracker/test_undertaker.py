@@ -1,14 +1,17 @@
 """What the broker gave up: another chance, or an end with a reason; and nothing is thrown away."""
 
-from datetime import UTC
+from datetime import UTC, timedelta
 
 import pytest
 from samples import AT, ID, SAMPLES, SUBMITTED
 
 from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
+from milepost_contracts.topology import Topology
+from milepost_tracker.ports import Standing
 from milepost_tracker.undertaker import Undertaker
 
+TOPOLOGY = Topology()
 COMMAND = JobSubmitted(job=SUBMITTED)
 
 
@@ -52,13 +55,13 @@ def poisons():
 
 
 class FakeStore:
-    """Remembers which jobs processors have started."""
+    """Says of every job what the test wants."""
 
     def __init__(self):
-        self.started = {ID}
+        self.said = Standing.STARTED
 
-    async def taken_up(self, command):
-        return command.id in self.started
+    async def standing(self, command):
+        return self.said
 
 
 @pytest.fixture
@@ -90,11 +93,30 @@ async def test_a_job_that_comes_back_from_quarantine_is_given_up(undertaker, out
 
 async def test_a_job_that_was_never_started_in_quarantine_gets_another_chance(undertaker, outbox, store):
     """Restarts count as deliveries (RabbitMQ before 4.3): of a job that was only waiting they say nothing."""
-    store.started.clear()
+    store.said = Standing.WAITS
     quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}))
     await undertaker.settle([FakeDelivery(encode(quarantined))])
     (event,) = outbox.events
     assert ("job.quarantined", 200) == (event.fact, event.job.turn)
+
+
+async def test_a_job_whose_holder_lives_is_put_off(undertaker, outbox, store):
+    """Deliveries that only found it held are no reason to end it; its holder speaks for it."""
+    store.said = Standing.HELD
+    for quarantined in (False, True):
+        job = SUBMITTED.model_copy(update={"quarantined": quarantined})
+        await undertaker.settle([FakeDelivery(encode(JobSubmitted(job=job)))])
+    assert ["job.postponed", "job.postponed"] == [event.fact for event in outbox.events]
+    assert [False, True] == [event.job.quarantined for event in outbox.events]
+    assert timedelta(0) < outbox.events[0].delay <= timedelta(seconds=5)
+    assert outbox.events[0].job.redelivered > TOPOLOGY.delivery_limit, "it comes back, and does not run meanwhile"
+
+
+async def test_nothing_is_said_of_a_job_that_is_over(undertaker, outbox, store):
+    """Its end was told; the message is a left-over."""
+    store.said = Standing.OVER
+    await undertaker.settle([FakeDelivery(encode(COMMAND))])
+    assert [] == outbox.events
 
 
 async def test_a_job_that_was_put_off_in_between_counts_all_its_deliveries(undertaker, outbox):

@@ -242,9 +242,6 @@ JOB_EVENTS: tuple[type[JobEvent], ...] = (
     JobCanceled,
 )
 
-RETOLD = "job.retold"
-"""In the routing key of what is said again for the log alone."""
-
 #: What a processor takes from its queues and runs.
 COMMANDS = (JobSubmitted, JobScheduled, JobRetrying, JobInterrupted, JobPostponed, JobQuarantined)
 Command = JobSubmitted | JobScheduled | JobRetrying | JobInterrupted | JobPostponed | JobQuarantined

@@ -8,6 +8,7 @@ milepost.control   fanout   cancel requests            → control.<processor>
 milepost.fleet     topic    processor.<event>          → tracker.fleet
 milepost.dead      fanout   what nobody could take     → parked, for the tracker's undertaker
 milepost.poison    fanout   what nobody could read     → poison, kept for people
+milepost.retold    fanout   what the log would forget  → log.jobs
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,6 @@ from milepost_contracts.delay import LEVELS, first_level
 from milepost_contracts.events import (
     JOB_EVENTS,
     POSTPONED_IN_QUARANTINE,
-    RETOLD,
     CancelRequested,
     JobInterrupted,
     JobPostponed,
@@ -114,6 +114,11 @@ class Topology:
     @property
     def poison(self) -> Exchange:
         return Exchange(name=self._name("poison"), kind="fanout")
+
+    @property
+    def retold(self) -> Exchange:
+        """What is said again, for the log alone."""
+        return Exchange(name=self._name("retold"), kind="fanout")
 
     @property
     def due(self) -> Exchange:
@@ -247,7 +252,7 @@ class Topology:
         """Every lifecycle event for the retention time, to rebuild the view from (law 9)."""
         return Queue(
             name=self._name("log.jobs"),
-            bindings=(*self._lifecycle_bindings(), Binding(exchange=self.jobs, key=f"{RETOLD}.#")),
+            bindings=(*self._lifecycle_bindings(), Binding(exchange=self.retold, key="")),
             arguments=_arguments(queue_type="stream", max_age=f"{int(self.log_for.total_seconds())}s"),
         )
 
@@ -275,7 +280,7 @@ class Topology:
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges; each after those that flow into it."""
         rungs = tuple(self.delay_exchange(level) for level in reversed(range(LEVELS)))
-        return (self.jobs, self.fleet, self.dead, self.poison, self.control, *rungs, self.due)
+        return (self.jobs, self.fleet, self.dead, self.poison, self.retold, self.control, *rungs, self.due)
 
     @property
     def shared_queues(self) -> tuple[Queue, ...]:

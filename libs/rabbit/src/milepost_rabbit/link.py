@@ -12,11 +12,12 @@ from contextlib import suppress
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 CONNECT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
+SET_UP_WITHIN = 60.0
+"""Seconds; the first declaration of some forty replicated queues takes a few."""
 HEARTBEAT = 10
 """Seconds between signs of life; after two missed ones a peer counts as gone."""
 BACK_OFF = (0.1, 5.0)
@@ -93,11 +94,10 @@ class Link:
         while True:
             try:
                 await self._hold_one()
+                _raise_if_cancelled()
                 pause = shortest
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
+                _raise_if_cancelled()
                 log.warning("rabbitmq_stuck", link=self._name)  # aio-pika cancels us when a broker hangs
             except Exception as error:  # noqa: BLE001 - whatever it was: this loop is all that reconnects
                 log.warning(
@@ -114,9 +114,12 @@ class Link:
         # `connection.closed()` resolves for our own `close()` alone: of a loss only callbacks tell (aio-pika 10.2.1).
         self._lost = lost = asyncio.Event()
         connection.close_callbacks.add(lambda *_: lost.set())
+        self._connection = connection
         try:
-            await self._on_connect(connection)
-            self._connection = connection
+            async with asyncio.timeout(SET_UP_WITHIN):
+                await self._on_connect(connection)
+            if lost.is_set():
+                return  # it was dropped while it was being set up
             self._up.set()
             log.info("rabbitmq_connected", link=self._name)
             await lost.wait()
@@ -124,5 +127,14 @@ class Link:
         finally:
             self._up.clear()
             self._connection = None
-            with suppress(*CONNECTION_EXCEPTIONS, asyncio.CancelledError, TimeoutError):
-                await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT)
+            # A close that hangs can't be cancelled either (aio-pika 10.2.1): it is left to its heartbeats.
+            closing = asyncio.ensure_future(connection.close())
+            closing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+
+
+def _raise_if_cancelled() -> None:
+    """aio-pika cancels tasks too, when a broker hangs: go on, unless it is our own task that is to end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

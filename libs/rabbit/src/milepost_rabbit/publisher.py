@@ -5,9 +5,9 @@ two publishes with one AMQP `message_id` swap their outcomes; a stuck broker sur
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import cycle
 from uuid import uuid4
 
 import aio_pika
@@ -28,10 +28,11 @@ DOUBTED_AFTER = 5.0
 """Seconds of age from which a connection is given up whose broker does not answer; so long must the next one last."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Opened:
     channel: AbstractChannel
     exchanges: dict[str, AbstractExchange]
+    at: float
 
 
 class RabbitPublisher:
@@ -60,22 +61,23 @@ class RabbitPublisher:
         """
         self._exchanges = exchanges
         self._prepare = prepare
-        self._channels: Iterator[_Opened] = cycle(())
-        self._opened_at = 0.0
+        self._channels: list[_Opened] = []
+        self._turn = 0
+        self._opened_at = self._confirmed_at = 0.0
+        self._renewals: set[asyncio.Task[None]] = set()
         self.link = Link(url, name=name, on_connect=self._open, heartbeat=heartbeat)
 
     async def _open(self, connection: AbstractConnection) -> None:
         if self._prepare is not None:
             await self._prepare(connection)
-        channels: list[AbstractChannel] = [
-            await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(CHANNELS)
-        ]
-        self._channels = cycle([await self._opened(channel) for channel in channels])
+        self._channels = [await self._open_channel(connection) for _ in range(CHANNELS)]
         self._opened_at = asyncio.get_running_loop().time()
 
-    async def _opened(self, channel: AbstractChannel) -> _Opened:
+    async def _open_channel(self, connection: AbstractConnection) -> _Opened:
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         names = [exchange.name for exchange in self._exchanges]
-        return _Opened(channel, {name: await channel.get_exchange(name, ensure=False) for name in names})
+        exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
+        return _Opened(channel, exchanges, asyncio.get_running_loop().time())
 
     async def publish(
         self,
@@ -113,16 +115,21 @@ class RabbitPublisher:
             user_id=self.link.user,
             headers=dict(headers or {}),
         )
-        opened = next(self._channels)
+        self._turn += 1
+        opened, begun = self._channels[self._turn % len(self._channels)], loop.time()
         try:
             async with asyncio.timeout_at(deadline):
                 await opened.exchanges[exchange.name].publish(message, routing_key, mandatory=True)
+            self._confirmed_at = loop.time()
         except aiormq.exceptions.PublishError as error:
             raise NotAccepted(f"no queue takes messages with the key {routing_key}") from error
         except aiormq.exceptions.DeliveryError as error:
             raise NotAccepted("the broker refused the message: a queue is full or can't store it") from error
         except TimeoutError as error:
-            await self.doubt(connection)
+            if self._confirmed_at < begun:
+                await self.doubt(connection)
+            else:
+                self._renew(connection, opened)
             raise OutcomeUnknown(f"no confirm within {within:.1f} s") from error
         except aiormq.exceptions.ChannelInvalidStateError as error:
             raise NotAccepted("the channel to the broker is closed") from error
@@ -138,14 +145,33 @@ class RabbitPublisher:
                 self.link.drop(connection)
 
     async def doubt(self, connection: AbstractConnection) -> None:
-        """Begin anew if this connection is not blocked and yet its broker does not answer.
-
-        Its node may be frozen, and another one may take us. And a queue's leader that lost its disk for a while never
-        confirms what it was sent over an old channel, while it confirms what comes over a new one (RabbitMQ 3.10).
-        """
+        """Begin anew if this connection is not blocked and yet its broker confirms nothing: its node may be frozen."""
         old = asyncio.get_running_loop().time() - self._opened_at >= DOUBTED_AFTER
         if old and not await _is_blocked(connection):
             self.link.drop(connection)
+
+    def _renew(self, connection: AbstractConnection, doubted: _Opened) -> None:
+        """Put another channel in the place of one that lacks a confirm, while others get theirs.
+
+        A queue's leader that lost its disk for a while never confirms what it was sent over an old channel, and goes on
+        with a new one (RabbitMQ 3.10).
+        """
+        old = asyncio.get_running_loop().time() - doubted.at >= DOUBTED_AFTER
+        if old and doubted in self._channels:
+            task = asyncio.create_task(self._replace(connection, doubted))
+            self._renewals.add(task)
+            task.add_done_callback(self._renewals.discard)
+
+    async def _replace(self, connection: AbstractConnection, doubted: _Opened) -> None:
+        with suppress(*CONNECTION_EXCEPTIONS, TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(DOUBTED_AFTER):
+                fresh = await self._open_channel(connection)
+            if doubted in self._channels:
+                self._channels[self._channels.index(doubted)] = fresh
+                await asyncio.sleep(DOUBTED_AFTER)  # what else is on its way there may yet be confirmed
+                await doubted.channel.close()
+            else:
+                await fresh.channel.close()
 
     async def _ready(self, within: float) -> AbstractConnection:
         """Wait for half the time at most, so that something is left for the publish itself."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost import Run
 from milepost_contracts.events import JobEvent, encode_event
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two progress events of a job."""
+DECLARED_WITHIN = 10.0
 CONFIRM_WITHIN = 5.0
 BACK_OFF = (0.1, 5.0)
 
@@ -110,13 +112,17 @@ class Courier:
         self._followed.pop(run, None)
 
     def declare_again(self) -> None:
-        """Declare the topology anew, on a new connection: somebody has deleted a queue of ours."""
+        """Declare the topology anew: somebody has deleted a queue of ours."""
 
-        async def begin_anew() -> None:
+        async def declare_now() -> None:
             if self._publisher is not None and (connection := self._publisher.link.connection) is not None:
-                self._publisher.link.drop(connection)
+                try:
+                    async with asyncio.timeout(DECLARED_WITHIN):
+                        await self._declare(connection)
+                except (*CONNECTION_EXCEPTIONS, TopologyMismatch, TimeoutError) as error:
+                    log.warning("topology_not_declared", error=str(error))
 
-        self.spawn(begin_anew())
+        self.spawn(declare_now())
 
     def close(self) -> None:
         """Give up what is not confirmed yet, and close the connection."""

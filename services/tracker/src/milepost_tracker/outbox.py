@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from milepost_contracts.events import RETOLD, JobEvent, encode_event
-from milepost_contracts.topology import Topology
+from milepost_contracts.events import JobEvent, encode_event
+from milepost_contracts.topology import Exchange, Topology
 from milepost_rabbit.errors import RabbitError
 from milepost_rabbit.publisher import RabbitPublisher
 
@@ -22,20 +22,22 @@ class RabbitOutbox:
 
     def __init__(self, url: str, topology: Topology) -> None:
         self._topology = topology
-        self._publisher = RabbitPublisher(url, name="tracker verdicts", exchanges=(topology.jobs, topology.poison))
+        self._publisher = RabbitPublisher(
+            url, name="tracker verdicts", exchanges=(topology.jobs, topology.poison, topology.retold)
+        )
         self.link = self._publisher.link
 
     async def deliver(self, event: JobEvent) -> None:
-        await self._say(event, event.routing_key)
+        await self._say(event, self._topology.jobs, event.routing_key)
 
     async def retell(self, event: JobEvent) -> None:
-        await self._say(event, f"{RETOLD}.{event.job.queue}.{event.job.type}")
+        await self._say(event, self._topology.retold, "")
 
-    async def _say(self, event: JobEvent, routing_key: str) -> None:
+    async def _say(self, event: JobEvent, exchange: Exchange, routing_key: str) -> None:
         body = encode_event(event)
         await _until_confirmed(
             lambda: self._publisher.publish(
-                self._topology.jobs, routing_key, body, correlation_id=event.job.id, within=CONFIRM_WITHIN
+                exchange, routing_key, body, correlation_id=event.job.id, within=CONFIRM_WITHIN
             )
         )
 

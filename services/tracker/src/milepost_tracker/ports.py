@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from milepost_contracts.events import JobEvent, JobRetrying, JobScheduled, JobStarted, JobSubmitted
@@ -69,6 +70,19 @@ SAID_OF: Mapping[Status, type[JobEvent]] = {
 """What is said of a job in each of these states, if it is said again."""
 
 
+class Standing(StrEnum):
+    """How far processors have come with a message that the broker gave up."""
+
+    #: None has started it.
+    WAITS = "waits"
+    #: One has started it, and does not speak any more.
+    STARTED = "started"
+    #: One has the job, and lives.
+    HELD = "held"
+    #: Its run has ended, or there is a later one.
+    OVER = "over"
+
+
 class StatusStore(Protocol):
     """The status view. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
 
@@ -78,8 +92,8 @@ class StatusStore(Protocol):
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
         """Return what is known of these jobs, of those of which something is."""
 
-    async def taken_up(self, command: Job) -> bool:
-        """Whether a processor has started what this message tells of, as far as Redis remembers."""
+    async def standing(self, command: Job) -> Standing:
+        """What processors have done with what this message tells of, as far as Redis remembers."""
 
     async def sweep(self) -> int:
         """Forget jobs whose time is over; return how many."""
@@ -92,6 +106,10 @@ class StatusStore(Protocol):
 
         Until `mark` says that they are whole again, gateways tell nothing of them.
         """
+
+    @property
+    def vouched(self) -> bool:
+        """Whether somebody vouched for every shard on this server when `lost_shards` looked last."""
 
     async def vouch(self) -> bool:
         """Say that what a Redis server has which is new here is all there was, once all trackers had time to object.

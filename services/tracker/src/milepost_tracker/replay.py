@@ -126,6 +126,10 @@ class Replayer:
         """Return whether all shards are whole."""
         lost = await self._store.lost_shards()
         if not lost:
+            if not self._store.vouched:
+                # What others wrote and this server lacks, they will say; what is recent is brought back anyway.
+                self._audited = None
+                await self._audit()
             return await self._store.vouch()
         if not await self._store.hold_replay():
             return False  # another tracker is at it

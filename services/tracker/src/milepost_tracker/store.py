@@ -15,18 +15,21 @@ from redis.exceptions import RedisError
 
 from milepost_contracts import document
 from milepost_contracts.envelope import now
+from milepost_contracts.events import JobEvent
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_contracts.view import View, cancel_key
 from milepost_tracker.errors import StoreUnavailable
-from milepost_tracker.ports import Applied, Known
+from milepost_tracker.ports import Applied, Known, Standing
 
 GRACE = timedelta(days=1)
 """A job's hash outlives its time by this, so that a sweep still knows which indexes it is in."""
 AT_ONCE = 100
 PUT_OFF = timedelta(seconds=30)
 """How long an overdue job is left to whoever found it."""
+CLOCKS_DIFFER = timedelta(hours=1)
+"""By so much at most, where it would end a job."""
 VOUCH_AFTER = timedelta(seconds=3)
 """How long the other trackers have to object, before one says that a server which is new has all that was there."""
 REPLAY_HELD_FOR = timedelta(seconds=30)
@@ -122,7 +125,7 @@ class RedisStatusStore:
             document.render_state(event, retention=self._retention),
             document.render_hidden(event),
             document.render_evidence(event),
-            "" if patience is None else _milliseconds(patience),
+            "" if patience is None else _milliseconds(_left_of(patience, event)),
             int(event.status.terminal and error is not None and error.kind == document.GIVEN_UP),
             _ticks(event.job.created_at),
             *cancel,
@@ -162,10 +165,19 @@ class RedisStatusStore:
                 pipe.pexpire(self._keys.mark(shard), _milliseconds(self._live_for + GRACE))
                 await pipe.execute()
 
-    async def taken_up(self, command: Job) -> bool:
+    async def standing(self, command: Job) -> Standing:
         with _or_unavailable():
-            claim: list[Any] = await self._redis.hmget(self._keys.claim(command.id), "run", "turn")
-        return None not in claim and (int(claim[0]), int(claim[1])) > (command.run, command.turn)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hmget(self._keys.claim(command.id), "run", "turn", "state", "alive")
+                pipe.time()
+                (run, turn, state, alive), (seconds, _) = await pipe.execute()
+        if run is None or int(run) < command.run:
+            return Standing.WAITS
+        if int(run) > command.run or state == b"ended":
+            return Standing.OVER
+        if int(alive or 0) > seconds * 1000:
+            return Standing.HELD
+        return Standing.STARTED if int(turn) > command.turn else Standing.WAITS
 
     async def sweep(self) -> int:
         def forget(pipe: Any, shard: int) -> None:
@@ -209,6 +221,10 @@ class RedisStatusStore:
             server = str((await self._redis.info("server"))["run_id"])
         if server != self._server:
             self._server, self._server_since = server, time.monotonic()
+
+    @property
+    def vouched(self) -> bool:
+        return not self._unvouched
 
     async def vouch(self) -> bool:
         if self._unvouched and time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds():
@@ -261,6 +277,12 @@ class RedisStatusStore:
                     ask(pipe, shard)
                 answers: list[Any] = await pipe.execute()
         return answers
+
+
+def _left_of(patience: timedelta, event: JobEvent) -> timedelta:
+    """Take off the event's age: it may come from the log. Not all of it, for clocks differ."""
+    age = now() - event.time - CLOCKS_DIFFER
+    return max(document.SPEAK_WITHIN, patience - max(timedelta(0), age))
 
 
 def _known(

@@ -6,7 +6,7 @@ can be redriven. What can't be read is kept in the poison queue, for people.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
@@ -15,15 +15,18 @@ import structlog
 from milepost_contracts.document import GIVEN_UP
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import COMMANDS, JobEvent, JobFailed, JobQuarantined, decode_event
+from milepost_contracts.events import COMMANDS, JobEvent, JobFailed, JobPostponed, JobQuarantined, decode_event
 from milepost_contracts.topology import MOST_DELIVERIES
 from milepost_contracts.values import JobError
 from milepost_tracker import metrics
-from milepost_tracker.ports import Delivery, Outbox, PoisonStore, StatusStore
+from milepost_tracker.ports import Delivery, Outbox, PoisonStore, Standing, StatusStore
 from milepost_tracker.projector import Poison, until_stored
 
 log = structlog.get_logger(__name__)
 D = TypeVar("D", bound=Delivery)
+
+LOOK_AGAIN = timedelta(seconds=5)
+"""How long a job is put off whose holder lives."""
 
 
 class Undertaker:
@@ -43,18 +46,30 @@ class Undertaker:
                 await self._keep(delivery, str(error))
                 continue
             if isinstance(event, COMMANDS):
-                await self._outbox.deliver(await self._said_of(event, delivery))
+                if (said := await self._said_of(event, delivery)) is not None:
+                    await self._outbox.deliver(said)
             else:
                 await self._keep(delivery, f"{event.fact} is no command")
         return []
 
-    async def _said_of(self, command: JobEvent, delivery: Delivery) -> JobEvent:
-        died = _death(delivery.headers)
-        if died.reason == "rejected" and not command.job.redelivered:
-            return _given_up(command, died, f"no processor of the queue {command.job.queue} knows its type")
-        if command.job.quarantined and await until_stored(lambda: self._store.taken_up(command.job)):
-            return _given_up(command, died, "it was delivered too often, in quarantine too: its worker died each time")
-        log.warning("job_quarantined", job_id=command.job.id)
+    async def _said_of(self, command: JobEvent, delivery: Delivery) -> JobEvent | None:
+        job, died = command.job, _death(delivery.headers)
+        if died.reason == "rejected" and not job.redelivered:
+            return _given_up(command, died, f"no processor of the queue {job.queue} knows its type")
+        match await until_stored(lambda: self._store.standing(job)):
+            case Standing.OVER:
+                log.info("job_is_over", job_id=job.id)
+                return None
+            case Standing.HELD:
+                # Its holder ends it, or falls silent: it comes back here then, for it stays delivered too often.
+                log.info("job_is_held", job_id=job.id)
+                later = {"run_at": died.at + LOOK_AGAIN, "redelivered": MOST_DELIVERIES}
+                return _followed_by(JobPostponed, command, died.at, **later)
+            case Standing.STARTED if job.quarantined:
+                return _given_up(
+                    command, died, "it was delivered too often, in quarantine too: its worker died each time"
+                )
+        log.warning("job_quarantined", job_id=job.id)
         metrics.quarantined.inc()
         return _followed_by(JobQuarantined, command, died.at, quarantined=True)
 

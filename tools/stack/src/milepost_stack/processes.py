@@ -28,6 +28,7 @@ def start(process: ProcessState) -> None:
         child = psutil.Popen(
             process.command,
             env={**os.environ, **process.environment},
+            cwd=process.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -113,6 +113,7 @@ def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], program
             "RUNNING_UNDER_SYSTEMD": "true",
         },
         log=data.parent / f"{name}.log",
+        folder=data,
     )
 
 

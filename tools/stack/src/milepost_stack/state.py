@@ -17,6 +17,8 @@ class ProcessState(BaseModel):
     #: Added to the environment.
     environment: dict[str, str]
     log: Path
+    #: Where it runs, and leaves what it dumps; where we are, by default.
+    folder: Path | None = None
     #: Where it answers HTTP, if it does.
     url: str | None = None
     #: What answers 200 once it is ready.

@@ -28,7 +28,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local seen, marks = tonumber(ARGV[7]), redis.call('HMGET', mark, 'whole', 'at', ARGV[6])
-if seen and (not marks[1] or (tonumber(marks[3]) or 0) < seen) then return { -1 } end
+if seen and (not marks[1] or (tonumber(marks[3]) or 0) < seen) then
+  redis.call('HDEL', mark, 'whole')
+  return { -1 }
+end
 
 local stored, claims = {}, {}
 for i = 1, count do

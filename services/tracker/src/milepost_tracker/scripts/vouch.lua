@@ -4,5 +4,8 @@
 -- Returns 1 if the shard is whole.
 
 if redis.call('HEXISTS', KEYS[1], 'whole') == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'whole', (string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')))
+local time = redis.call('TIME')
+local at = math.max((tonumber(redis.call('HGET', KEYS[1], 'at')) or 0) + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSET', KEYS[1], 'whole', (string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')),
+  'at', string.format('%.0f', at))
 return 1
