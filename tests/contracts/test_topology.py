@@ -75,7 +75,7 @@ def test_a_command_goes_where_it_waits_with_the_same_publish(kind):
 
 def test_what_is_put_off_in_quarantine_comes_back_there_and_nowhere_else():
     """By way of the ladder like all that waits."""
-    waits = JobPostponed(job=SUBMITTED.model_copy(update={"quarantined": True, "run_at": now()}))
+    waits = JobPostponed(job=SUBMITTED.model_copy(update={"quarantined": 1, "run_at": now()}))
     key = waits.routing_key
     assert takes(Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings), key)
     assert takes(TOPOLOGY.quarantine(SUBMITTED.queue), key)

@@ -182,6 +182,8 @@ def test_without_redis_jobs_are_accepted_and_run_and_only_their_status_waits(sta
         assert time.monotonic() - begun < BOUND
         problem(http.get("/v1/jobs/unknown"), 404, "unknown-job")
         assert "redis" in http.get("/readyz").text
+    # A server that restarted is trusted once the trackers have looked at what it has.
+    wait_until(lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="status is told again")
     assert {"succeeded"} == {client.job(job_id).wait(timeout=60).status for job_id in ids}
 
 

@@ -276,7 +276,7 @@ def test_an_attempt_that_takes_too_long_is_stopped(hand_over, type):
 
 def test_a_handler_that_holds_the_interpreter_keeps_its_job(hand_over, starts):
     """No heartbeat can be sent meanwhile; the broker waits longer than that."""
-    handle = hand_over("hold-interpreter", milliseconds=25_000)
+    handle = hand_over("hold-interpreter", milliseconds=21_000)
     document = handle.wait(timeout=60)
     assert ("succeeded", 1, 1) == (document.status, document.attempt, starts(handle))
 

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from waiting import wait_until
 
+from milepost_stack.rabbitmq import CONSUMER_TIMEOUT
+
 BIN = Path(sys.executable).parent
 
 
@@ -17,8 +19,8 @@ BIN = Path(sys.executable).parent
 def command(tmp_path):
     """Run the command in an empty folder."""
 
-    def run(*words, expect=0):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+    def run(*words, expect=0, **more):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")} | more
         done = subprocess.run(
             [BIN / words[0], *words[1:]],
             cwd=tmp_path,
@@ -77,7 +79,17 @@ def test_a_command_gets_a_stack_of_its_own(command, tmp_path):
     done = command("stack", "run", "--", str(BIN / "milepost"), "submit", "digest-files", "--file", "a.txt", "--watch")
     assert '"words": 2' in done.stdout
     assert "succeeded" in done.stderr
-    assert 4 == command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4).returncode
+
+
+def test_a_command_that_fails_fails_the_stack_command_too(command, stack, namespace):
+    """With the same code; here on servers that are there already."""
+    given = {
+        "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
+        "MILEPOST_REDIS_URL": stack.state.redis_url,
+        "MILEPOST_NAMESPACE": namespace,
+        "MILEPOST_CONSUMER_TIMEOUT": str(CONSUMER_TIMEOUT),
+    }
+    command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4, **given)
 
 
 def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command, tmp_path):

@@ -19,8 +19,8 @@ def pace(request):
     from fault_suite.scenario import Pace
 
     if request.config.getoption("--faults") == "whole":
-        return Pace(rate=16, before=2, scale=0.6)
-    return Pace(rate=10, before=1, scale=0.2)
+        return Pace(rate=16, before=2, scale=0.5, slow=5_000)
+    return Pace(rate=10, before=1, scale=0.2, slow=1_000)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import socket
+import sys
 import threading
 from datetime import timedelta
 
@@ -104,6 +105,9 @@ async def kind(request, connection, topology):
 def start(kind, rabbitmq_url, topology, monkeypatch):
     """Start a worker; it ends with the test."""
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.2)
+    monkeypatch.setattr(
+        sys.modules[__name__], "WITHIN", 2 if kind is Stock else 10
+    )  # what never comes is not worth more
     workers = []
 
     def started(act, *, threads=1):
@@ -155,8 +159,11 @@ def cut(worker, queue):
     worker.consumers[queue].consumer.connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
-async def until(ask, what, within=5):
-    await asyncio.to_thread(wait_until, ask, within=within, what=what)
+WITHIN = 10
+
+
+async def until(ask, what):
+    await asyncio.to_thread(wait_until, ask, within=WITHIN, what=what)
 
 
 @pytest.mark.parametrize("wrong", [{"actor_name": ["x"]}, {"args": 7}])

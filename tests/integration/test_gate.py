@@ -75,7 +75,7 @@ async def test_the_tracker_knows_how_far_processors_have_come(gate, redis, keys)
     assert Standing.HELD == await store.standing(SUBMITTED)
     await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
     assert Standing.STARTED == await store.standing(SUBMITTED)
-    assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"turn": 100})), (
+    assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"quarantined": 100})), (
         "not since its quarantine"
     )
     assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"run": 2}))

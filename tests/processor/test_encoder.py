@@ -3,10 +3,10 @@
 import pytest
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message, get_encoder, set_encoder
-from samples import SAMPLES, SUBMITTED
+from samples import AT, SAMPLES, SUBMITTED
 
 from milepost_contracts.envelope import encode
-from milepost_contracts.events import COMMANDS, JobQuarantined, JobSubmitted
+from milepost_contracts.events import COMMANDS, JobPostponed, JobQuarantined, JobSubmitted
 from milepost_contracts.topology import Topology
 from milepost_processor.broker import _delivery
 from milepost_processor.encoder import EnvelopeEncoder
@@ -36,6 +36,12 @@ def test_every_command_is_one_for_the_queue_that_it_waits_in(sample):
     """What was put back, retried or scheduled comes to the work queue; what is in quarantine stays there."""
     queue = "test.quarantine.default" if isinstance(sample, JobQuarantined) else "test.work.default"
     assert queue == Message.decode(encode(sample)).queue_name
+
+
+def test_what_is_put_off_in_quarantine_waits_there_again():
+    """A message that says another queue than the one it came from is parked."""
+    put_off = JobPostponed(job=SUBMITTED.model_copy(update={"quarantined": 100, "run_at": AT}))
+    assert "test.quarantine.default" == Message.decode(encode(put_off)).queue_name
 
 
 def test_the_envelope_survives_dramatiq():

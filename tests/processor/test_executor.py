@@ -465,7 +465,7 @@ def test_a_quarantined_job_that_is_put_off_stays_in_quarantine(executor, outbox,
     """It may be one that harms its neighbours: it does not come back among them."""
     gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
     gate.alive.add(SUBMITTED.id)
-    executor.execute(command(quarantined=True), Delivery(count=1))
+    executor.execute(command(quarantined=1), Delivery(count=1))
     (postponed,) = outbox.events
     assert postponed.job.quarantined
     assert postponed.routing_key.startswith("job.postponed-in-quarantine.")

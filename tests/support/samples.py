@@ -96,7 +96,7 @@ SAMPLES: tuple[Message, ...] = (
     ),
     JobInterrupted(job=RUNNING.model_copy(update={"worker": None, "saved_state": {"at": 3}}), **_ENVELOPE),
     JobPostponed(job=SUBMITTED.model_copy(update={"turn": 3, "run_at": LATER}), **_ENVELOPE),
-    JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}), **_ENVELOPE),
+    JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}), **_ENVELOPE),
     JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}}), **_ENVELOPE),
     JobFailed(
         job=ENDED.model_copy(

@@ -84,7 +84,7 @@ async def test_a_job_that_was_delivered_too_often_gets_one_more_chance(undertake
 
 async def test_a_job_that_comes_back_from_quarantine_is_given_up(undertaker, outbox):
     """It ends, with a reason, and with a turn beyond all that was ever said of it."""
-    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}))
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}))
     await undertaker.settle([FakeDelivery(encode(quarantined))])
     (event,) = outbox.events
     assert ("job.failed", "dead_lettered", AT) == (event.fact, event.job.error.kind, event.job.finished_at)
@@ -94,7 +94,7 @@ async def test_a_job_that_comes_back_from_quarantine_is_given_up(undertaker, out
 async def test_a_job_that_was_never_started_in_quarantine_gets_another_chance(undertaker, outbox, store):
     """Restarts count as deliveries (RabbitMQ before 4.3): of a job that was only waiting they say nothing."""
     store.said = Standing.WAITS
-    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": True}))
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}))
     await undertaker.settle([FakeDelivery(encode(quarantined))])
     (event,) = outbox.events
     assert ("job.quarantined", 200) == (event.fact, event.job.turn)
@@ -103,11 +103,11 @@ async def test_a_job_that_was_never_started_in_quarantine_gets_another_chance(un
 async def test_a_job_whose_holder_lives_is_put_off(undertaker, outbox, store):
     """Deliveries that only found it held are no reason to end it; its holder speaks for it."""
     store.said = Standing.HELD
-    for quarantined in (False, True):
+    for quarantined in (0, 100):
         job = SUBMITTED.model_copy(update={"quarantined": quarantined})
         await undertaker.settle([FakeDelivery(encode(JobSubmitted(job=job)))])
     assert ["job.postponed", "job.postponed"] == [event.fact for event in outbox.events]
-    assert [False, True] == [event.job.quarantined for event in outbox.events]
+    assert [0, 100] == [event.job.quarantined for event in outbox.events]
     assert timedelta(0) < outbox.events[0].delay <= timedelta(seconds=5)
     assert outbox.events[0].job.redelivered > TOPOLOGY.delivery_limit, "it comes back, and does not run meanwhile"
 
@@ -123,10 +123,10 @@ async def test_a_job_that_was_put_off_in_between_counts_all_its_deliveries(under
     """The processor counts them then, and rejects it; in quarantine as before."""
     put_off = SUBMITTED.model_copy(update={"turn": 4, "redelivered": 4, "run_at": AT})
     await undertaker.settle([FakeDelivery(encode(JobPostponed(job=put_off)), reason="rejected")])
-    again = put_off.model_copy(update={"quarantined": True})
+    again = put_off.model_copy(update={"quarantined": 100})
     await undertaker.settle([FakeDelivery(encode(JobPostponed(job=again)), reason="rejected")])
     assert ["job.quarantined", "job.failed"] == [event.fact for event in outbox.events]
-    assert (True, 0) == (outbox.events[0].job.quarantined, outbox.events[0].job.redelivered)
+    assert (104, 0) == (outbox.events[0].job.quarantined, outbox.events[0].job.redelivered)
 
 
 async def test_a_job_that_no_processor_knows_is_given_up_at_once(undertaker, outbox):

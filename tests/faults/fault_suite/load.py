@@ -25,6 +25,8 @@ class Mix:
     raise_once: int = 50
     raise_always: int = 10
     slow: int = 10
+    #: Milliseconds.
+    slow_takes: int = 5_000
 
     def draw(self, chance: random.Random) -> tuple[str, int]:
         """Return a behaviour and how many milliseconds it takes."""
@@ -33,7 +35,7 @@ class Mix:
             if number < share:
                 return behave, chance.randint(5, 100)
             number -= share
-        return "well", 5_000 if number < self.slow else chance.randint(5, 500)
+        return "well", self.slow_takes if number < self.slow else chance.randint(5, 500)
 
 
 class Load:

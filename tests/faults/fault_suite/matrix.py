@@ -125,7 +125,6 @@ MATRIX: tuple[Fault, ...] = (
     Fault(
         name="the processors' queue purged",
         act=purge,
-        star=True,
         may_lose=True,
         expires_in=20,
         doubled_within=3 * THREADS,

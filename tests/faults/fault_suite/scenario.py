@@ -23,6 +23,8 @@ class Pace:
     before: float
     #: Shortens the faults: 1 for the whole length.
     scale: float
+    #: How long the slow ones of the jobs take, in milliseconds.
+    slow: int
     #: Decides what random faults do.
     seed: int = 1
     #: Seconds until all must be quiet after the end of a fault.
@@ -49,7 +51,6 @@ class Fault:
     act: Act
     #: Whether it is part of `make test`, in a short form.
     star: bool = False
-    mix: Mix = field(default_factory=Mix)
     #: What the first jobs do.
     first: tuple[str, ...] = ()
     #: Whether a submission may be answered late: the fault is that nobody is there to answer.
@@ -94,7 +95,15 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
     ledger = Ledger(cluster.ledger)
     options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
-    load = Load(cluster.urls, ledger, rate=pace.rate, seed=seed, mix=fault.mix, first=fault.first, options=options)
+    load = Load(
+        cluster.urls,
+        ledger,
+        rate=pace.rate,
+        seed=seed,
+        mix=Mix(slow_takes=pace.slow),
+        first=fault.first,
+        options=options,
+    )
     with load.running():
         time.sleep(pace.before)
         destroyed = fault.act(cluster, replace(pace, seed=seed))

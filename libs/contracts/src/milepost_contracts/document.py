@@ -133,7 +133,7 @@ def patience(event: JobEvent) -> timedelta | None:
     if event.status is Status.RUNNING:
         left = (job.started_at or event.time) - event.time + job.max_runtime
         return max(timedelta(0), left) + SPEAK_WITHIN
-    begun = bool(job.attempts) or job.quarantined
+    begun = bool(job.attempts or job.quarantined)
     # Whoever asked for a job to be started in time asked for its first start.
     within = max(job.start_within, START_WITHIN) if begun else job.start_within
     return max(timedelta(0), (job.run_at or event.time) - event.time) + within + SPEAK_WITHIN

@@ -151,8 +151,8 @@ class Job(Value):
     retried: int = Field(default=0, ge=0, le=999_999)
     #: How often its message was delivered again before it was put off; the broker counts each message anew.
     redelivered: int = Field(default=0, ge=0, le=999_999)
-    #: Whether it was delivered too often once already, and has its second chance.
-    quarantined: bool = False
+    #: The turn with which it was put into quarantine, having been delivered too often; 0 if it was not.
+    quarantined: int = Field(default=0, ge=0, le=99_999_999)
     #: When a scheduled or retrying job is delivered.
     run_at: Moment | None = None
     #: How long the job waits to be started before it ends as expired.

@@ -4,7 +4,7 @@ from dramatiq.encoder import Encoder, MessageData
 from dramatiq.errors import DecodeError
 
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import COMMANDS, JobQuarantined, decode_event, encode_event
+from milepost_contracts.events import COMMANDS, JobPostponed, JobQuarantined, decode_event, encode_event
 from milepost_contracts.topology import Topology
 
 
@@ -21,7 +21,7 @@ class EnvelopeEncoder(Encoder):
             raise DecodeError(str(error), data, error) from error  # type: ignore[no-untyped-call]
         if not isinstance(command, COMMANDS):
             raise DecodeError(f"{command.fact} is no command", data, None)  # type: ignore[no-untyped-call]
-        quarantined = isinstance(command, JobQuarantined)
+        quarantined = isinstance(command, JobQuarantined | JobPostponed) and command.job.quarantined
         name = self._topology.quarantine_queue_name if quarantined else self._topology.work_queue_name
         return {
             "queue_name": name(command.job.queue),

@@ -148,7 +148,7 @@ class Executor:
                 "execution": execution,
                 "step": 0,
                 "redelivered": 0,
-                "quarantined": False,
+                "quarantined": 0,
                 "worker": self._instance,
                 "started_at": claim.at,
                 "max_runtime": definition.max_runtime,

@@ -73,7 +73,7 @@ SAID_OF: Mapping[Status, type[JobEvent]] = {
 class Standing(StrEnum):
     """How far processors have come with a message that the broker gave up."""
 
-    #: None has started it.
+    #: None has started it; not since it was put into quarantine, if it was.
     WAITS = "waits"
     #: One has started it, and does not speak any more.
     STARTED = "started"

@@ -177,7 +177,7 @@ class RedisStatusStore:
             return Standing.OVER
         if int(alive or 0) > seconds * 1000:
             return Standing.HELD
-        return Standing.STARTED if int(turn) > command.turn else Standing.WAITS
+        return Standing.STARTED if int(turn) > command.quarantined else Standing.WAITS
 
     async def sweep(self) -> int:
         def forget(pipe: Any, shard: int) -> None:

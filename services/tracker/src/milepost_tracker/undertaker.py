@@ -71,7 +71,7 @@ class Undertaker:
                 )
         log.warning("job_quarantined", job_id=job.id)
         metrics.quarantined.inc()
-        return _followed_by(JobQuarantined, command, died.at, quarantined=True)
+        return _followed_by(JobQuarantined, command, died.at, quarantined=job.turn + MOST_DELIVERIES)
 
     async def _keep(self, delivery: Delivery, reason: str) -> None:
         queue = _death(delivery.headers).queue
