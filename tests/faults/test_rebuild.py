@@ -91,7 +91,7 @@ def documents_in(redis):
 
 
 @pytest.mark.timeout(1_200)
-def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count):
+def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count, capsys):
     """All fields of all documents, and the indexes; it prints how long it took."""
     asyncio.run(say_all(stack.state.rabbitmq_url, count))
     wait_until(lambda: jobs_in(redis) == count, within=600, what="all jobs are in the view")
@@ -120,6 +120,7 @@ def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count):
     (line,) = re.findall(r"rebuilt in .*", done.stderr)
     after = documents_in(redis)
     equal = sum(before[key] == after.get(key) for key in before)
-    print(f"{count} jobs {line}; {equal} of {len(before)} documents are equal")
+    with capsys.disabled():
+        print(f"\n{count} jobs {line}; {equal} of {len(before)} documents are equal")
     assert before == after
     assert count == jobs_in(redis)
