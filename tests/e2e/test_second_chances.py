@@ -327,7 +327,7 @@ def test_a_job_that_kills_its_workers_is_given_up_and_can_be_redriven(stack, cli
     assert (2, "dead_lettered", 12) == (again.document.run, again.document.error.kind, starts(guilty))
 
 
-def test_jobs_of_a_purged_queue_end_as_lost(stack, hand_over, client):
+def test_jobs_of_a_purged_queue_end_as_expired(stack, hand_over, client):
     """Exactly those, once their time is over; nothing stays open for ever."""
     revived(stack)
     process = processes.find(stack.state.process("processor-1"))
@@ -349,8 +349,8 @@ def test_jobs_of_a_purged_queue_end_as_lost(stack, hand_over, client):
     finally:
         process.resume()
     kinds = [handle.wait(timeout=60).error.kind for handle in handles]
-    assert purged == kinds.count("lost")
-    assert 5 - purged == kinds.count("expired")
+    assert purged >= 1
+    assert ["expired"] * 5 == kinds, "those that were purged, and those that the processor came to too late"
 
 
 def test_every_moment_of_a_job_has_an_end(client, hand_over):

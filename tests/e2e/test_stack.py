@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,11 @@ def test_a_command_that_fails_fails_the_stack_command_too(command, stack, namesp
 
 
 def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command, tmp_path):
-    """'stack restart' elsewhere is no crash, and 'stack down' elsewhere is an end in good order."""
+    """'stack restart' elsewhere is no crash, a crash is mended, and 'stack down' elsewhere is an end in good order."""
+
+    def state():
+        return json.loads(command("stack", "status", "--json").stdout)
+
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
     foreground = subprocess.Popen(
         [BIN / "stack", "up", "--port", "0", "--gateways", "0", "--processors", "0"],
@@ -106,6 +111,9 @@ def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command
         wait_until(lambda: "Ctrl-C" in foreground.stderr.readline(), within=90, what="it is up")
         command("stack", "restart", "tracker-1")
         assert foreground.poll() is None
+        tracker = next(one for one in state()["processes"] if one["name"] == "tracker-1")
+        os.kill(tracker["pid"], signal.SIGKILL)
+        wait_until(lambda: "is started again" in foreground.stderr.readline(), within=10, what="it is started again")
         command("stack", "down")
         assert 0 == foreground.wait(30)
         assert "stopped by another command" in foreground.stderr.read()

@@ -89,7 +89,7 @@ def note(request):
     return add
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
     """Print the table; the whole matrix is written down too, as far as it came."""
     rows = config.stash.get(ROWS, [])
     if not rows:
@@ -98,5 +98,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
     terminalreporter.section("faults")
     terminalreporter.write_line(table(rows))
-    if config.getoption("--faults") == "whole" and not config.getoption("keyword"):
+    whole = config.args == ["tests/faults"] and not config.getoption("keyword") and exitstatus in (0, 1)
+    if config.getoption("--faults") == "whole" and whole:
         write(rows, ROOT / "docs" / "faults.md")

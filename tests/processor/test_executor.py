@@ -19,6 +19,7 @@ from milepost import (
     definitions_in,
     job,
 )
+from milepost_contracts.document import expired
 from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import JobSubmitted, decode_event
 from milepost_contracts.values import MAX_EVENT, MAX_RESULT, Attempt, FileRef
@@ -388,8 +389,17 @@ def test_a_job_that_was_not_started_in_time_expires(executor, outbox):
     """Without calling the handler; but one that was started before goes on."""
     late = now() - timedelta(days=9)
     executor.execute(command(created_at=late), FIRST)
-    assert ("job.failed", "expired") == (outbox.events[-1].fact, outbox.events[-1].job.error.kind)
+    ended = outbox.events[-1]
+    assert ("job.failed", "expired") == (ended.fact, ended.job.error.kind)
+    assert (0, None, ()) == (ended.job.attempt, ended.job.started_at, ended.job.attempts)
+    assert ended.sequence == expired(command(created_at=late).job).sequence, "the tracker may have said the same before"
     executor.execute(command(id="other", created_at=late, run_at=now()), FIRST)
+    assert "job.succeeded" == outbox.events[-1].fact
+
+
+def test_a_time_to_run_at_that_was_over_long_ago_means_now(executor, outbox):
+    """However long ago."""
+    executor.execute(command(run_at=now() - timedelta(days=3_000)), FIRST)
     assert "job.succeeded" == outbox.events[-1].fact
 
 

@@ -3,12 +3,13 @@
 from datetime import UTC, timedelta
 
 import pytest
-from samples import AT, ID, SAMPLES, SUBMITTED
+from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
 
 from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
+from milepost_contracts.states import Status
 from milepost_contracts.topology import Topology
-from milepost_tracker.ports import Standing
+from milepost_tracker.ports import Known, Standing
 from milepost_tracker.undertaker import Undertaker
 
 TOPOLOGY = Topology()
@@ -59,6 +60,10 @@ class FakeStore:
 
     def __init__(self):
         self.said = Standing.STARTED
+        self.jobs = []
+
+    async def known(self, job_ids):
+        return [Known(job=job, at=AT, status=Status.RUNNING, due=AT, cancel_at=None) for job in self.jobs]
 
     async def standing(self, command):
         return self.said
@@ -98,6 +103,16 @@ async def test_a_job_that_was_never_started_in_quarantine_gets_another_chance(un
     await undertaker.settle([FakeDelivery(encode(quarantined))])
     (event,) = outbox.events
     assert ("job.quarantined", 200) == (event.fact, event.job.turn)
+
+
+async def test_what_is_given_up_still_tells_of_its_attempts(undertaker, outbox, store):
+    """The message knows of none that died; the view has seen them start."""
+    store.jobs = [RUNNING.model_copy(update={"id": ID})]
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}))
+    await undertaker.settle([FakeDelivery(encode(COMMAND)), FakeDelivery(encode(quarantined))])
+    for event in outbox.events:
+        assert (RUNNING.attempt, RUNNING.started_at) == (event.job.attempt, event.job.started_at)
+        assert "lost" == event.job.attempts[-1].why
 
 
 async def test_a_job_whose_holder_lives_is_put_off(undertaker, outbox, store):

@@ -5,9 +5,17 @@ from datetime import timedelta
 import pytest
 from samples import AT, ENDED, RUNNING, SAMPLES, SUBMITTED
 
-from milepost_contracts.document import patience
+from milepost_contracts.document import expired, patience, start_by
 from milepost_contracts.envelope import encode, now
-from milepost_contracts.events import JOB_EVENTS, JobFailed, JobInterrupted, JobProgressed, JobStarted, JobSucceeded
+from milepost_contracts.events import (
+    JOB_EVENTS,
+    JobFailed,
+    JobInterrupted,
+    JobProgressed,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
 from milepost_contracts.states import Status
 from milepost_contracts.values import JobError
 from milepost_tracker.ports import Known
@@ -103,3 +111,15 @@ def test_to_be_started_in_time_is_a_promise_of_the_first_start_alone():
     told = {"start_within": timedelta(seconds=1), "attempts": RUNNING.attempts}
     interrupted = JobInterrupted(job=RUNNING.model_copy(update=told))
     assert patience(interrupted) > timedelta(days=1)
+
+
+async def test_a_job_that_nobody_started_in_time_is_expired_rather_than_lost(outbox):
+    """Whoever asked for it to be started in time reads that it was not; a processor that finds it says the same."""
+    waits = SUBMITTED.model_copy(update={"start_within": timedelta(seconds=2)})
+    await Verdicts(
+        FakeStore(Known(job=waits, at=AT, status=Status.QUEUED, due=AT, cancel_at=None)), outbox
+    ).end_overdue()
+    (event,) = outbox.events
+    assert ("expired", start_by(waits)) == (event.job.error.kind, event.job.finished_at)
+    assert JobSubmitted(job=waits).sequence < event.sequence == expired(waits).sequence
+    assert event.sequence < JobStarted(job=waits.model_copy(update={"turn": 1})).sequence, "it was started after all"

@@ -129,7 +129,7 @@ def purge(cluster: Cluster, pace: Pace) -> int:
 
 
 def unbind(cluster: Cluster, pace: Pace) -> None:
-    """Unbind the log, which law 1 needs, and bind it again: meanwhile the look for queues does not help."""
+    """Unbind the tracker's queue, and bind it again: meanwhile the gateway's look for queues does not help."""
     words = cluster.topology.lifecycle.bindings
 
     async def change(connection: AbstractConnection, *, bind: bool) -> None:

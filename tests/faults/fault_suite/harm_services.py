@@ -27,13 +27,13 @@ def kill_again_and_again(kind: str, *, every: float, times: int) -> Act:
     return act
 
 
-def freeze(*kinds: str, seconds: float, one: bool = True) -> Act:
+def freeze(*kinds: str, seconds: float, one: bool = True, scaled: bool = True) -> Act:
     """Stop processes where they are for a while; the first of each kind, or all."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         names = [name for kind in kinds for name in cluster.names(kind)[: 1 if one else None] or [kind]]
         with cluster.frozen(*names):
-            time.sleep(pace.seconds(seconds))
+            time.sleep(pace.seconds(seconds) if scaled else seconds)
 
     return act
 

@@ -72,7 +72,7 @@ MATRIX: tuple[Fault, ...] = (
     ),
     Fault(
         name="processor: frozen beyond its heartbeat, then a zombie",
-        act=freeze("processor", seconds=25),
+        act=freeze("processor", seconds=25, scaled=False),
         doubled_within=2 * THREADS,
     ),
     Fault(name="rolling restart of all services, under load", act=roll, star=True, doubled_within=3 * THREADS),
@@ -120,6 +120,7 @@ MATRIX: tuple[Fault, ...] = (
         act=delete_queue(lambda topology: topology.work_queue_name("default")),
         may_lose=True,
         expires_in=20,
+        all_well=True,
         doubled_within=3 * THREADS,
     ),
     Fault(
@@ -127,6 +128,7 @@ MATRIX: tuple[Fault, ...] = (
         act=purge,
         may_lose=True,
         expires_in=20,
+        all_well=True,
         doubled_within=3 * THREADS,
     ),
     Fault(

@@ -25,7 +25,8 @@ INTRODUCTION = """\
 What `make faults` measured. A load of jobs (5 to 500 ms, one in a hundred 5 s; 5 % raise once, 1 % always) is handed
 over to two gateways and run by three processors of eight threads, with two trackers; readers look at the jobs all the
 while. The fault strikes; when it is over, and the load with it, everything must come to rest. Faults last for half
-the time that their name says. `make test` runs a short form of some of them.
+the time that their name says, but for the zombie: it must be frozen beyond its heartbeat. `make test` runs a short
+form of some of them.
 
 The rows about three nodes, and the failover of Redis, run on three RabbitMQ nodes behind a load balancer and a Redis
 with a replica behind a switch; all on one machine. A node whose disk was full is restarted once there is room: its log
@@ -33,8 +34,8 @@ does not recover by itself (RabbitMQ 3.10). The clocks are those of libfaketime.
 is killed, as a container's kernel would.
 
 - **not accepted**, **unknown**: answered 503, or not at all; 503 with the job's id.
-- **lost**: accepted, and ended as `lost`; must be 0, but where the fault itself destroys messages: of a queue that was
-  purged, it must be as many as were purged. **stuck**: accepted, and never ended; must be 0.
+- **lost**: accepted, and ended as `lost` or `expired`; must be 0, but where the fault itself destroys messages: of a
+  queue that was purged, it must be as many as were purged. **stuck**: accepted, and never ended; must be 0.
 - **doubled**: executions beyond those that the job's own retries explain: at least once is the promise.
 - **lies**: a 404 after a 202; a version or percent that went back, an end that was undone; a result that is not what
   the handler returned, an end that nobody brought about; a job that ran and was never handed over. Must be 0.

@@ -11,6 +11,8 @@ from fault_suite.ledger import Executions, Handed, Ledger
 from fault_suite.load import TIMEOUT, Load, Mix
 
 ENDED = ("succeeded", "failed", "canceled")
+NOBODY_SPOKE = ("lost", "expired")
+"""Kinds of errors that the tracker infers: a job whose message is gone was never started, or never heard of again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Fault:
     may_lose: bool = False
     #: Seconds within which a job must be started, where it is not the usual time.
     expires_in: int | None = None
+    #: Whether no job fails: one that was retried is waited for longer than a test lasts.
+    all_well: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
         ledger,
         rate=pace.rate,
         seed=seed,
-        mix=Mix(slow_takes=pace.slow),
+        mix=_mix(fault, pace),
         first=fault.first,
         options=options,
     )
@@ -113,6 +117,11 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     if destroyed not in (None, row.lost):
         return replace(row, faults=(*row.faults, f"{destroyed} jobs were destroyed, and {row.lost} ended as lost"))
     return row
+
+
+def _mix(fault: Fault, pace: Pace) -> Mix:
+    failing = {"raise_once": 0, "raise_always": 0} if fault.all_well else {}
+    return Mix(slow_takes=pace.slow, **failing)
 
 
 def _judge(
@@ -130,7 +139,7 @@ def _judge(
     executions = Executions.read(cluster.ledger, begun_at)
     accepted = ledger.accepted
     stuck = [one for one in accepted if documents[one.nonce].get("status") not in ENDED]
-    lost = [one for one in accepted if _kind(documents[one.nonce]) == "lost"]
+    lost = [one for one in accepted if _kind(documents[one.nonce]) in NOBODY_SPOKE]
     lies = [*ledger.lies, *_contradictions(accepted, documents, executions)]
     unexpected = {nonce for nonce in executions.starts if load.is_ours(nonce)} - set(ledger.handed)
     doubled = sum(max(0, executions.starts[one.nonce] - _expected_starts(one)) for one in accepted)
@@ -220,7 +229,7 @@ def _contradictions(
                 found.append(f"{told}: no handler finished it")
         elif status == "failed":
             expected = {"raise-always": "exception", "kill": "dead_lettered", "leak": "dead_lettered"}.get(one.behave)
-            if kind not in (expected, "lost"):
+            if kind not in (expected, *NOBODY_SPOKE):
                 found.append(f"{told}: it had no reason to fail")
         elif status == "canceled":
             found.append(f"{told}: nobody asked for it")

@@ -46,7 +46,7 @@ def _error(base_url: str, response: httpx.Response) -> Refused | Unavailable:
         except ValidationError:
             problem = None
     if problem is None:
-        return Unavailable(f"{base_url} answered {response.status_code} and no problem: is it a Milepost gateway?")
+        return Unavailable(f"{base_url} answered {response.status_code}, not as a Milepost gateway does.")
     if response.is_server_error:
         job = f" (job_id: {problem.job_id})" if problem.job_id else ""
         return Unavailable(f"{problem.title}: {problem.detail}{job}", problem, retry_after=retry_after(response))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pydantic_core
 from pydantic import AwareDatetime, JsonValue
 
-from milepost_contracts.events import CancelRequest, JobEvent
+from milepost_contracts.events import CancelRequest, JobEvent, JobFailed
 from milepost_contracts.states import Status
 from milepost_contracts.values import START_WITHIN, Attempt, Items, Job, JobError, Progress, Value, utc_text
 
@@ -14,6 +14,8 @@ GIVEN_UP = "dead_lettered"
 """The kind of error of a job that the broker gave up: it can be redriven."""
 SPEAK_WITHIN = timedelta(seconds=30)
 """How long after a deadline somebody may still speak of a job before it counts as lost."""
+STARTED_IS_TOLD_WITHIN = timedelta(seconds=5)
+"""How long after a job's last moment to be started it may take to hear that it was."""
 
 
 class FileInfo(Value):
@@ -118,8 +120,24 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
 
 
 def start_by(job: Job) -> datetime:
-    """When the job ends as expired, unless somebody has started it."""
-    return (job.run_at or job.created_at) + job.start_within
+    """When the job ends as expired, unless somebody has started it. A `run_at` of long ago counts for nothing."""
+    return max(job.run_at or job.created_at, job.created_at) + job.start_within
+
+
+def expired(job: Job) -> JobFailed:
+    """Build the end of a job that nobody has started in time.
+
+    It follows from the job as it was handed over: tracker and processors that come to it say the same, and of what is
+    the same the first counts.
+    """
+    seconds = job.start_within.total_seconds()
+    error = JobError(kind="expired", message=f"nobody started the job within {seconds:g} s")
+    return JobFailed(job=job.model_copy(update={"finished_at": start_by(job), "error": error}), time=start_by(job))
+
+
+def never_begun(job: Job) -> bool:
+    """Whether nobody has started the job, as far as this message of it knows."""
+    return not (job.attempts or job.attempt or job.quarantined)
 
 
 def patience(event: JobEvent) -> timedelta | None:
@@ -133,10 +151,11 @@ def patience(event: JobEvent) -> timedelta | None:
     if event.status is Status.RUNNING:
         left = (job.started_at or event.time) - event.time + job.max_runtime
         return max(timedelta(0), left) + SPEAK_WITHIN
-    begun = bool(job.attempts or job.quarantined)
+    waits = max(timedelta(0), (job.run_at or event.time) - event.time)
     # Whoever asked for a job to be started in time asked for its first start.
-    within = max(job.start_within, START_WITHIN) if begun else job.start_within
-    return max(timedelta(0), (job.run_at or event.time) - event.time) + within + SPEAK_WITHIN
+    if never_begun(job):
+        return waits + job.start_within + STARTED_IS_TOLD_WITHIN
+    return waits + max(job.start_within, START_WITHIN) + SPEAK_WITHIN
 
 
 def render_hidden(event: JobEvent) -> bytes:

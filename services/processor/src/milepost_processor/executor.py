@@ -16,11 +16,11 @@ from secrets import token_hex
 import structlog
 
 from milepost import Canceled, Interrupted, JobDefinition, Run
-from milepost_contracts.document import start_by
+from milepost_contracts.document import expired, start_by
 from milepost_contracts.envelope import now
-from milepost_contracts.events import Command, JobCanceled, JobEvent, JobFailed, JobPostponed, JobProgressed, JobStarted
+from milepost_contracts.events import Command, JobCanceled, JobEvent, JobPostponed, JobProgressed, JobStarted
 from milepost_contracts.fleet import RunningJob
-from milepost_contracts.values import LAST_ATTEMPTS, Attempt, Items, Job, JobError
+from milepost_contracts.values import LAST_ATTEMPTS, Attempt, Items, Job
 from milepost_processor import metrics
 from milepost_processor.errors import DeliveredTooOften, GateUnavailable, Stopping
 from milepost_processor.execution import Execution
@@ -95,8 +95,7 @@ class Executor:
             if claim.verdict is Verdict.CANCELED:
                 self._cancel(execution, claim)
             elif _came_too_late(claimed):
-                error = JobError(kind="expired", message=f"nobody started the job within {job.start_within}")
-                self._settle(execution, execution.event(JobFailed, attempts=(), finished_at=now(), error=error))
+                self._settle(execution, expired(job))
             else:
                 self._run(execution, definition)
 

@@ -24,12 +24,12 @@ class ProcessorSettings(ServiceSettings):
     threads: int = Field(default_factory=lambda: max(4, os.cpu_count() or 1), ge=1, le=1_000)
     #: How long a handler that was canceled, timed out or interrupted may take to stop before it is made to.
     cancel_grace: Length = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=1))
-    #: How often a job whose worker died is delivered again before it is given up. The same for every processor.
+    #: How often a job whose worker died is delivered again before it goes to quarantine. The same for every processor.
     delivery_limit: int = Field(default=DELIVERY_LIMIT, ge=1, le=MOST_DELIVERIES - 2)
     #: RabbitMQ's `consumer_timeout`, as its operator set it: before RabbitMQ 3.12 nobody else can tell.
     consumer_timeout: Length = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
-    #: Between signs of life to RabbitMQ. A handler may hold the interpreter for up to twice as long; a host that
-    #: vanishes is noticed after as long. (A process that ends is noticed at once.)
+    #: Between signs of life to RabbitMQ. A handler may hold the interpreter for up to twice as long; what a frozen
+    #: process holds is taken back after as long. (A process that ends is noticed at once.)
     heartbeat: Length = Field(default=timedelta(minutes=5), ge=timedelta(seconds=5), le=timedelta(hours=1))
     #: How long running jobs may go on after SIGTERM before they are interrupted.
     drain_timeout: Length = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=24))

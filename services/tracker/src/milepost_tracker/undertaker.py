@@ -17,7 +17,7 @@ from milepost_contracts.envelope import now
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.events import COMMANDS, JobEvent, JobFailed, JobPostponed, JobQuarantined, decode_event
 from milepost_contracts.topology import MOST_DELIVERIES
-from milepost_contracts.values import JobError
+from milepost_contracts.values import Job, JobError
 from milepost_tracker import metrics
 from milepost_tracker.ports import Delivery, Outbox, PoisonStore, Standing, StatusStore
 from milepost_tracker.projector import Poison, until_stored
@@ -66,12 +66,23 @@ class Undertaker:
                 later = {"run_at": died.at + LOOK_AGAIN, "redelivered": MOST_DELIVERIES}
                 return _followed_by(JobPostponed, command, died.at, **later)
             case Standing.STARTED if job.quarantined:
-                return _given_up(
-                    command, died, "it was delivered too often, in quarantine too: its worker died each time"
-                )
+                why = "it was delivered too often, in quarantine too: its worker died each time"
+                return _given_up(command, died, why, **await self._attempts_of(job))
         log.warning("job_quarantined", job_id=job.id)
         metrics.quarantined.inc()
-        return _followed_by(JobQuarantined, command, died.at, quarantined=job.turn + MOST_DELIVERIES)
+        told = {"quarantined": job.turn + MOST_DELIVERIES, **await self._attempts_of(job)}
+        return _followed_by(JobQuarantined, command, died.at, **told)
+
+    async def _attempts_of(self, job: Job) -> dict[str, Any]:
+        """Return what the view knows of the attempts of this run; a message knows of none that died."""
+        for known in await until_stored(lambda: self._store.known([job.id])):
+            seen = known.job
+            if seen.run == job.run and seen.attempt > job.attempt:
+                ended = [
+                    one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in seen.attempts
+                ]
+                return {"attempt": seen.attempt, "attempts": tuple(ended), "started_at": seen.started_at}
+        return {}
 
     async def _keep(self, delivery: Delivery, reason: str) -> None:
         queue = _death(delivery.headers).queue
@@ -101,11 +112,11 @@ def _death(headers: Mapping[str, Any]) -> _Death:
     return _Death({"queue": headers.get("x-first-queue", "unknown"), **latest})
 
 
-def _given_up(command: JobEvent, died: _Death, why: str) -> JobEvent:
+def _given_up(command: JobEvent, died: _Death, why: str, **told: Any) -> JobEvent:
     log.warning("job_given_up", job_id=command.job.id, reason=why)
     metrics.given_up.inc()
     error = JobError(kind=GIVEN_UP, message=f"the broker gave the job up: {why}")
-    return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at)
+    return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at, **told)
 
 
 def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **changes: Any) -> JobEvent:

@@ -12,8 +12,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
+from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobCanceled, JobEvent, JobFailed
+from milepost_contracts.states import Status
 from milepost_contracts.values import JobError, utc_text
 from milepost_tracker import metrics
 from milepost_tracker.ports import Known, Outbox, StatusStore
@@ -37,9 +39,13 @@ class Verdicts:
                 log.info("job_canceled", job_id=known.job.id)
 
     async def end_overdue(self) -> int:
-        """Say of jobs that somebody should have spoken of by now that they are lost; return how many."""
+        """Say of jobs that somebody should have spoken of by now that they are expired, or lost; return how many."""
         overdue = [known for known in await self._store.known(await self._store.overdue()) if _is_overdue(known)]
         for known in overdue:
+            if known.status is not Status.RUNNING and document.never_begun(known.job):
+                log.info("job_expired", job_id=known.job.id, status=known.status)
+                await self._outbox.deliver(_identified(document.expired(known.job)))
+                continue
             metrics.lost.inc()
             log.warning("job_lost", job_id=known.job.id, status=known.status)
             await self._outbox.deliver(_lost(known))
@@ -58,5 +64,8 @@ def _lost(known: Known) -> JobEvent:
 
 def _concluded(kind: type[JobEvent], known: Known, at: datetime, **changes: Any) -> JobEvent:
     job = known.job.model_copy(update={"finished_at": at, "worker": None, **changes})
-    event = kind(job=job, time=at)
+    return _identified(kind(job=job, time=at))
+
+
+def _identified(event: JobEvent) -> JobEvent:
     return event.model_copy(update={"event_id": uuid5(NAMESPACE_URL, f"{event.source}/{event.sequence}").hex})

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from milepost_stack.errors import NotUp, StackError
 from milepost_stack.stack import Size, Stack
 from milepost_stack.state import StackState
 
+MOST_REVIVALS = 20
+"""How often a service may end by itself before the whole stack is stopped."""
 ROOT = Path(os.environ.get("MILEPOST_STACKS", ".milepost/stacks"))
 
 app = typer.Typer(
@@ -169,9 +172,12 @@ def _known(name: str) -> StackState:
 def _stay(stack: Stack) -> None:
     """Return when asked to stop, or when another command has stopped the stack.
 
+    A service that ends by itself is started again, as an orchestrator would: a handler may have killed it.
+
     Raises:
-        StackError: A process ended by itself.
+        StackError: A server ended by itself, or a service too often.
     """
+    ended: Counter[str] = Counter()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -182,7 +188,11 @@ def _stay(stack: Stack) -> None:
             return
         for process in state.processes:
             if process.pid and not state.stopping and processes.find(process) is None:
-                raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
+                ended[process.name] += 1
+                if process.ready_url is None or ended[process.name] > MOST_REVIVALS:
+                    raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
+                _say(f"{process.name} has ended by itself and is started again; its log is {process.log}")
+                stack.revive(process.name)
 
 
 @contextmanager

@@ -97,6 +97,17 @@ class Stack:
         self._wait(state, process)
         return process
 
+    def revive(self, name: str) -> None:
+        """Start a process again that has ended, without waiting for it.
+
+        Raises:
+            NotUp: There is no such process.
+        """
+        state, process = self._named(name)
+        if not state.stopping and processes.find(process) is None:
+            processes.start(process)
+            state.save(self.folder)
+
     def log_of(self, name: str) -> Path:
         """Return the log of one process."""
         return self._named(name)[1].log

@@ -76,7 +76,7 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.JobExpired():
             return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
         case errors.JobAlreadyFinished():
-            return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It has {error.status} already.")
+            return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
         case errors.NotADeadLetter():
             return _problem(request, ProblemType.NOT_A_DEAD_LETTER, "The broker has not given this job up.")
         case errors.InvalidCursor():
