@@ -202,3 +202,23 @@ async def test_a_redrive_that_makes_no_sense_is_refused(http, broker, given_up, 
     answer = problem(await http.post("/v1/dead-letters:redrive", json=body), 422, "invalid-request")
     assert f"/{next(iter(body))}" == answer["errors"][0]["pointer"]
     assert [] == broker.submitted
+
+
+async def test_a_broker_that_stops_taking_them_is_told_of_with_what_it_took(http, broker, given_up):
+    """The rest is still there, to be handed over again."""
+    for _ in range(3):
+        given_up()
+    broker.error = lambda command: NotAccepted("away")
+    problem(await http.post("/v1/dead-letters:redrive", json={}), 503, "not-accepted")
+    takes = [None, NotAccepted("away")]
+
+    async def submit(command):
+        if (error := takes.pop(0)) is not None:
+            raise error
+        broker.submitted.append(command)
+
+    broker.submit = submit
+    response = await http.post("/v1/dead-letters:redrive", json={})
+    body = response.json()
+    assert (202, 1, 2) == (response.status_code, body["count"], body["left"])
+    assert [command.job.id for command in broker.submitted] == body["job_ids"]

@@ -10,7 +10,7 @@ from milepost_contracts.errors import UnknownJobId
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
-from milepost_gateway.errors import JobUnknown, NotADeadLetter
+from milepost_gateway.errors import JobUnknown, NotAccepted, NotADeadLetter, OutcomeUnknown
 from milepost_gateway.ports import Broker, Snapshot, StatusStore
 from milepost_gateway.submission import submitted
 
@@ -92,10 +92,23 @@ class DeadLetters:
         return again
 
     async def redrive_all(self, jobs: Sequence[Job], *, rate: float | None) -> Sequence[Job]:
-        """Hand them over again, oldest first and at most so many a second: the broker holds back the later ones."""
+        """Hand them over again, oldest first and at most so many a second: the broker holds back the later ones.
+
+        Return those that were; fewer, if the broker stopped taking them.
+
+        Raises:
+            NotAccepted, OutcomeUnknown: Not even the first one was accepted, for certain.
+        """
         pause = timedelta(seconds=1 / rate) if rate else timedelta(0)
-        oldest_first = sorted(jobs, key=lambda job: job.id)
-        return [await self.redrive(job, after=number * pause) for number, job in enumerate(oldest_first)]
+        done: list[Job] = []
+        for number, job in enumerate(sorted(jobs, key=lambda job: job.id)):
+            try:
+                done.append(await self.redrive(job, after=number * pause))
+            except (NotAccepted, OutcomeUnknown):
+                if not done:
+                    raise
+                break
+        return done
 
 
 _KEPT = ("id", "tenant", "type", "queue", "tags", "params", "files", "created_at", "start_within", "max_runtime")

@@ -51,10 +51,11 @@ class Parts:
 
 
 async def rebuild(settings: TrackerSettings, since: datetime | None, told: Callable[[Replayed], None]) -> Replayed:
-    """Apply the log to the view, from `since` on, and say that the view is whole.
+    """Apply the log to the view, from `since` on; all of it makes the view whole, and says so.
 
     Raises:
         LogUnavailable: It can't be read to its end now.
+        StoreUnavailable: Somebody else was at it, too.
     """
     parts = Parts(settings)
     try:
@@ -62,8 +63,8 @@ async def rebuild(settings: TrackerSettings, since: datetime | None, told: Calla
             await parts.store.begin_replay(range(SHARDS))
         replayer = Replayer(parts.store, parts.log, conclude=_left_to_the_tracker)
         done = await replayer.replay(since, told=told)
-        if since is None:
-            await parts.store.mark(range(SHARDS))
+        if since is None and not await parts.store.mark(range(SHARDS)):
+            raise StoreUnavailable("a tracker was rebuilding the view too, or Redis forgot again: run it once more")
         return done
     finally:
         await parts.redis.aclose()

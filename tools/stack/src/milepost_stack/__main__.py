@@ -22,7 +22,7 @@ import typer
 
 from milepost_stack import processes
 from milepost_stack.errors import NotUp, StackError
-from milepost_stack.stack import Size, Stack
+from milepost_stack.stack import DEFAULT_PORT, Size, Stack
 from milepost_stack.state import StackState
 
 MOST_REVIVALS = 20
@@ -61,6 +61,8 @@ def up(
     stack = Stack(ROOT, name, _say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=port)
     _say(f"up: {state.url or 'RabbitMQ and Redis only'}; the logs are in {os.path.relpath(stack.folder)}")
+    if state.url and not state.url.endswith(f":{DEFAULT_PORT}"):
+        _say(f"for the milepost command: export MILEPOST_URL={state.url}")
     if detach:
         return
     _say("press Ctrl-C to stop")

@@ -9,7 +9,11 @@ from milepost_client.cli.options import AsJson, Url
 from milepost_client.cli.render import print_dead_letters, print_document, print_json
 from milepost_client.client import Client
 
-app = typer.Typer(help="Look at what the broker gave up, and hand it over again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at what the broker gave up: jobs whose workers died again and again, or that no processor knew. Hand "
+    "them over again. (Jobs that failed by themselves: 'list --status failed'.)",
+    no_args_is_help=True,
+)
 
 Type = Annotated[str | None, typer.Option(help="Only jobs of this type.")]
 Queue = Annotated[str | None, typer.Option(help="Only jobs of this queue.")]
@@ -48,9 +52,11 @@ def redrive(
     url: Url = None,
 ) -> None:
     """Hand jobs over again that were given up, each as its next run; prints their ids."""
+    if job_id is not None and (dry_run or type or queue or rate):
+        raise typer.BadParameter("an ID stands alone: no --dry-run, --type, --queue or --rate with it")
     with Client(url) as client:
         if job_id is not None:
-            found = [job_id if dry_run else client.redrive(job_id).id]
+            found = [client.redrive(job_id).id]
         else:
             found = client.redrive_many(type=type, queue=queue, limit=limit, rate=rate, dry_run=dry_run)
     sys.stdout.write("".join(f"{one}\n" for one in found))

@@ -16,6 +16,7 @@ from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
 
+NOT_BEGUN = ("scheduled", "queued")
 WAITING = ("scheduled", "retrying")
 COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
 
@@ -69,7 +70,8 @@ def _told(document: JobDocument) -> str:
     progress = document.progress
     if progress is None:
         return f"attempt {document.attempt}" if document.attempt > 1 else ""
-    words = [progress.message or (f"{progress.done:g} {progress.unit or ''}".strip())]
+    total = "" if progress.total is None else f" of {progress.total:g}"
+    words = [progress.message or f"{progress.done:g}{total} {progress.unit or ''}".strip()]
     if progress.rate and not document.status.terminal:
         words.append(f"{_amount(progress.rate, progress.unit)}/s")
     if progress.eta_seconds and not document.status.terminal:
@@ -110,6 +112,7 @@ def print_document(document: JobDocument) -> None:
     rows = {
         "attempt": str(document.attempt) if document.attempt > 1 else None,
         "waits": f"until {_when(document.run_at)}" if document.run_at and document.status in WAITING else None,
+        "start by": _when(document.start_by) if document.start_by and document.status in NOT_BEGUN else None,
         "cancel": _cancel(document),
         "progress": _told(document) or None,
         "created": _when(document.created_at),
@@ -144,7 +147,7 @@ def _error(document: JobDocument) -> str | None:
 
 def print_jobs(documents: Sequence[JobDocument]) -> None:
     """Print one line for each job."""
-    table = Table("id", "type", "status", "progress", "created", box=None, pad_edge=False)
+    table = Table(Column("id", no_wrap=True), "type", "status", "progress", "created", box=None, pad_edge=False)
     for one in documents:
         percent = one.progress.percent if one.progress else None
         table.add_row(
@@ -159,7 +162,7 @@ def print_jobs(documents: Sequence[JobDocument]) -> None:
 
 def print_dead_letters(found: DeadLetters) -> None:
     """Print one line for each job, and one for each message that nobody could read."""
-    table = Table("id", "type", "queue", "given up", "why", box=None, pad_edge=False)
+    table = Table(Column("id", no_wrap=True), "type", "queue", "given up", "why", box=None, pad_edge=False)
     for one in found.items:
         when = _when(one.given_up_at) if one.given_up_at else ""
         table.add_row(one.job_id, one.type, one.queue, when, one.error.message if one.error else "")

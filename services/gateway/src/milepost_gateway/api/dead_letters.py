@@ -42,6 +42,8 @@ class Redriven(BaseModel):
     dry_run: bool
     count: int
     job_ids: list[str]
+    #: How many more fit, and were not handed over, for the broker stopped taking them: ask again.
+    left: int = 0
 
 
 _Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
@@ -96,10 +98,11 @@ async def redrive_many(request: Request) -> Response:
     wanted = await read_model(request, RedriveRequest, parts.limits)
     only = Filter(type_name=wanted.type, queue=wanted.queue, before=wanted.before)
     jobs = await parts.dead_letters.find(only, limit=wanted.limit)
-    if not wanted.dry_run:
-        jobs = await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
-    done = Redriven(dry_run=wanted.dry_run, count=len(jobs), job_ids=[job.id for job in jobs])
-    return Response(done.model_dump_json(), status_code=200 if wanted.dry_run else 202, media_type="application/json")
+    done = jobs if wanted.dry_run else await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
+    told = Redriven(
+        dry_run=wanted.dry_run, count=len(done), job_ids=[job.id for job in done], left=len(jobs) - len(done)
+    )
+    return Response(told.model_dump_json(), status_code=200 if wanted.dry_run else 202, media_type="application/json")
 
 
 def _told(job: Job) -> DeadLetter:
