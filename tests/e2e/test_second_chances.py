@@ -203,16 +203,20 @@ def test_a_queued_job_ends_canceled_at_once_and_is_never_run(stack, hand_over, s
 
 
 def test_a_running_job_stops_at_its_next_report(hand_over):
-    """The request reaches it within 200 ms, and the document says when, and how."""
-    handle = hand_over(milliseconds=20_000)
-    wait_until(lambda: now_is(handle, "running"), within=10, what="it runs")
-    asked = handle.cancel()
-    assert asked.cancel_requested is not None
-    document = handle.wait(timeout=10)
-    took = (document.finished_at - document.cancel_requested.at).total_seconds()
-    print(f"cancel of a running job: effective after {took * 1000:.0f} ms, of which up to 50 ms are its own")
-    assert ("canceled", "cooperative") == (document.status, document.cancel_requested.how)
-    assert took < 0.5
+    """The request reaches it at once, not when the gate is next asked; and the document says when, and how."""
+    took = []
+    for _ in range(6):
+        handle = hand_over(milliseconds=20_000)
+        wait_until(lambda: now_is(handle, "running"), within=10, what="it runs")  # noqa: B023 - asked at once
+        asked = handle.cancel()
+        assert asked.cancel_requested is not None
+        document = handle.wait(timeout=10)
+        took.append((document.finished_at - document.cancel_requested.at).total_seconds())
+        assert ("canceled", "cooperative") == (document.status, document.cancel_requested.how)
+    shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in took)
+    print(f"cancel of a running job: effective after {shown} ms, of which up to 50 ms are its own")
+    # The gate is asked once a second: without the control exchange, one of six in time is luck, and all are not.
+    assert max(took) < 0.6
 
 
 @pytest.mark.parametrize("type", ["stubborn", "stubborn-async"])
