@@ -4,12 +4,14 @@ import asyncio
 import signal
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import aio_pika
 import httpx
 import pytest
 from broker_control import rabbitmqctl
 from problem_answers import problem
+from redis import Redis
 from waiting import wait_until
 
 from milepost_client import Client
@@ -220,3 +222,25 @@ def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack
     }
     assert 'milepost_processor_messages_parked_total{queue="milepost.work.default"} 4.0' in counted["processor-1"]
     assert 'milepost_tracker_messages_parked_total{queue="milepost.tracker.lifecycle"} 4.0' in counted["tracker-1"]
+
+
+def test_a_canceled_job_stays_canceled_when_redis_forgets_it(stack, http):
+    """The gate gives no verdict on what may be missing: it waits until the log was replayed."""
+    job = {"type": "noop", "params": {}, "delay": 4}
+    ids = [http.post("/v1/jobs", json=job).json()["id"] for _ in range(5)]
+
+    def look(job_id):
+        return http.get(f"/v1/jobs/{job_id}").json()
+
+    def canceled(job_id):
+        return look(job_id)["status"] == "canceled" or (http.post(f"/v1/jobs/{job_id}/cancel") and False)
+
+    wait_until(lambda: {canceled(job_id) for job_id in ids} == {True}, within=3, what="all are canceled")
+    looked = [look(job_id) for job_id in ids]
+    with Redis.from_url(stack.state.redis_url) as redis:
+        due = max(datetime.fromisoformat(one["run_at"]) for one in looked)
+        wait_until(lambda: (due - datetime.now(UTC)).total_seconds() < 0.5, within=5, what="they are due soon")
+        redis.flushall()
+    wait_until(lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="status is told again")
+    wait_until(lambda: accepted(http), within=30, what="jobs run again")
+    assert {"canceled"} == {look(job_id)["status"] for job_id in ids}

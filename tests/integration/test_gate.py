@@ -7,6 +7,7 @@ from gate_suite import GateSuite
 from redis import Redis
 from samples import SUBMITTED
 
+from milepost_contracts.keys import shard_of
 from milepost_processor.errors import GateUnavailable
 from milepost_processor.gate import RedisGate
 from milepost_processor.ports import Verdict
@@ -14,9 +15,17 @@ from milepost_tracker.ports import Standing
 from milepost_tracker.store import RedisStatusStore
 
 
+def vouch(redis, keys):
+    """Say what a tracker says once it has looked at what this server has."""
+    mark = keys.mark(shard_of(SUBMITTED.id))
+    redis.hset(mark, mapping={"whole": redis.info("server")["run_id"], "at": 1})
+    redis.expire(mark, 60)
+
+
 @pytest.fixture
 def gate(redis_url, keys):
     with Redis.from_url(redis_url) as redis:
+        vouch(redis, keys)
         yield RedisGate(redis, keys, retention=timedelta(days=7))
 
 
@@ -43,6 +52,18 @@ def test_a_redis_that_is_away_gives_no_verdict(keys):
             gate.finish(SUBMITTED, absorbing=True)
         with pytest.raises(GateUnavailable):
             gate.verdicts([SUBMITTED])
+
+
+@pytest.mark.parametrize("whole", [None, "0" * 40], ids=["forgotten", "another server"])
+def test_a_redis_that_may_have_forgotten_something_gives_no_verdict(gate, redis_url, keys, whole):
+    """What it lacks may be a cancel, or an end: a job that was told to be canceled would run."""
+    with Redis.from_url(redis_url) as redis:
+        mark = keys.mark(shard_of(SUBMITTED.id))
+        redis.hdel(mark, "whole")
+        if whole:
+            redis.hset(mark, "whole", whole)
+    with pytest.raises(GateUnavailable, match="may have lost"):
+        gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
 
 
 @pytest.mark.parametrize(

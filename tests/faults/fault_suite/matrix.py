@@ -126,6 +126,7 @@ MATRIX: tuple[Fault, ...] = (
     Fault(
         name="the processors' queue purged",
         act=purge,
+        recovers_within=30,
         may_lose=True,
         expires_in=20,
         all_well=True,

@@ -67,7 +67,7 @@ class Fault:
     may_lose: bool = False
     #: Seconds within which a job must be started, where it is not the usual time.
     expires_in: int | None = None
-    #: Whether no job fails: one that was retried is waited for longer than a test lasts.
+    #: Whether no job fails or is slow: one that was retried or put back is waited for longer than a test lasts.
     all_well: bool = False
 
 
@@ -120,7 +120,7 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
 
 
 def _mix(fault: Fault, pace: Pace) -> Mix:
-    failing = {"raise_once": 0, "raise_always": 0} if fault.all_well else {}
+    failing = {"raise_once": 0, "raise_always": 0, "slow": 0} if fault.all_well else {}
     return Mix(slow_takes=pace.slow, **failing)
 
 

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from milepost_contracts.envelope import now
-from milepost_contracts.keys import Keys
+from milepost_contracts.keys import Keys, shard_of
 from milepost_contracts.values import Attempt, Job, utc_text
 from milepost_processor.errors import GateUnavailable
 from milepost_processor.ports import Claim, Verdict
@@ -47,10 +47,14 @@ class RedisGate:
         entry = pydantic_core.to_json({"worker": worker, "started_at": utc_text(at)})[1:]
         answer: Any = self._ask(
             self._claim,
-            self._both_keys(job),
+            [*self._both_keys(job), self._keys.mark(shard_of(job.id))],
             *(job.run, turn, job.execution, execution, worker, lasts),
             *(job.attempt + 1, _ATTEMPTS.dump_json(job.attempts), entry, _ALIVE_FOR),
         )
+        if answer is None:
+            raise GateUnavailable(
+                "Redis may have lost some of what it had; the trackers are looking, and bring it back"
+            )
         verdict, attempt, earlier, crashed = answer
         return Claim(
             verdict=Verdict(verdict.decode()),

@@ -1,14 +1,18 @@
 -- Decides whether a delivered job may be run, in one step with cancel (law 6).
 --
--- KEYS  1: claim · 2: the job's view, which the tracker writes
+-- KEYS  1: claim · 2: the job's view, which the tracker writes · 3: the shard's watermarks, which the tracker writes
 -- ARGV  1: run · 2: turn · 3: the execution that published the message · 4: execution · 5: worker
 --       6: how long the claim is remembered (ms) · 10: how long its processor counts as alive (ms)
 --       7: which attempt this is if the message knows all that went before · 8: those attempts, a JSON array
 --       9: this attempt, a JSON object without its beginning '{"number":N,'
--- Returns {verdict, attempt, the attempts before as a JSON array, 1 if an earlier delivery was started}.
+-- Returns nothing if no tracker vouches for what this server has of the shard: a claim, a cancel or an end may be missing.
+-- Else {verdict, attempt, the attempts before as a JSON array, 1 if an earlier delivery was started}.
 
 local run, turn, publisher = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local execution, attempt, earlier = ARGV[4], tonumber(ARGV[7]), ARGV[8]
+
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if redis.call('HGET', KEYS[3], 'whole') ~= server then return false end
 
 local old = redis.call('HMGET', KEYS[1], 'run', 'turn', 'execution', 'state', 'attempt', 'attempts', 'alive')
 local view = redis.call('HMGET', KEYS[2], 'sequence', 'cancel_key')
