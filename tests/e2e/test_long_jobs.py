@@ -49,14 +49,25 @@ def test_a_job_longer_than_the_consumer_timeout_runs_once(stack, ledger):
     assert "job_skipped" in stack.log_of("processor-1").read_text(), "it was delivered again"
 
 
-def test_a_processor_does_not_start_where_its_jobs_would_be_taken_away(stack):
-    """One sentence and exit code 2: the operator says how long the broker waits, and it is shorter than a job."""
+@pytest.fixture
+def too_short(stack):
+    """The operator says that the broker waits for five seconds; the processor is back to what it was after the test."""
     state = stack.state
     process = state.process("processor-1")
+    before = dict(process.environment)
     processes.stop(process)
     process.environment["MILEPOST_CONSUMER_TIMEOUT"] = "5"
     state.save(stack.folder)
+    yield process
+    state = stack.state
+    state.process("processor-1").environment = before
+    state.save(stack.folder)
+    stack.restart("processor-1")
+
+
+def test_a_processor_does_not_start_where_its_jobs_would_be_taken_away(stack, too_short):
+    """One sentence and exit code 2: the operator says how long the broker waits, and it is shorter than a job."""
     with pytest.raises(StartFailed, match="takes a job away after its consumer_timeout") as error:
         stack.restart("processor-1")
     assert "raise it in rabbitmq.conf" in str(error.value)
-    wait_until(lambda: processes.find(process) is None, within=5, what="it has ended")
+    wait_until(lambda: processes.find(too_short) is None, within=5, what="it has ended")
