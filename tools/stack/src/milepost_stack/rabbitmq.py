@@ -22,6 +22,8 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 CONSUMER_TIMEOUT = 43_200
 """Seconds for which a job may run; RabbitMQ before 3.12 takes it from nowhere but its own configuration."""
 
+HANDED_ON_WITHIN = 10
+"""Seconds after which what has waited is handed on again, if the queue it goes to said nothing; 180 by default."""
 TICK_TIME = 8
 """Seconds after which nodes call another one down that says nothing; a stream without its leader waits for that."""
 
@@ -108,6 +110,7 @@ def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], program
             "RABBITMQ_PID_FILE": str(data / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"-kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {TICK_TIME}"
+                f" -rabbit dead_letter_worker_publisher_confirm_timeout {HANDED_ON_WITHIN * 1000}"
             ),
             # With this the start script becomes the node, so that the node gets our signals.
             "RUNNING_UNDER_SYSTEMD": "true",
