@@ -26,6 +26,7 @@ from milepost_client.cli.render import (
 from milepost_client.client import Client
 from milepost_client.errors import JobNotFound, MilepostError, Refused, Unavailable
 from milepost_client.files import find_files
+from milepost_client.handle import JobHandle
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 
@@ -89,12 +90,18 @@ def submit(
             delay=delay,
             expires_in=expires_in,
         )
-        if not watch:
-            print_json(handle.document) if as_json else print_submitted(handle)
-            return
-        document = follow(handle)
-        print_json(document) if as_json else print_document(document)
-    raise typer.Exit(EXIT_OF[document.status])
+        if watch or as_json:
+            _show(handle, watch=watch, as_json=as_json)
+        else:
+            print_submitted(handle)
+
+
+def _show(handle: JobHandle, *, watch: bool, as_json: bool) -> None:
+    """Print a job: as it is, or followed to its end, which the exit code then tells."""
+    document = follow(handle) if watch else handle.document
+    print_json(document) if as_json else print_document(document)
+    if watch:
+        raise typer.Exit(EXIT_OF[document.status])
 
 
 @app.command()
@@ -107,10 +114,7 @@ def status(
     """Show a job. With --watch the exit code tells how it ended."""
     with Client(url) as client:
         handle = client.job(job_id)
-        document = follow(handle) if watch else handle.document
-        print_json(document) if as_json else print_document(document)
-    if watch:
-        raise typer.Exit(EXIT_OF[document.status])
+        _show(handle, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -124,10 +128,7 @@ def cancel(
     with Client(url) as client:
         handle = client.job(job_id)
         handle.cancel()
-        document = follow(handle) if watch else handle.document
-        print_json(document) if as_json else print_document(document)
-    if watch:
-        raise typer.Exit(EXIT_OF[document.status])
+        _show(handle, watch=watch, as_json=as_json)
 
 
 @app.command("list")
