@@ -14,6 +14,8 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
+from milepost_rabbit.cancelling import raise_if_ours
+
 CONNECT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 SET_UP_WITHIN = 60.0
@@ -94,10 +96,9 @@ class Link:
         while True:
             try:
                 await self._hold_one()
-                _raise_if_cancelled()
                 pause = shortest
-            except asyncio.CancelledError:
-                _raise_if_cancelled()
+            except asyncio.CancelledError as error:
+                raise_if_ours(error)
                 log.warning("rabbitmq_stuck", link=self._name)  # aio-pika cancels us when a broker hangs
             except Exception as error:  # noqa: BLE001 - whatever it was: this loop is all that reconnects
                 log.warning(
@@ -131,10 +132,3 @@ class Link:
             closing = asyncio.ensure_future(connection.close())
             closing.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-
-
-def _raise_if_cancelled() -> None:
-    """aio-pika cancels tasks too, when a broker hangs: go on, unless it is our own task that is to end."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

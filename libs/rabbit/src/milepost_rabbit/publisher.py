@@ -5,6 +5,7 @@ two publishes with one AMQP `message_id` swap their outcomes; a stuck broker sur
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,20 +13,26 @@ from uuid import uuid4
 
 import aio_pika
 import aiormq.exceptions
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.envelope import CONTENT_TYPE
 from milepost_contracts.topology import Exchange
-from milepost_rabbit.errors import NotAccepted, OutcomeUnknown
-from milepost_rabbit.link import HEARTBEAT, Link
+from milepost_rabbit.cancelling import raise_if_ours
+from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError
+from milepost_rabbit.link import BACK_OFF, HEARTBEAT, Link
 
+CONFIRM_WITHIN = 5.0
+"""Seconds for each try of what is published until it is confirmed."""
 CHANNELS = 4
 """Publishes share few channels: aiormq holds a channel's lock through each write."""
 LOOK_AGAIN = 0.1
 """Seconds after which a connection that is not ready is looked at anew."""
 DOUBTED_AFTER = 5.0
 """Seconds of age from which a connection is given up whose broker does not answer; so long must the next one last."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,15 +141,42 @@ class RabbitPublisher:
         except aiormq.exceptions.ChannelInvalidStateError as error:
             raise NotAccepted("the channel to the broker is closed") from error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+            raise_if_ours(error)
             raise OutcomeUnknown("the broker does not answer any more") from error
         except CONNECTION_EXCEPTIONS as error:
             raise OutcomeUnknown(f"the connection was lost before the confirm: {error}") from error
         finally:
             if opened.channel.is_closed and connection.connected.is_set():
                 self.link.drop(connection)
+
+    async def publish_until_confirmed(
+        self,
+        exchange: Exchange,
+        routing_key: str,
+        body: bytes,
+        *,
+        correlation_id: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Publish again and again, with back-off, until it is confirmed: for what must be said, and may be twice."""
+        pause, longest = BACK_OFF
+        while True:
+            try:
+                await self.publish(
+                    exchange, routing_key, body, correlation_id=correlation_id, within=CONFIRM_WITHIN, headers=headers
+                )
+            except RabbitError as error:
+                log.warning(
+                    "message_unconfirmed",
+                    key=routing_key,
+                    correlation_id=correlation_id,
+                    error=str(error),
+                    retry_in=round(pause, 1),
+                )
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+                pause = min(longest, pause * 2)
+            else:
+                return
 
     async def doubt(self, connection: AbstractConnection) -> None:
         """Begin anew if this connection is not blocked and yet its broker confirms nothing: its node may be frozen."""

@@ -5,7 +5,6 @@ the state at that moment; what can't be published is dropped, for the next one s
 """
 
 import asyncio
-import random
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -26,15 +25,13 @@ from milepost_processor import metrics
 from milepost_processor.errors import Stopping
 from milepost_rabbit.declare import declare
 from milepost_rabbit.errors import RabbitError, TopologyMismatch
-from milepost_rabbit.publisher import RabbitPublisher
+from milepost_rabbit.publisher import CONFIRM_WITHIN, RabbitPublisher
 
 log = structlog.get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two progress events of a job."""
 DECLARED_WITHIN = 10.0
-CONFIRM_WITHIN = 5.0
-BACK_OFF = (0.1, 5.0)
 
 
 @dataclass
@@ -192,23 +189,10 @@ class Courier:
         )
 
     async def _until_confirmed(self, event: JobEvent) -> None:
-        body = encode_event(event)
-        pause, longest = BACK_OFF
-        while True:
-            try:
-                await self._publish(event, body, exchange=self._topology.jobs)
-            except RabbitError as error:
-                log.warning(
-                    "event_unconfirmed",
-                    fact=event.fact,
-                    job_id=event.job.id,
-                    error=str(error),
-                    retry_in=round(pause, 1),
-                )
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-                pause = min(longest, pause * 2)
-            else:
-                return
+        assert self._publisher is not None  # noqa: S101 - `start` made it
+        await self._publisher.publish_until_confirmed(
+            self._topology.jobs, event.routing_key, encode_event(event), correlation_id=event.job.id
+        )
 
     async def _tick(self) -> None:
         while True:

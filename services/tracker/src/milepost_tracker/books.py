@@ -13,7 +13,7 @@ from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.states import Status
 from milepost_contracts.topology import Queue, Topology
-from milepost_tracker.cancelling import raise_if_ours
+from milepost_rabbit.cancelling import raise_if_ours
 from milepost_tracker.errors import LogUnavailable, StoreUnavailable
 from milepost_tracker.reconcile import OPEN
 

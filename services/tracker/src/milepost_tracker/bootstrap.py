@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -20,7 +21,7 @@ from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.projector import FleetProjector, StatusProjector
 from milepost_tracker.reconcile import Books, reconcile
 from milepost_tracker.replay import Replayed, Replayer
-from milepost_tracker.retell import PART, Reteller
+from milepost_tracker.retell import Reteller
 from milepost_tracker.settings import TrackerSettings
 from milepost_tracker.store import RedisStatusStore
 from milepost_tracker.undertaker import Undertaker
@@ -116,31 +117,12 @@ async def run(settings: TrackerSettings) -> None:
         checks = {"rabbitmq": consumer.link.is_up, "view": replayer.whole}
         return [name for name, well in checks.items() if not well]
 
-    async def end_overdue() -> None:
-        if status.behind < TOO_FAR_BEHIND and replayer.whole and consumer.link.is_up:
-            await verdicts.end_overdue()
-
-    async def sweep() -> None:
-        if swept := await parts.store.sweep():
-            log.info("jobs_forgotten", count=swept)
-
-    async def retell() -> None:
-        if replayer.whole:
-            await reteller.retell()
-
-    async def look() -> None:
-        books = await reconcile(parts.accounts, parts.holders)
-        log.info("books", difference=books.difference, open=dict(books.open), held=dict(books.held))
-
     health = HealthServer(host=settings.health_host, port=settings.health_port, unready=unready)
     consumer.link.start()
     outbox.link.start()
     tasks = [
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
-        asyncio.create_task(_every(SWEEP_EVERY, sweep)),
-        asyncio.create_task(_every(OVERDUE_EVERY, end_overdue)),
-        asyncio.create_task(_every(min(RETELL_EVERY, settings.retention / PART), retell)),
-        asyncio.create_task(_every(RECONCILE_EVERY, look)),
+        *(asyncio.create_task(chore) for chore in _chores(parts, consumer, status, verdicts, replayer, reteller)),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: stop.set())  # none of them ends by itself
@@ -160,6 +142,40 @@ async def run(settings: TrackerSettings) -> None:
         health.close()
         await parts.redis.aclose()
         log.info("tracker_stopped")
+
+
+def _chores(
+    parts: Parts,
+    consumer: RabbitConsumer,
+    status: StatusProjector,
+    verdicts: Verdicts,
+    replayer: Replayer,
+    reteller: Reteller,
+) -> list[Coroutine[Any, Any, None]]:
+    """Return what is to be done now and then, beside the events."""
+
+    async def end_overdue() -> None:
+        if status.behind < TOO_FAR_BEHIND and replayer.whole and consumer.link.is_up:
+            await verdicts.end_overdue()
+
+    async def sweep() -> None:
+        if swept := await parts.store.sweep():
+            log.info("jobs_forgotten", count=swept)
+
+    async def retell() -> None:
+        if replayer.whole:
+            await reteller.retell()
+
+    async def look() -> None:
+        books = await reconcile(parts.accounts, parts.holders)
+        log.info("books", difference=books.difference, open=dict(books.open), held=dict(books.held))
+
+    return [
+        _every(SWEEP_EVERY, sweep),
+        _every(OVERDUE_EVERY, end_overdue),
+        _every(min(RETELL_EVERY, reteller.every), retell),
+        _every(RECONCILE_EVERY, look),
+    ]
 
 
 async def _left_to_the_tracker(job_ids: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.topology import Topology
-from milepost_tracker.cancelling import raise_if_ours
+from milepost_rabbit.cancelling import raise_if_ours
 from milepost_tracker.errors import LogUnavailable
 
 PREFETCH = 2_000

@@ -51,7 +51,6 @@ class Known:
     due: datetime | None
     #: When somebody asked to cancel it, if somebody did.
     cancel_at: datetime | None
-
     #: When it was last spoken of.
     at: datetime
 

@@ -25,12 +25,13 @@ class Reteller:
     def __init__(self, store: RetellingStore, outbox: Outbox, *, retention: timedelta) -> None:
         self._store = store
         self._outbox = outbox
-        self._every = retention / PART
+        #: How old a job must be to be told again, and how often that is done.
+        self.every = retention / PART
 
     async def retell(self) -> int:
         """Say again of every job what was said last, if its shard's turn has come; return of how many."""
         told = 0
-        for shard in await self._store.untold_shards(self._every):
+        for shard in await self._store.untold_shards(self.every):
             async for some in self._store.open_jobs(shard):
                 told += await self._say(some)
             await self._store.note_told(shard)
@@ -39,7 +40,7 @@ class Reteller:
         return told
 
     async def _say(self, some: Sequence[Known]) -> int:
-        old = [known for known in some if known.job.created_at <= now() - self._every]
+        old = [known for known in some if known.job.created_at <= now() - self.every]
         for known in old:
             if (event := known.latest()) is not None:
                 await self._outbox.retell(event)
