@@ -26,8 +26,8 @@ ALL = range(SHARDS)
 
 async def heal(store, shards=ALL):
     """What a replay does, but for the replay."""
-    await store.begin_replay(shards)
-    assert await store.mark(shards)
+    await store.watermarks.begin_replay(shards)
+    assert await store.watermarks.mark(shards)
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ async def forget(redis, keys, *names):
 async def test_an_empty_redis_is_whole_once_the_log_was_read(tracker, reader):
     """Before that, nothing is told: a job that was accepted long ago may only be missing here."""
     store = tracker()
-    assert set(ALL) == set(await store.lost_shards())
+    assert set(ALL) == set(await store.watermarks.lost_shards())
     with pytest.raises(NotKnownYet):
         await reader.get(ID)
     await heal(store)
-    assert {} == await store.lost_shards()
+    assert {} == await store.watermarks.lost_shards()
     assert await reader.get(ID) is None
 
 
@@ -69,12 +69,12 @@ async def test_what_was_forgotten_is_noticed_by_who_wrote_it(tracker, reader, re
     await store.apply(view(JobSubmitted(job=SUBMITTED)))
     assert (await reader.get(ID)).version > 0
     await forget(redis, keys)
-    assert SHARD in await store.lost_shards()
+    assert SHARD in await store.watermarks.lost_shards()
     with pytest.raises(NotKnownYet):
         await reader.get(ID)
     await store.apply(view(JobSubmitted(job=SUBMITTED)), replayed=True)
     await heal(store)
-    assert {} == await store.lost_shards()
+    assert {} == await store.watermarks.lost_shards()
     assert (await reader.get(ID)).version > 0
 
 
@@ -89,11 +89,11 @@ async def test_a_partial_loss_is_noticed_although_another_tracker_writes_on(trac
     await redis.hset(keys.mark(SHARD), mapping=saved)
     await redis.pexpire(keys.mark(SHARD), 60_000)
     await other.apply(view(JobSubmitted(job=SUBMITTED)))
-    lost = await mine.lost_shards()
+    lost = await mine.watermarks.lost_shards()
     assert [SHARD] == list(lost)
     assert lost[SHARD] is not None, "what is left says from when on"
     await heal(other, [SHARD])
-    assert {} == await mine.lost_shards(), "the other one has brought it back"
+    assert {} == await mine.watermarks.lost_shards(), "the other one has brought it back"
 
 
 async def another_server(redis, keys, *shards):
@@ -113,10 +113,10 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
     for read in (reader.get(ID), reader.snapshot(ID), reader.page(type_name=None, status=None, before=None, limit=1)):
         with pytest.raises(NotKnownYet):
             await read
-    assert {} == await store.lost_shards()
-    assert not await store.vouch(), "the others have not had time to object"
+    assert {} == await store.watermarks.lost_shards()
+    assert not await store.watermarks.vouch(), "the others have not had time to object"
     monkeypatch.setattr("milepost_tracker.store.VOUCH_AFTER", timedelta(0))
-    assert await store.vouch()
+    assert await store.watermarks.vouch()
     assert (await reader.get(ID)).version > 0
     assert 1 == len(await reader.page(type_name=None, status=None, before=None, limit=1))
 
@@ -134,16 +134,16 @@ async def test_nobody_vouches_for_a_shard_that_another_tracker_knows_to_lack_som
     await redis.hset(keys.mark(SHARD), mapping=saved)
     await redis.pexpire(keys.mark(SHARD), 60_000)
     await another_server(redis, keys, SHARD)
-    assert {} == await other.lost_shards()
-    assert [SHARD] == list(await knows.lost_shards())
-    assert not await other.vouch()
+    assert {} == await other.watermarks.lost_shards()
+    assert [SHARD] == list(await knows.watermarks.lost_shards())
+    assert not await other.watermarks.vouch()
 
 
 async def test_live_events_go_on_while_a_shard_is_being_healed(tracker, redis, keys):
     """They are applied, and claim no wholeness."""
     store = tracker()
     assert 1 == (await store.apply(view(JobSubmitted(job=SUBMITTED)))).changed
-    assert SHARD in await store.lost_shards()
+    assert SHARD in await store.watermarks.lost_shards()
 
 
 async def test_a_version_never_goes_back(tracker, reader, redis, keys):
@@ -154,7 +154,7 @@ async def test_a_version_never_goes_back(tracker, reader, redis, keys):
         await store.apply(view(event))
     before = (await reader.get(ID)).version
     await forget(redis, keys)
-    await store.lost_shards()
+    await store.watermarks.lost_shards()
     await store.apply(view(JobSucceeded(job=ENDED)), replayed=True)
     await heal(store)
     assert (await reader.get(ID)).version > before
@@ -163,21 +163,21 @@ async def test_a_version_never_goes_back(tracker, reader, redis, keys):
 async def test_a_shard_that_forgets_its_replay_is_not_whole(tracker, redis, keys):
     """What was replayed before is gone as well."""
     store = tracker()
-    await store.begin_replay(ALL)
+    await store.watermarks.begin_replay(ALL)
     await redis.delete(keys.mark(SHARD))
-    assert not await store.mark(ALL)
-    assert [SHARD] == list(await store.lost_shards())
+    assert not await store.watermarks.mark(ALL)
+    assert [SHARD] == list(await store.watermarks.lost_shards())
 
 
 async def test_one_tracker_at_a_time_replays(tracker):
     """And it may ask again while it does."""
     one, other = tracker(), tracker()
-    assert await one.hold_replay()
-    assert not await other.hold_replay()
-    assert await one.hold_replay()
-    await one.end_replay()
-    assert await other.hold_replay()
-    await other.end_replay()
+    assert await one.watermarks.hold_replay()
+    assert not await other.watermarks.hold_replay()
+    assert await one.watermarks.hold_replay()
+    await one.watermarks.end_replay()
+    assert await other.watermarks.hold_replay()
+    await other.watermarks.end_replay()
 
 
 REQUEST = CancelRequested(

@@ -39,6 +39,7 @@ class FakeStore:
         self.held_by_another = False
         self.forgets = False
         self.orphans = ()
+        self.watermarks = self
 
     async def apply(self, views, *, replayed):
         assert replayed, "a replay leaves the watermarks alone"

@@ -7,15 +7,15 @@ from typing import Any
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.states import Status
 from milepost_contracts.topology import Queue, Topology
 from milepost_rabbit.cancelling import raise_if_ours
-from milepost_tracker.errors import LogUnavailable, StoreUnavailable
+from milepost_tracker.errors import LogUnavailable
 from milepost_tracker.reconcile import OPEN
+from milepost_tracker.redis_calls import or_unavailable
 
 
 class RedisAccounts:
@@ -67,11 +67,9 @@ class RedisAccounts:
         return [body for body in await self._ask(read) if body is not None]
 
     async def _ask(self, ask: Any) -> Any:
-        try:
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 return await ask(pipe)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
 
 
 class RabbitHolders:

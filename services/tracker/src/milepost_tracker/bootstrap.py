@@ -61,10 +61,10 @@ async def rebuild(settings: TrackerSettings, since: datetime | None, told: Calla
     parts = Parts(settings)
     try:
         if since is None:
-            await parts.store.begin_replay(range(SHARDS))
+            await parts.store.watermarks.begin_replay(range(SHARDS))
         replayer = Replayer(parts.store, parts.log, conclude=_left_to_the_tracker)
         done = await replayer.replay(since, told=told)
-        if since is None and not await parts.store.mark(range(SHARDS)):
+        if since is None and not await parts.store.watermarks.mark(range(SHARDS)):
             raise StoreUnavailable("a tracker was rebuilding the view too, or Redis forgot again: run it once more")
         return done
     finally:

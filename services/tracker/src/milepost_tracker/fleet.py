@@ -8,7 +8,6 @@ from typing import Any
 
 import pydantic_core
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from milepost_contracts.fleet import (
     ALIVE_FOR,
@@ -21,7 +20,7 @@ from milepost_contracts.fleet import (
 )
 from milepost_contracts.keys import Keys
 from milepost_contracts.values import utc_text
-from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.redis_calls import or_unavailable
 
 PROCESSORS_REMEMBERED_FOR = timedelta(hours=1)
 POISON_TOLD_FOR = timedelta(days=30)
@@ -37,7 +36,7 @@ class RedisFleetStore:
         self._keys = keys
 
     async def record(self, message: AnyFleetMessage) -> None:
-        try:
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 if isinstance(message, ProcessorAnnounced):
                     self._announced(pipe, message.catalogue)
@@ -47,8 +46,6 @@ class RedisFleetStore:
                 else:
                     self._beat(pipe, message.beat)
                 await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
 
     def _announced(self, pipe: Any, catalogue: Catalogue) -> None:
         for job_type in catalogue.types:
@@ -85,12 +82,10 @@ class RedisPoisonStore:
             "size": len(body),
             "excerpt": body[:EXCERPT].decode(errors="replace"),
         }
-        try:
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(self._keys.poison(key), pydantic_core.to_json(told), ex=POISON_TOLD_FOR)
                 pipe.zadd(self._keys.poisons, {key: at.timestamp()})
                 pipe.zremrangebyscore(self._keys.poisons, "-inf", time.time() - POISON_TOLD_FOR.total_seconds())
                 pipe.expire(self._keys.poisons, POISON_TOLD_FOR)
                 await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(str(error)) from error

@@ -85,6 +85,9 @@ class Standing(StrEnum):
 class StatusStore(Protocol):
     """The status view. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
 
+    @property
+    def watermarks(self) -> "Watermarks": ...
+
     async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
         """Merge these views, by job id, into the stored ones. What is replayed leaves the watermarks alone."""
 
@@ -99,6 +102,10 @@ class StatusStore(Protocol):
 
     async def overdue(self) -> list[str]:
         """Return jobs of which somebody should have spoken by now."""
+
+
+class Watermarks(Protocol):
+    """Whether Redis has all that was written to it. Every call may raise `StoreUnavailable`."""
 
     async def lost_shards(self) -> dict[int, datetime | None]:
         """Return the shards that have forgotten writes, each with the time until which it has all, if it has any.

@@ -54,6 +54,7 @@ class Replayer:
             conclude: Ends jobs that are to be canceled and that nobody has.
         """
         self._store = store
+        self._watermarks = store.watermarks
         self._log = source
         self._conclude = conclude
         #: Whether every shard is known to be whole.
@@ -124,14 +125,14 @@ class Replayer:
 
     async def _heal(self) -> bool:
         """Return whether all shards are whole."""
-        lost = await self._store.lost_shards()
+        lost = await self._watermarks.lost_shards()
         if not lost:
-            if not self._store.vouched:
+            if not self._watermarks.vouched:
                 # What others wrote and this server lacks, they will say; what is recent is brought back anyway.
                 self._audited = None
                 await self._audit()
-            return await self._store.vouch()
-        if not await self._store.hold_replay():
+            return await self._watermarks.vouch()
+        if not await self._watermarks.hold_replay():
             return False  # another tracker is at it
         times = list(lost.values())
         since = None if None in times else min(time for time in times if time is not None) - MARGIN
@@ -139,16 +140,16 @@ class Replayer:
         metrics.replays.inc()
         holding = asyncio.create_task(self._hold())
         try:
-            await self._store.begin_replay(lost.keys())
+            await self._watermarks.begin_replay(lost.keys())
             done = await self.replay(since, only=lost.keys())
         finally:
             holding.cancel()
-        whole = await self._store.mark(lost.keys())
-        await self._store.end_replay()
+        whole = await self._watermarks.mark(lost.keys())
+        await self._watermarks.end_replay()
         log.info("replayed", read=done.read, changed=done.changed, shards=len(lost), whole=whole)
         return whole
 
     async def _hold(self) -> None:
         while True:
             await asyncio.sleep(5)
-            await until_stored(self._store.hold_replay)
+            await until_stored(self._watermarks.hold_replay)

@@ -1,27 +1,23 @@
 """The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
 
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
-from secrets import token_hex
 from typing import Any
 
 import pydantic_core
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobEvent
-from milepost_contracts.keys import SHARDS, Keys, shard_of
+from milepost_contracts.keys import Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_contracts.view import View, cancel_key
-from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports import Applied, Known, Standing
+from milepost_tracker.redis_calls import in_every_shard, milliseconds, or_unavailable, script
+from milepost_tracker.watermarks import RedisWatermarks
 
 GRACE = timedelta(days=1)
 """A job's hash outlives its time by this, so that a sweep still knows which indexes it is in."""
@@ -30,31 +26,12 @@ PUT_OFF = timedelta(seconds=30)
 """How long an overdue job is left to whoever found it."""
 CLOCKS_DIFFER = timedelta(hours=1)
 """By so much at most, where it would end a job."""
-VOUCH_AFTER = timedelta(seconds=3)
-"""How long the other trackers have to object, before one says that a server which is new has all that was there."""
-REPLAY_HELD_FOR = timedelta(seconds=30)
 
 Argument = str | bytes | int
 
 
-def _script(name: str) -> str:
-    return files("milepost_tracker").joinpath("scripts", name).read_text()
-
-
-def _milliseconds(length: timedelta) -> int:
-    return int(length.total_seconds() * 1000)
-
-
 def _ticks(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
-
-
-@contextmanager
-def _or_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(str(error)) from error
 
 
 class RedisStatusStore:
@@ -65,23 +42,15 @@ class RedisStatusStore:
         self._keys = keys
         self._retention = retention
         self._live_for = live_for
-        self._lengths = [_milliseconds(length) for length in (retention, live_for, GRACE)]
-        self._apply, self._sweep, self._overdue, self._mark = (
-            _script(f"{name}.lua") for name in ("apply", "sweep", "overdue", "mark")
-        )
-        self._vouch = _script("vouch.lua")
-        #: The server that the last look found, since when, and the shards that nobody vouches for there.
-        self._server, self._server_since = "", 0.0
-        self._unvouched: list[int] = []
-        #: The watermarks that this process has seen, by shard.
-        self._seen: dict[int, int] = {}
-        self._token = token_hex(8)
+        self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
+        self._apply, self._sweep, self._overdue = (script(name) for name in ("apply", "sweep", "overdue"))
+        self.watermarks = RedisWatermarks(redis, keys, lasts=live_for + GRACE)
 
     async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
         by_shard: dict[int, list[tuple[str, View]]] = defaultdict(list)
         for job_id, view in views.items():
             by_shard[shard_of(job_id)].append((job_id, view))
-        with _or_unavailable():
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for shard, group in by_shard.items():
                     self._merge(pipe, shard, group, replayed=replayed)
@@ -92,7 +61,7 @@ class RedisStatusStore:
                 lost.update(group)
                 continue
             if not replayed:
-                self._seen[shard] = mark
+                self.watermarks.note(shard, mark)
             orphans = [job_id for (job_id, _), orphan in zip(group, told[1::2], strict=True) if orphan]
             applied += Applied(changed=sum(version > 0 for version in told[::2]), orphans=tuple(orphans))
         # A shard that has forgotten something is no reason to hold up the rest: the replay brings back what is missing.
@@ -103,7 +72,7 @@ class RedisStatusStore:
         keys = [own.expiry(shard), own.deadline(shard), own.dead(shard), own.mark(shard)]
         for job_id, _ in group:
             keys += [own.job(job_id), own.claim(job_id)]
-        watermark: list[Argument] = [self._token, "" if replayed else self._seen.get(shard, 0)]
+        watermark: list[Argument] = [self.watermarks.owner, "" if replayed else self.watermarks.seen(shard)]
         head: list[Argument] = [own.index_prefix(shard), own.changes(shard), *self._lengths, *watermark]
         arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
         pipe.eval(self._apply, len(keys), *keys, *head, *arguments)
@@ -125,14 +94,14 @@ class RedisStatusStore:
             document.render_state(event, retention=self._retention),
             document.render_hidden(event),
             document.render_evidence(event),
-            "" if patience is None else _milliseconds(_left_of(patience, event)),
+            "" if patience is None else milliseconds(_left_of(patience, event)),
             int(event.status.terminal and error is not None and error.kind == document.GIVEN_UP),
             _ticks(event.job.created_at),
             *cancel,
         ]
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
-        with _or_unavailable():
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in job_ids:
                     pipe.hmget(self._keys.job(job_id), "state", "hidden", "status", "due", "cancel")
@@ -140,7 +109,7 @@ class RedisStatusStore:
         return [_known(*fields) for fields in answers if fields[0] is not None]
 
     async def untold_shards(self, every: timedelta) -> list[int]:
-        told = await self._in_every_shard(lambda pipe, shard: pipe.hget(self._keys.mark(shard), "retold"))
+        told = await in_every_shard(self._redis, lambda pipe, shard: pipe.hget(self._keys.mark(shard), "retold"))
         latest = _ticks(now() - every)
         return [shard for shard, at in enumerate(told) if int(at or 0) <= latest]
 
@@ -151,7 +120,7 @@ class RedisStatusStore:
             begin = "-"
             while True:
                 index = self._keys.index(shard, type_name=None, status=status)
-                with _or_unavailable():
+                with or_unavailable():
                     found: list[Any] = await self._redis.zrangebylex(index, begin, "+", 0, AT_ONCE)
                 if not found:
                     break
@@ -159,14 +128,14 @@ class RedisStatusStore:
                 yield await self.known([job_id.decode() for job_id in found])
 
     async def note_told(self, shard: int) -> None:
-        with _or_unavailable():
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hset(self._keys.mark(shard), "retold", _ticks(now()))
-                pipe.pexpire(self._keys.mark(shard), _milliseconds(self._live_for + GRACE))
+                pipe.pexpire(self._keys.mark(shard), milliseconds(self._live_for + GRACE))
                 await pipe.execute()
 
     async def standing(self, command: Job) -> Standing:
-        with _or_unavailable():
+        with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hmget(self._keys.claim(command.id), "run", "turn", "state", "alive")
                 pipe.time()
@@ -185,98 +154,13 @@ class RedisStatusStore:
             prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
             pipe.eval(self._sweep, len(keys), *keys, *prefixes, AT_ONCE)
 
-        return sum(await self._in_every_shard(forget))
+        return sum(await in_every_shard(self._redis, forget))
 
     async def overdue(self) -> list[str]:
         def find(pipe: Any, shard: int) -> None:
-            pipe.eval(self._overdue, 1, self._keys.deadline(shard), AT_ONCE, _milliseconds(PUT_OFF))
+            pipe.eval(self._overdue, 1, self._keys.deadline(shard), AT_ONCE, milliseconds(PUT_OFF))
 
-        return [job_id.decode() for found in await self._in_every_shard(find) for job_id in found]
-
-    async def lost_shards(self) -> dict[int, datetime | None]:
-        await self._notice_server()
-        fields = ("whole", self._token, "replayed")
-        seen = dict(self._seen)  # as of now: others write while this one reads
-        marks = await self._in_every_shard(lambda pipe, shard: pipe.hmget(self._keys.mark(shard), *fields))
-        lost: dict[int, datetime | None] = {}
-        self._unvouched = [shard for shard, (whole, *_) in enumerate(marks) if whole != self._server.encode()]
-        for shard, (whole, own, replayed) in enumerate(marks):
-            if int(own or 0) < seen.get(shard, 0):
-                if whole is not None and int(replayed or 0) > seen[shard]:
-                    del self._seen[shard]  # another tracker has brought back what this one missed
-                else:
-                    lost[shard] = datetime.fromtimestamp(int(own) / 1000, UTC) if own and whole else None
-            elif whole is None:
-                lost[shard] = None
-        if lost:
-            with _or_unavailable():
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for shard in lost:
-                        pipe.hdel(self._keys.mark(shard), "whole")
-                    await pipe.execute()
-        return lost
-
-    async def _notice_server(self) -> None:
-        with _or_unavailable():
-            server = str((await self._redis.info("server"))["run_id"])
-        if server != self._server:
-            self._server, self._server_since = server, time.monotonic()
-
-    @property
-    def vouched(self) -> bool:
-        return not self._unvouched
-
-    async def vouch(self) -> bool:
-        if self._unvouched and time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds():
-            return False
-        with _or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in self._unvouched:
-                    pipe.eval(self._vouch, 1, self._keys.mark(shard))
-                answers: list[int] = await pipe.execute()
-        return all(answers)
-
-    async def begin_replay(self, shards: Iterable[int]) -> None:
-        with _or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in shards:
-                    pipe.hset(self._keys.mark(shard), "replaying", self._token)
-                    pipe.pexpire(self._keys.mark(shard), self._live_for + GRACE)
-                await pipe.execute()
-
-    async def mark(self, shards: Iterable[int]) -> bool:
-        lasts = _milliseconds(self._live_for + GRACE)
-        with _or_unavailable():
-            seconds, microseconds = await self._redis.time()
-            at = max(int(seconds) * 1000 + int(microseconds) // 1000, *self._seen.values(), 0) + 1
-            marked = list(shards)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in marked:
-                    pipe.eval(self._mark, 1, self._keys.mark(shard), self._token, at, lasts)
-                answers: list[int] = await pipe.execute()
-        whole = [shard for shard, answer in zip(marked, answers, strict=True) if answer]
-        self._seen.update(dict.fromkeys(whole, at))
-        return len(whole) == len(marked)
-
-    async def hold_replay(self) -> bool:
-        with _or_unavailable():
-            held: Any = await self._redis.set(self._keys.replay, self._token, nx=True, px=REPLAY_HELD_FOR)
-            if not held and await self._redis.get(self._keys.replay) == self._token.encode():
-                held = await self._redis.pexpire(self._keys.replay, REPLAY_HELD_FOR)
-        return bool(held)
-
-    async def end_replay(self) -> None:
-        with _or_unavailable():
-            if await self._redis.get(self._keys.replay) == self._token.encode():
-                await self._redis.delete(self._keys.replay)
-
-    async def _in_every_shard(self, ask: Callable[[Any, int], object]) -> list[Any]:
-        with _or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in range(SHARDS):
-                    ask(pipe, shard)
-                answers: list[Any] = await pipe.execute()
-        return answers
+        return [job_id.decode() for found in await in_every_shard(self._redis, find) for job_id in found]
 
 
 def _left_of(patience: timedelta, event: JobEvent) -> timedelta:
