@@ -1,14 +1,17 @@
-"""Fakes of the processor's ports."""
+"""Fakes of the processor's ports, and an executor among them."""
 
 import asyncio
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
+from odd_handlers import REGISTRY
 
 from milepost_contracts.envelope import now
 from milepost_contracts.values import Attempt
 from milepost_processor.errors import GateUnavailable
+from milepost_processor.executor import Executor
 from milepost_processor.ports import Claim, Verdict
 
 
@@ -131,3 +134,18 @@ def run_async():
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def executor(gate, outbox, files, run_async, monkeypatch):
+    monkeypatch.setattr("milepost_processor.executor.GATE_BACK_OFF", (0.0, 0.0))
+    return Executor(
+        REGISTRY,
+        gate=gate,
+        outbox=outbox,
+        files=files,
+        run_async=run_async,
+        instance="here",
+        gate_patience=timedelta(seconds=5),
+        delivery_limit=3,
+    )

@@ -1,0 +1,151 @@
+"""Handlers that do whatever handlers can do, and the commands that call them."""
+
+import types
+from datetime import timedelta
+
+from pydantic import BaseModel, field_validator
+from samples import SUBMITTED, TRACE
+
+from milepost import (
+    Canceled,
+    InputError,
+    Interrupted,
+    Reject,
+    RetryLater,
+    Run,
+    Superseded,
+    TimedOut,
+    definitions_in,
+    job,
+)
+from milepost_contracts.envelope import now
+from milepost_contracts.events import JobSubmitted
+from milepost_contracts.values import MAX_RESULT
+from milepost_processor.executor import Delivery
+from milepost_processor.registry import Registry
+
+FIRST = Delivery(count=0)
+
+
+class Params(BaseModel):
+    do: str = "return"
+
+
+class Answer(BaseModel):
+    n: int
+
+
+class UnspeakableError(Exception):
+    """Its message can't be had."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+class Tricky(BaseModel):
+    x: int = 0
+
+    @field_validator("x")
+    @classmethod
+    def _raise(cls, value):
+        raise KeyError(value)
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
+    run.progress(1, 2, "half")
+    run.emit({"n": 1})
+    match params.do:
+        case "return":
+            return Answer(n=42)
+        case "raise":
+            raise ValueError("broken \ud800")
+        case "input":
+            raise InputError("no such thing")
+        case "exit":
+            raise SystemExit(3)
+        case "keyboard":
+            raise KeyboardInterrupt
+        case "cancel":
+            run.stop(Canceled())
+            run.checkpoint()
+        case "interrupt":
+            run.stop(Interrupted())
+            run.checkpoint()
+        case "later":
+            run.save({"at": 7})
+            raise RetryLater(after=timedelta(minutes=5), reason="not yet")
+        case "reject":
+            raise Reject("never")
+        case "timeout":
+            run.stop(TimedOut())
+            run.checkpoint()
+        case "superseded":
+            run.stop(Superseded())
+            run.checkpoint()
+        case "wrong":
+            return {"n": "not a number"}
+        case "number":
+            run.progress("abc")
+        case "control":
+            raise ValueError("\x01" * 20_000)
+        case "no-text":
+            raise UnspeakableError
+        case "deep":
+            return nested(150)
+        case "surrogate":
+            run.progress(1, 1, "\ud800")
+            return Answer(n=1)
+    return None
+
+
+@job("sync")
+def sync_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("retried", retries=2, backoff=timedelta(seconds=10))
+def retried_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("async")
+async def async_handler(params: Params, run: Run) -> Answer:
+    return behave(params, run)
+
+
+@job("text")
+def text_handler(params: Params, run: Run) -> str:
+    return "x" * MAX_RESULT
+
+
+@job("odd")
+def odd_handler(params: Params, run: Run):
+    return object()
+
+
+@job("tricky")
+def tricky_handler(params: Tricky, run: Run) -> None:
+    pass
+
+
+MODULE = types.ModuleType("handlers")
+MODULE.__dict__.update(
+    r=retried_handler, a=sync_handler, b=async_handler, c=text_handler, d=odd_handler, e=tricky_handler
+)
+REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
+
+
+def command(type="sync", **changes):
+    told = {"type": type, "params": {"do": changes.pop("do", "return")}, "created_at": now()}
+    return JobSubmitted(job=SUBMITTED.model_copy(update=told | changes), traceparent=TRACE)
+
+
+def facts(outbox):
+    return [event.fact for event in outbox.events]
