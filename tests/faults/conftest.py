@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -12,6 +13,16 @@ def pytest_addoption(parser):
     group = parser.getgroup("faults")
     group.addoption("--faults", choices=("short", "whole"), default="short", help="how much of the fault matrix")
     group.addoption("--seeds", default="1", help="seeds of the load, separated by commas")
+
+
+def pytest_generate_tests(metafunc):
+    """Run every row of the module's matrix with each seed, or those with a star."""
+    if "fault" in metafunc.fixturenames:
+        whole = metafunc.config.getoption("--faults") == "whole"
+        rows = [fault for fault in metafunc.module.MATRIX if whole or fault.star]
+        seeds = [int(seed) for seed in metafunc.config.getoption("--seeds").split(",")]
+        metafunc.parametrize("seed", seeds, ids="seed {}".format, scope="module")
+        metafunc.parametrize("fault", rows, ids=[fault.name for fault in rows])
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +50,8 @@ def chaos_settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster(start_stack, chaos_settings):
-    """Two gateways, three processors, two trackers, and an orchestrator."""
+def cluster(start_stack, chaos_settings, seed):
+    """Two gateways, three processors, two trackers, and an orchestrator; new ones for each seed, with an empty log."""
     from fault_suite.cluster import Cluster
 
     stack = start_stack("faults", gateways=2, processors=3, trackers=2, settings=chaos_settings)
@@ -87,6 +98,20 @@ def note(request):
                 print("", " | ".join(cells(row)), *row.faults, sep="\n  ", flush=True)
 
     return add
+
+
+@pytest.fixture
+def held(pace, note):
+    """Judge a fault: run it, note its row of the table, and fail where it broke the promise."""
+    from fault_suite import scenario
+
+    def judge(fault, seed, cluster):
+        wait_until(cluster.all_ready, within=60, what="every service is ready")
+        row = scenario.run(fault, cluster, pace, seed=seed)
+        note(row)
+        assert row.held, "\n".join(row.faults)
+
+    return judge
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):

@@ -159,7 +159,7 @@ MATRIX: tuple[Fault, ...] = (
         star=True,
     ),
     Fault(name="Redis: kill -9 and restart", act=kill_redis, star=True),
-    Fault(name="Redis: FLUSHALL", act=forget_all, star=True, doubled_within=THREADS, recovers_within=30),
+    Fault(name="Redis: FLUSHALL", act=forget_all, star=True, doubled_within=THREADS),
     Fault(name="Redis: frozen for 20 s", act=freeze("redis", seconds=20)),
     Fault(name="Redis: no memory left for 20 s", act=fill_redis),
     Fault(
