@@ -46,7 +46,7 @@ check: $(READY) ## Lint, types and import contracts, in seconds
 	@.venv/bin/lint-imports
 
 test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # The seeds of the load that 'make faults' runs the whole matrix with.
 SEEDS ?= 1,2,3

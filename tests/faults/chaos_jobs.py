@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from milepost import Reject, RetryLater, Run, job
 
 LEDGER = "CHAOS_LEDGER"
+MENDED = os.environ.get(LEDGER, "") + ".mended"
+"""A file; once it is there, what killed the workers is mended."""
 
 
 class Work(BaseModel):
@@ -62,7 +64,7 @@ def leak() -> None:
 def chaos(params: Work, run: Run) -> Done:
     """Do some work, in one way or another."""
     note(run, params, "start")
-    if params.behave == "kill":
+    if params.behave == "kill" or (params.behave == "kill-until-mended" and not os.path.exists(MENDED)):  # noqa: PTH110
         os._exit(9)
     if params.behave == "leak":
         leak()

@@ -1,5 +1,6 @@
 """`make test` runs a short form of the starred faults; `make faults` the whole matrix, once for each seed."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def nodes(start_stack, chaos_settings, tmp_path_factory):
         servers.close()
 
 
-ROWS = pytest.StashKey[list]()
+ROW = "row of the fault table"
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def note(request):
     from fault_suite.report import cells
 
     def add(row):
-        request.config.stash.setdefault(ROWS, []).append(row)
+        request.node.user_properties.append((ROW, asdict(row)))
         if request.config.getoption("--faults") == "whole":
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
                 print("", " | ".join(cells(row)), *row.faults, sep="\n  ", flush=True)
@@ -116,11 +117,14 @@ def held(pace, note):
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     """Print the table; the whole matrix is written down too, as far as it came."""
-    rows = config.stash.get(ROWS, [])
-    if not rows:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    told = [value for report in reports for name, value in report.user_properties if name == ROW]
+    if not told:
         return
     from fault_suite.report import table, write
+    from fault_suite.scenario import Row
 
+    rows = [Row(**one) for one in told]
     terminalreporter.section("faults")
     terminalreporter.write_line(table(rows))
     whole = config.args == ["tests/faults"] and not config.getoption("keyword") and exitstatus in (0, 1)

@@ -1,6 +1,6 @@
 """Free TCP ports on loopback."""
 
-import random
+import secrets
 import socket
 
 CHOICE = range(15_000, 30_000)
@@ -20,6 +20,6 @@ def free_port(wanted: int) -> int | None:
 
 def any_port() -> int:
     """Return some free port of 127.0.0.1."""
-    while free_port(port := random.choice(CHOICE)) is None:
+    while free_port(port := secrets.choice(CHOICE)) is None:
         pass
     return port
