@@ -46,8 +46,8 @@ async def test_an_ended_job_asks_nobody_to_come_back(http, store, broker):
     [
         "unknown",
         "0" * 40,
-        Keyring([SigningKey(number=1, secret=b"s" * 32)]).issue("another tenant"),
-        Keyring([SigningKey(number=1, secret=b"another key     ")]).issue("default"),
+        pytest.param(Keyring([SigningKey(number=1, secret=b"s" * 32)]).issue("another tenant"), id="of another tenant"),
+        pytest.param(Keyring([SigningKey(number=1, secret=b"another key     ")]).issue("default"), id="of another key"),
         "%00",
         "a%0d%0ab",
         "..%2Fjobs",
