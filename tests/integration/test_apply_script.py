@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from samples import ENDED, ID, RUNNING, SUBMITTED
 
 from milepost_contracts import document
+from milepost_contracts.envelope import now
 from milepost_contracts.events import CancelRequested, JobStarted, JobSubmitted, JobSucceeded
 from milepost_contracts.keys import Keys, shard_of
 from milepost_contracts.states import Status
@@ -170,6 +171,25 @@ async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is
     for type_name, status in ((None, None), ("digest-files", None), (None, "succeeded"), ("digest-files", "succeeded")):
         assert await redis.zscore(keys.index(shard, type_name=type_name, status=status), ID) is None
     assert 0 == await store.sweep()
+
+
+@pytest.mark.parametrize(
+    "age, start_within, waited",
+    [
+        (timedelta(0), timedelta(seconds=1), timedelta(seconds=6)),
+        (timedelta(0), timedelta(hours=3), timedelta(hours=3, seconds=5)),
+        (timedelta(hours=2), timedelta(hours=3), timedelta(hours=2, seconds=5)),
+        (timedelta(days=2), timedelta(hours=3), timedelta(seconds=30)),
+        (timedelta(days=2), timedelta(seconds=1), timedelta(seconds=6)),
+    ],
+)
+async def test_a_job_is_waited_for_as_long_as_was_said(store, redis, keys, age, start_within, waited):
+    """From when the tracker hears of it; of what it hears late, less, as far as clocks may be trusted."""
+    at = now() - age
+    job = SUBMITTED.model_copy(update={"created_at": at, "start_within": start_within})
+    await store.apply(view(JobSubmitted(job=job, time=at)))
+    due = datetime.fromtimestamp(await redis.zscore(keys.deadline(shard_of(ID)), ID) / 1000, UTC)
+    assert abs(due - now() - waited) < timedelta(seconds=1)
 
 
 async def test_a_batch_may_touch_every_shard(store, redis, keys):

@@ -166,7 +166,7 @@ class RedisStatusStore:
 def _left_of(patience: timedelta, event: JobEvent) -> timedelta:
     """Take off the event's age: it may come from the log. Not all of it, for clocks differ."""
     age = now() - event.time - CLOCKS_DIFFER
-    return max(document.SPEAK_WITHIN, patience - max(timedelta(0), age))
+    return max(min(patience, document.SPEAK_WITHIN), patience - max(timedelta(0), age))
 
 
 def _known(
