@@ -115,7 +115,7 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
             await read
     assert {} == await store.watermarks.lost_shards()
     assert not await store.watermarks.vouch(), "the others have not had time to object"
-    monkeypatch.setattr("milepost_tracker.store.VOUCH_AFTER", timedelta(0))
+    monkeypatch.setattr("milepost_tracker.watermarks.VOUCH_AFTER", timedelta(0))
     assert await store.watermarks.vouch()
     assert (await reader.get(ID)).version > 0
     assert 1 == len(await reader.page(type_name=None, status=None, before=None, limit=1))
@@ -125,7 +125,7 @@ async def test_nobody_vouches_for_a_shard_that_another_tracker_knows_to_lack_som
     tracker, redis, keys, monkeypatch
 ):
     """Whoever looks first."""
-    monkeypatch.setattr("milepost_tracker.store.VOUCH_AFTER", timedelta(0))
+    monkeypatch.setattr("milepost_tracker.watermarks.VOUCH_AFTER", timedelta(0))
     knows, other = tracker(), tracker()
     await heal(knows)
     saved = await redis.hgetall(keys.mark(SHARD))
