@@ -1,6 +1,11 @@
-"""Whose cancellation it is: ours, or aio-pika's."""
+"""Whose cancellation it is, ours or aio-pika's; and a cancellation that is not lost."""
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+ASK_AGAIN = 3.0
+"""Seconds; longer than what a task of ours takes to clean up."""
 
 
 def raise_if_ours(error: asyncio.CancelledError) -> None:
@@ -8,3 +13,19 @@ def raise_if_ours(error: asyncio.CancelledError) -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise error
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended; what they raise is not told.
+
+    Once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that comes in the same moment as
+    what it waits for (python/cpython#86296), and libraries use it.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        ended, waiting = await asyncio.wait(waiting, timeout=ASK_AGAIN)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()

@@ -7,14 +7,13 @@ and offsets that are no longer right (aio-pika `RobustConnection`).
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from milepost_rabbit.cancelling import raise_if_ours
+from milepost_rabbit.cancelling import end, raise_if_ours
 
 CONNECT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
@@ -80,9 +79,7 @@ class Link:
     async def close(self) -> None:
         """Close the connection and stop connecting."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
 
     def drop(self, connection: AbstractConnection) -> None:
         """Give this connection up, if it is the present one: its set-up is no longer true. A new one follows."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -27,6 +27,7 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore
 from milepost_gateway.submission import Acceptance
+from milepost_rabbit.cancelling import end
 
 REDIS_TIMEOUT = 1.0
 
@@ -67,9 +68,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         try:
             yield
         finally:
-            refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await refreshing
+            await end([refreshing])
             await broker.link.close()
             await redis.aclose()
 

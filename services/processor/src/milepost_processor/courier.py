@@ -23,6 +23,7 @@ from milepost_contracts.fleet import AnyFleetMessage, encode_fleet
 from milepost_contracts.topology import Topology
 from milepost_processor import metrics
 from milepost_processor.errors import Stopping
+from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare
 from milepost_rabbit.errors import RabbitError, TopologyMismatch
 from milepost_rabbit.publisher import CONFIRM_WITHIN, RabbitPublisher
@@ -175,10 +176,7 @@ class Courier:
             self._tasks.discard(task)
 
     async def _close(self) -> None:
-        pending = list(self._tasks)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await end(self._tasks)
         if self._publisher is not None:
             await self._publisher.link.close()
 

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.topology import Topology
+from milepost_rabbit.cancelling import end
 from milepost_service.health import HealthServer
 from milepost_tracker.books import RabbitHolders, RedisAccounts
 from milepost_tracker.consumer import Batching, RabbitConsumer
@@ -134,9 +135,7 @@ async def run(settings: TrackerSettings) -> None:
             if ended.done():
                 ended.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await consumer.close()
         await outbox.link.close()
         health.close()

@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.topology import Queue, Topology
+from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare
 from milepost_rabbit.errors import TopologyMismatch
 from milepost_rabbit.link import Link
@@ -115,9 +116,7 @@ class RabbitConsumer:
         await self.link.close()
 
     async def _cancel_readers(self) -> None:
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await end(self._readers)
         self._readers = []
 
     def _ended(self, reader: asyncio.Task[None]) -> None:

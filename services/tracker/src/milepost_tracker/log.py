@@ -80,7 +80,8 @@ class StreamLog:
 
 
 async def _next(arrived: asyncio.Queue[AbstractIncomingMessage], within: float) -> int:
-    message = await asyncio.wait_for(arrived.get(), within)
+    async with asyncio.timeout(within):
+        message = await arrived.get()
     await message.ack()
     return _offset(message)
 
@@ -93,7 +94,8 @@ async def _until(
     at = -1
     while at < end:
         try:
-            message = await asyncio.wait_for(arrived.get(), SILENT_SINCE if may_end else SILENT)
+            async with asyncio.timeout(SILENT_SINCE if may_end else SILENT):
+                message = await arrived.get()
         except TimeoutError:
             if may_end and at < 0:
                 return  # a stream that is asked for what is younger than its last chunk waits for the next one
