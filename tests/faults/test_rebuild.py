@@ -81,12 +81,12 @@ def jobs_in(redis):
 
 
 def documents_in(redis):
-    """Everything that documents are made of, but their versions; `due` is in none of them."""
+    """Everything that documents are made of, but their versions; `due` and what is kept for listeners is in none."""
     found = {}
     for key in redis.scan_iter(match=f"{KEYS.namespace}:job:*", count=10_000):
         fields = redis.hgetall(key)
-        del fields[b"version"], fields[b"due"]
-        found[key] = fields
+        left_out = {b"version", b"due", b"steps", b"forgotten"}
+        found[key] = {name: fields[name] for name in fields.keys() - left_out if not name.startswith(b"step:")}
     return found
 
 

@@ -79,7 +79,8 @@ class JobDocument(Value):
 
 def links(job_id: str) -> dict[str, str]:
     """Where the job can be followed, as relative references."""
-    return {"self": f"/v1/jobs/{job_id}"}
+    own = f"/v1/jobs/{job_id}"
+    return {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel"}
 
 
 def render_state(event: JobEvent, *, retention: timedelta) -> bytes:

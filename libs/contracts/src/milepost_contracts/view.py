@@ -6,7 +6,7 @@ of a semilattice, so `apply` is commutative, associative and idempotent, whateve
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from milepost_contracts.envelope import peek
 from milepost_contracts.errors import MalformedEvent
@@ -20,6 +20,9 @@ class View:
     #: The event that won; nothing while only a cancel request has been heard of.
     latest: JobEvent | None = None
     cancel: CancelRequest | None = None
+    #: The lifecycle events that led there, as far as they came together, in their order: for those who listen. The
+    #: law is not about them.
+    steps: tuple[JobEvent, ...] = field(default=(), compare=False)
 
 
 def apply(view: View, event: AnyJobMessage) -> View:
@@ -36,8 +39,13 @@ def apply(view: View, event: AnyJobMessage) -> View:
 def merge(events: Iterable[AnyJobMessage]) -> dict[str, View]:
     """Fold events of any number of jobs into one view for each."""
     views: dict[str, View] = {}
+    steps: dict[str, dict[str, JobEvent]] = defaultdict(dict)
     for event in events:
         views[event.subject] = apply(views.get(event.subject, View()), event)
+        if isinstance(event, JobEvent) and event.lifecycle:
+            steps[event.subject].setdefault(event.sequence, event)
+    for job_id, told in steps.items():
+        views[job_id] = replace(views[job_id], steps=tuple(told[sequence] for sequence in sorted(told)))
     return views
 
 

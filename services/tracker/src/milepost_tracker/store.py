@@ -8,7 +8,7 @@ from typing import Any
 import pydantic_core
 from redis.asyncio import Redis
 
-from milepost_contracts import document
+from milepost_contracts import document, steps
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobEvent
 from milepost_contracts.keys import Keys, shard_of
@@ -83,8 +83,9 @@ class RedisStatusStore:
             cancel = [cancel_key(view.cancel), document.render_cancel(view.cancel)]
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 10, *cancel]
+            return [job_id, *[""] * 11, *cancel, 0]
         patience, error = document.patience(event), event.job.error
+        last = (event,) if event.lifecycle else ()
         return [
             job_id,
             event.sequence,
@@ -97,7 +98,10 @@ class RedisStatusStore:
             "" if patience is None else milliseconds(_left_of(patience, event)),
             int(event.status.terminal and error is not None and error.kind == document.GIVEN_UP),
             _ticks(event.job.created_at),
+            "" if event.lifecycle else steps.kept(event),
             *cancel,
+            len(view.steps or last),
+            *(argument for step in view.steps or last for argument in (step.sequence, steps.kept(step))),
         ]
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:

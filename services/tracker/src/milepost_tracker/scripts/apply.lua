@@ -5,22 +5,32 @@
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
---       then 13 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
---       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), cancel key or '', cancel
+--       then 15 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
+--       progress or '', cancel key or '', cancel, how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was, or the shard is not whole, Redis lost writes: returns {-1}, and
 -- nothing is applied.
 --
 -- A version is the milliseconds since the job was created, or one more than the last: it can't go back, even if
 -- Redis forgets the last one. Watermarks are times in the same way.
+--
+-- For those who listen, a hash keeps the latest steps (lifecycle events) under `step:<version>`, their versions in
+-- `steps`, and in `forgotten` the version up to which there may have been others; `progress` is the event of a state
+-- that is no step.
 
-local HEAD, STRIDE, SHARED = 7, 13, 4
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 15, 4, 32
 local expiry, deadlines, dead, mark = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local count = (#KEYS - SHARED) / 2
 
-if #ARGV ~= HEAD + count * STRIDE or not (finished_for and live_for and grace) then
+local places, expected = {}, HEAD
+for i = 1, count do
+  places[i] = expected
+  expected = expected + STRIDE + 2 * (tonumber(ARGV[expected + STRIDE]) or 0)
+end
+if #ARGV ~= expected or not (finished_for and live_for and grace) then
   return redis.error_reply('ERR apply.lua: the arguments do not fit the keys')
 end
 
@@ -36,7 +46,7 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
-    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created')
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
@@ -72,11 +82,34 @@ local function has_holder(claim, sequence, status)
   return turn > seen_turn or (turn == seen_turn and status == 'running')
 end
 
+-- Keeps the steps that are new, and returns the version of the last one.
+local function keep(key, at, old_sequence, kept, version)
+  local steps, forgotten = {}, nil
+  if not old_sequence then forgotten = string.format('%.0f', version - 1) end
+  if old_sequence and ARGV[at + STRIDE] == '0' then return version end
+  for one in string.gmatch(kept or '', '%d+') do steps[#steps + 1] = one end
+  for step = 1, tonumber(ARGV[at + STRIDE]) do
+    local sequence, event = ARGV[at + STRIDE + 2 * step - 1], ARGV[at + STRIDE + 2 * step]
+    if not old_sequence or sequence > old_sequence then
+      steps[#steps + 1] = string.format('%.0f', version)
+      redis.call('HSET', key, 'step:' .. steps[#steps], event)
+      version = version + 1
+    end
+  end
+  while #steps > STEPS_KEPT do
+    forgotten = table.remove(steps, 1)
+    redis.call('HDEL', key, 'step:' .. forgotten)
+  end
+  redis.call('HSET', key, 'steps', table.concat(steps, ' '))
+  if forgotten then redis.call('HSET', key, 'forgotten', forgotten) end
+  return version
+end
+
 local answer = { 0 }
 for i = 1, count do
-  local at = HEAD + (i - 1) * STRIDE
+  local at = places[i]
   local id, sequence, kind, status, terminal = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local cancel_key, cancel = ARGV[at + 12], ARGV[at + 13]
+  local progress, cancel_key, cancel = ARGV[at + 12], ARGV[at + 13], ARGV[at + 14]
   local key, old = KEYS[SHARED + 2 * i - 1], stored[i]
   local old_sequence, old_version, old_kind, old_status, old_cancel = old[1], old[2], old[3], old[4], old[5]
   local created = old[7]
@@ -104,6 +137,11 @@ for i = 1, count do
   end
   if newer or (asked and old_sequence) then
     version = math.max((tonumber(old_version) or 0) + 1, now - tonumber(created))
+    if newer then
+      local after = keep(key, at, old_sequence, old[8], version)
+      version = progress == '' and math.max(version, after - 1) or after
+      redis.call('HSET', key, 'progress', progress)
+    end
     redis.call('HSET', key, 'version', string.format('%.0f', version))
     redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old_status))
   end
