@@ -1,12 +1,16 @@
 """Fakes of the gateway's ports, and an app made of them: HTTP without sockets."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import httpx
 import pytest
 from samples import BEAT
 
+from milepost_contracts import steps
 from milepost_contracts.document import render
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
@@ -17,7 +21,8 @@ from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.errors import StoreUnavailable
-from milepost_gateway.ports import Snapshot, Stored
+from milepost_gateway.following import Following
+from milepost_gateway.ports import Happened, Listener, Snapshot, Stored, Told
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
 
@@ -66,6 +71,12 @@ class FakeStore:
         self.documents: dict[str, Stored] = {}
         self.snapshots: dict[str, Snapshot] = {}
         self.poisons: list[bytes] = []
+        self.happened: dict[str, list[Happened]] = defaultdict(list)
+        #: The version up to which events are no longer kept.
+        self.forgotten: dict[str, int] = {}
+        self.listeners: list[Listener] = []
+        #: Set once somebody has listened.
+        self.listened = asyncio.Event()
         self.types = list(TYPES)
         self.beats: list[Beat] = [BEAT]
         self.away = False
@@ -77,6 +88,16 @@ class FakeStore:
     async def get(self, job_id):
         self._answer()
         return self.documents.get(job_id)
+
+    async def told(self, job_id, since, *, latest=False):
+        self._answer()
+        if job_id not in self.documents:
+            return None
+        kept = self.happened[job_id]
+        events = kept[-1:] if latest else [event for event in kept if event.version > since]
+        stored = self.documents[job_id]
+        gap = since > 0 and since < self.forgotten.get(job_id, 0)
+        return Told(version=stored.version, terminal=stored.terminal, gap=gap, events=tuple(events))
 
     async def snapshot(self, job_id):
         self._answer()
@@ -112,6 +133,17 @@ class FakeStore:
         terminal = event.status.terminal
         self.documents[event.job.id] = Stored(version, body, terminal=terminal, cancel_requested=cancel is not None)
         self.snapshots[event.job.id] = Snapshot(job=event.job, status=event.status)
+        self.happened[event.job.id].append(Happened(version, *steps.read(steps.kept(event))))
+        for listener in self.listeners:
+            listener.tell(event.job.id)
+
+    @asynccontextmanager
+    async def listen(self, job_ids):
+        listener = Listener()
+        self.listeners.append(listener)
+        self.listened.set()
+        yield listener
+        self.listeners.remove(listener)
 
 
 class FakeBlobs:
@@ -152,16 +184,19 @@ def app(broker, store, blobs):
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()
+    following = Following(statuses=statuses, store=store, changes=store)
     made.state.services = Services(
         acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
         statuses=statuses,
         cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+        following=following,
         dead_letters=DeadLetters(keyring=KEYRING, store=store, broker=broker),
         catalogue=catalogue,
         broker=broker,
         store=store,
         limits=Limits(body=100_000, upload=200_000, files=5),
         retention=RETENTION,
+        closing=made.state.closing,
     )
     return made
 

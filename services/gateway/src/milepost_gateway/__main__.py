@@ -1,6 +1,8 @@
 """`milepost-gateway`: serves HTTP until it is told to stop. Settings come from the environment, see its README."""
 
 import argparse
+import asyncio
+from types import FrameType
 
 import uvicorn
 
@@ -18,8 +20,9 @@ def main() -> None:
     except SettingsError as error:
         exit_misconfigured(str(error))
     logs.configure(service="gateway", level=settings.log_level, log_format=settings.log_format)
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -27,6 +30,20 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    Server(config, app.state.closing).run()
+
+
+class Server(uvicorn.Server):
+    """Tells streams to end when the process is to stop: uvicorn waits for its connections, and they would stay."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in good order."""
+        self._closing.set()
+        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

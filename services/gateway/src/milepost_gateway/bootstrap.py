@@ -14,7 +14,7 @@ from starlette.types import Lifespan
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
-from milepost_gateway.api import dead_letters, fleet, health, jobs, problems
+from milepost_gateway.api import dead_letters, fleet, health, jobs, problems, streams
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
@@ -22,7 +22,9 @@ from milepost_gateway.blobs import ObjectBlobs
 from milepost_gateway.broker import RabbitBroker
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.changes import RedisChanges
 from milepost_gateway.dead_letters import DeadLetters
+from milepost_gateway.following import Following
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore
@@ -49,6 +51,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         broker = RabbitBroker(str(settings.rabbitmq_url), topology)
         catalogue = Catalogue(RedisFleetStore(redis, keys))
         store = RedisStatusStore(redis, keys)
+        changes = RedisChanges(redis, keys)
         statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
         app.state.services = Services(
             acceptance=Acceptance(
@@ -56,19 +59,21 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             ),
             statuses=statuses,
             cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+            following=Following(statuses=statuses, store=store, changes=changes),
             dead_letters=DeadLetters(keyring=keyring, store=store, broker=broker),
             catalogue=catalogue,
             broker=broker,
             store=store,
             limits=Limits(body=settings.max_body, upload=settings.max_upload, files=settings.max_files),
             retention=settings.retention,
+            closing=app.state.closing,
         )
         broker.link.start()
-        refreshing = asyncio.create_task(catalogue.keep_fresh())
+        tasks = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(changes.keep())]
         try:
             yield
         finally:
-            await end([refreshing])
+            await end(tasks)
             await broker.link.close()
             await redis.aclose()
 
@@ -84,8 +89,9 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    app.state.closing = asyncio.Event()
     app.add_middleware(RequestLog)
     problems.install(app)
-    for router in (jobs.router, dead_letters.router, fleet.router, health.router):
+    for router in (jobs.router, streams.router, dead_letters.router, fleet.router, health.router):
         app.include_router(router)
     return app

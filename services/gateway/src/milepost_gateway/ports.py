@@ -1,6 +1,8 @@
 """What the core needs of the world."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,10 +57,37 @@ class Snapshot:
     status: Status
 
 
+@dataclass(frozen=True)
+class Happened:
+    """An event of a job."""
+
+    version: int
+    #: What happened, in the past tense: `started`.
+    name: str
+    #: The CloudEvent as it travels.
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What there is to tell of a job after some version."""
+
+    version: int
+    #: Whether the job has ended.
+    terminal: bool
+    #: Whether there may have been more that is no longer kept.
+    gap: bool
+    #: In their order: every step that is kept, and the latest progress.
+    events: tuple[Happened, ...]
+
+
 class StatusStore(Protocol):
     """The status view, read only. Every call may raise `StoreUnavailable`."""
 
     async def get(self, job_id: str) -> Stored | None: ...
+
+    async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
+        """Return what happened to a job after this version, or what happened last; nothing if it is not known."""
 
     async def snapshot(self, job_id: str) -> Snapshot | None: ...
 
@@ -75,6 +104,34 @@ class StatusStore(Protocol):
 
     async def answers(self) -> bool:
         """Whether the store answers now; never raises."""
+
+
+class Listener:
+    """Waits for changes of some jobs."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._jobs: set[str] = set()
+
+    def tell(self, job_id: str) -> None:
+        """Say that this job has changed."""
+        self._jobs.add(job_id)
+        self._changed.set()
+
+    async def wait(self, within: float) -> set[str]:
+        """Return the jobs that have changed since the last time, once one has; none after so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._changed.wait()
+        self._changed.clear()
+        jobs, self._jobs = self._jobs, set()
+        return jobs
+
+
+class Changes(Protocol):
+    """Tells that jobs have changed: a hint, and never late by more than some seconds."""
+
+    def listen(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Listener]: ...
 
 
 class FleetStore(Protocol):

@@ -11,16 +11,16 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from milepost_contracts import document
+from milepost_contracts import document, steps
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
 from milepost_gateway.errors import NotKnownYet, StoreUnavailable
-from milepost_gateway.ports import Snapshot, Stored
+from milepost_gateway.ports import Happened, Snapshot, Stored, Told
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
-LOOK = files("milepost_gateway").joinpath("scripts", "look.lua").read_text()
+LOOK, LISTEN = (files("milepost_gateway").joinpath("scripts", f"{name}.lua").read_text() for name in ("look", "listen"))
 RUN = 4
 """So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
@@ -60,25 +60,37 @@ class RedisStatusStore:
 
     @_or_unavailable
     async def get(self, job_id: str) -> Stored | None:
+        return _stored(await self._look(job_id, LOOK, *FIELDS))
+
+    async def _look(self, job_id: str, script: str, *arguments: str | int) -> list[bytes | None]:
+        """Return what a script reads of a job. Its first answer is the watermark, if somebody vouches for the shard."""
         shard = shard_of(job_id)
         seen = self._seen.get(shard, 0)  # as of now: others read while this one waits
-        at, *fields = await self._look(job_id, FIELDS)
+        keys = (self._keys.mark(shard), self._keys.job(job_id))
+        answer: list[bytes | None] = await self._redis.eval(script, len(keys), *keys, *arguments)
+        at, *found = answer
         if at is None or int(at) < seen:
             raise _not_known_yet()
         self._seen[shard] = max(int(at), self._seen.get(shard, 0))
-        return _stored(fields)
-
-    async def _look(self, job_id: str, fields: Sequence[str]) -> list[bytes | None]:
-        """Return the watermark of the job's shard, if somebody vouches for it, and then these fields."""
-        keys = (self._keys.mark(shard_of(job_id)), self._keys.job(job_id))
-        found: list[bytes | None] = await self._redis.eval(LOOK, len(keys), *keys, *fields)
         return found
 
     @_or_unavailable
+    async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
+        found = await self._look(job_id, LISTEN, since, int(latest))
+        if not found:
+            return None
+        version, terminal, gap, *events = found
+        pairs = zip(events[::2], events[1::2], strict=True)
+        return Told(
+            version=int(version or 0),
+            terminal=terminal == b"1",
+            gap=gap == b"1",
+            events=tuple(Happened(int(at), *steps.read(event)) for at, event in pairs if at and event),
+        )
+
+    @_or_unavailable
     async def snapshot(self, job_id: str) -> Snapshot | None:
-        at, state, hidden, status = await self._look(job_id, ("state", "hidden", "status"))
-        if at is None:
-            raise _not_known_yet()
+        state, hidden, status = await self._look(job_id, LOOK, "state", "hidden", "status")
         if state is None or hidden is None or status is None:
             return None
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))

@@ -11,9 +11,8 @@ from milepost_contracts.dead_letters import DeadLetter, DeadLetters, Unreadable
 from milepost_contracts.document import JobDocument
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import responses
-from milepost_gateway.api.jobs import TENANT
 from milepost_gateway.api.requests import read_model
-from milepost_gateway.api.services import services
+from milepost_gateway.api.services import TENANT, services
 from milepost_gateway.dead_letters import Filter
 from milepost_gateway.submission import TextMoment, submitted
 

@@ -1,5 +1,6 @@
 """`/v1/jobs`: submit, look at one, list."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,14 +11,15 @@ from milepost_contracts import document
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD
-from milepost_gateway.api import responses
+from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.requests import MalformedRequest, read_submission, traceparent
-from milepost_gateway.api.services import services
+from milepost_gateway.api.services import TENANT, services
+from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.following import Present
+from milepost_gateway.ports import Stored
 from milepost_gateway.submission import Submission
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
-
-TENANT = "default"
 
 
 class JobPage(BaseModel):
@@ -63,8 +65,34 @@ async def submit_job(request: Request) -> Response:
         command = await parts.acceptance.accept(
             body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request)
         )
-    rendered = document.accepted(command, retention=parts.retention)
-    return responses.accepted(request, command.job.id, rendered)
+    job_id = command.job.id
+    if (how := preferences.form(request)) is not None:
+        return streams.stream(parts, job_id, how, headers=responses.locations(request, job_id))
+    if (within := preferences.wait(request)) and (ended := await _ended(request, job_id, within)) is not None:
+        return responses.done(request, job_id, ended, within)
+    return responses.accepted(request, job_id, document.accepted(command, retention=parts.retention))
+
+
+async def _ended(request: Request, job_id: str, within: timedelta) -> Stored | None:
+    """Wait for the end of a job that was accepted; nothing if it does not come in time, or can't be seen."""
+    try:
+        stored = await services(request).following.document(
+            job_id, tenant=TENANT, enough=_has_ended, within=within, present=_present(request)
+        )
+    except StoreUnavailable:
+        return None
+    return stored if stored.terminal else None
+
+
+def _has_ended(stored: Stored) -> bool:
+    return stored.terminal
+
+
+def _present(request: Request) -> Present:
+    async def present() -> bool:
+        return not await request.is_disconnected()
+
+    return present
 
 
 @router.get(
@@ -77,8 +105,19 @@ async def submit_job(request: Request) -> Response:
     },
 )
 async def get_job(request: Request, job_id: str) -> Response:
-    """Answer 200 for every job that was accepted, from the very moment of its 202."""
-    return responses.status(request, await services(request).statuses.get(job_id, tenant=TENANT))
+    """Answer 200 for every job that was accepted, from the very moment of its 202.
+
+    With `Prefer: wait=N` it waits up to 30 s: for a change since the version in `If-None-Match`, or for the job's end.
+    """
+    known, within = responses.known_version(request), preferences.wait(request)
+    stored = await services(request).following.document(
+        job_id,
+        tenant=TENANT,
+        enough=_has_ended if known is None else lambda stored: stored.version != known or stored.terminal,
+        within=within,
+        present=_present(request),
+    )
+    return responses.status(request, stored, waited=within)
 
 
 @router.post(

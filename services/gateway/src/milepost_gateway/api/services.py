@@ -1,5 +1,6 @@
 """What the routes work with: put on the app by the composition root."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,9 +10,12 @@ from milepost_gateway.api.requests import Limits
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
+from milepost_gateway.following import Following
 from milepost_gateway.ports import Broker, StatusStore
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+
+TENANT = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +25,15 @@ class Services:
     acceptance: Acceptance
     statuses: Statuses
     cancellation: Cancellation
+    following: Following
     dead_letters: DeadLetters
     catalogue: Catalogue
     broker: Broker
     store: StatusStore
     limits: Limits
     retention: timedelta
+    #: Set once the process is to stop: streams end then, and their readers come back to another one.
+    closing: asyncio.Event
 
 
 def services(request: Request) -> Services:

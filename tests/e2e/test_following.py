@@ -1,0 +1,109 @@
+"""Following jobs over HTTP with other people's clients, while gateways come and go."""
+
+import json
+import threading
+
+import httpx
+import httpx_sse
+import pytest
+from waiting import wait_until
+
+from milepost_stack import processes
+
+
+@pytest.fixture
+def http(url):
+    with httpx.Client(base_url=url, timeout=40) as made:
+        yield made
+
+
+def submit(http, type, **params):
+    return http.post("/v1/jobs", json={"type": type, "params": params}).headers["location"]
+
+
+def follow(http, location, **more):
+    with httpx_sse.connect_sse(http, "GET", f"{location}/events", **more) as source:
+        return list(source.iter_sse())
+
+
+def test_an_event_source_sees_every_event_in_its_order(http):
+    """As httpx-sse reads it: ids grow, names are in the past tense, data are CloudEvents."""
+    told = follow(http, submit(http, "count", steps=10, delay=0.1))
+    names = [event.event for event in told]
+    ids = [int(event.id) for event in told]
+    assert ("snapshot", "succeeded") == (names[0], names[-1])
+    assert {"snapshot", "submitted", "started", "progressed", "succeeded"} >= set(names)
+    assert "progressed" in names
+    assert sorted(set(ids)) == ids
+    assert "dev.milepost.job.succeeded.v1" == told[-1].json()["type"]
+    assert all(event.data for event in told), "no empty events"
+
+
+def test_a_job_is_handed_over_and_followed_in_one_request(http):
+    """NDJSON: each line a CloudEvent; the last one has the result."""
+    request = {"type": "echo", "params": {"text": "hi"}}
+    answer = http.post("/v1/jobs", json=request, headers={"Accept": "application/x-ndjson"})
+    lines = [json.loads(line) for line in answer.text.splitlines() if line]
+    assert {"text": "hi"} == lines[-1]["data"]["result"]
+    assert "succeeded" == http.get(answer.headers["location"]).json()["status"]
+
+
+def test_a_long_poll_answers_with_the_change(http):
+    """Each look waits for the next version; nobody asks twice for the same."""
+    location = submit(http, "count", steps=4, delay=0.3)
+    seen, tag = [], '"0"'
+    while not seen or seen[-1]["status"] not in ("succeeded", "failed"):
+        answer = http.get(location, headers={"If-None-Match": tag, "Prefer": "wait=30"})
+        assert 200 == answer.status_code
+        tag = answer.headers["etag"]
+        seen.append(answer.json())
+    versions = [document["version"] for document in seen]
+    assert sorted(set(versions)) == versions
+    assert "succeeded" == seen[-1]["status"]
+
+
+def test_a_job_that_is_done_in_time_answers_its_own_submission(http):
+    """No 202, no second request."""
+    request = {"type": "echo", "params": {"text": "hi"}}
+    answer = http.post("/v1/jobs", json=request, headers={"Prefer": "wait=20"})
+    assert (200, {"text": "hi"}) == (answer.status_code, answer.json()["result"])
+    assert answer.headers["content-location"] == answer.headers["location"]
+
+
+def test_a_gateway_restarts_and_its_readers_miss_no_lifecycle_event(start_stack):
+    """They come back with the last id they have, as an EventSource does."""
+    stack = start_stack("following", gateways=1, processors=1, trackers=1)
+    try:
+        told = []
+        with httpx.Client(base_url=stack.state.url, timeout=30) as http:
+            location = submit(http, "count", steps=60, delay=0.1)
+
+            def read():
+                last = None
+                while not told or told[-1].event != "succeeded":
+                    try:
+                        headers = {} if last is None else {"Last-Event-ID": last}
+                        with httpx_sse.connect_sse(http, "GET", f"{location}/events", headers=headers) as source:
+                            for event in source.iter_sse():
+                                told.append(event)
+                                last = event.id
+                    except httpx.TransportError:
+                        continue
+
+            reading = threading.Thread(target=read)
+            reading.start()
+            for _ in range(2):
+                before = len(told)
+                wait_until(lambda before=before: len(told) > before + 3, within=20, what="events arrive")
+                processes.stop(stack.state.process("gateway-1"))
+                stack.revive("gateway-1")
+            reading.join(timeout=60)
+        names = [event.event for event in told]
+        ids = [int(event.id) for event in told]
+        assert "succeeded" == names[-1]
+        assert sorted(set(ids)) == ids, "nothing twice, and nothing out of order"
+        assert "started" in names or names[0] == "snapshot"
+        assert "gap" not in names
+        assert 1 == names.count("snapshot"), "each return resumed"
+    finally:
+        stack.down()
