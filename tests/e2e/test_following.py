@@ -2,10 +2,12 @@
 
 import json
 import threading
+from contextlib import suppress
 
 import httpx
 import httpx_sse
 import pytest
+import websockets.sync.client
 from waiting import wait_until
 
 from milepost_stack import processes
@@ -68,6 +70,41 @@ def test_a_job_that_is_done_in_time_answers_its_own_submission(http):
     answer = http.post("/v1/jobs", json=request, headers={"Prefer": "wait=20"})
     assert (200, {"text": "hi"}) == (answer.status_code, answer.json()["result"])
     assert answer.headers["content-location"] == answer.headers["location"]
+
+
+def test_a_websocket_tells_events_and_takes_a_cancel(http, url):
+    """As the `websockets` package speaks it."""
+    location = submit(http, "count", steps=500, delay=0.1)
+    address = location.replace("http", "ws", 1) + "/ws"
+    told = []
+    with websockets.sync.client.connect(address, subprotocols=["cloudevents.json"]) as socket:
+        while not told or told[-1]["type"] != "dev.milepost.job.progressed.v1":
+            told.append(json.loads(socket.recv(timeout=10)))
+        socket.send(json.dumps({"type": "cancel"}))
+        told += [json.loads(frame) for frame in socket]
+    assert ("dev.milepost.job.canceled.v1", 1000) == (told[-1]["type"], socket.close_code)
+    assert "canceled" == http.get(location).json()["status"]
+
+
+def test_a_frame_that_is_too_large_ends_the_conversation(http):
+    """Before it is read."""
+    address = submit(http, "noop").replace("http", "ws", 1) + "/ws"
+    with websockets.sync.client.connect(address) as socket:
+        socket.send("x" * 1_000_000)
+        with suppress(websockets.exceptions.ConnectionClosed):
+            while True:
+                socket.recv(timeout=10)
+    assert socket.close_code in (1000, 1009), "its own end may come first"
+
+
+def test_several_jobs_are_followed_over_one_connection(http):
+    """Until the last of them has ended."""
+    locations = [submit(http, "count", steps=5 * n, delay=0.05) for n in (1, 2, 3)]
+    ids = [location.rpartition("/")[2] for location in locations]
+    with httpx_sse.connect_sse(http, "GET", "/v1/events", params={"job": ids}) as source:
+        told = list(source.iter_sse())
+    ended = [event.json()["subject"] for event in told if event.json()["type"] == "dev.milepost.job.succeeded.v1"]
+    assert sorted(ids) == sorted(ended)
 
 
 def test_a_gateway_restarts_and_its_readers_miss_no_lifecycle_event(start_stack):

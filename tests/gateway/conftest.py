@@ -142,8 +142,10 @@ class FakeStore:
         listener = Listener()
         self.listeners.append(listener)
         self.listened.set()
-        yield listener
-        self.listeners.remove(listener)
+        try:
+            yield listener
+        finally:
+            self.listeners.remove(listener)
 
 
 class FakeBlobs:

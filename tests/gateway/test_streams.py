@@ -182,3 +182,33 @@ async def test_what_can_not_be_followed_is_a_problem(http, store, keyring, heade
     problem(await http.get("/v1/jobs/unknown/events", headers=headers), 404, "unknown-job")
     store.away = True
     problem(await http.get(f"/v1/jobs/{keyring.issue('default')}/events", headers=headers), 503, "status-unavailable")
+
+
+async def test_several_jobs_are_followed_at_once_until_all_have_ended(http, store, keyring):
+    """Browsers allow about six connections to a host; the id of an event resumes behind it in all of them."""
+    one, other = keyring.issue("default"), keyring.issue("default")
+
+    def tell(job_id, kind, job, version):
+        store.project(kind(job=job.model_copy(update={"id": job_id})), version)
+
+    tell(one, JobStarted, RUNNING, 4)
+    tell(other, JobStarted, RUNNING, 5)
+    asked = http.get("/v1/events", params={"job": [one, other, one]}, headers=SSE)
+    happens = once_somebody_listens(
+        store, lambda: tell(other, JobSucceeded, ENDED, 6), lambda: tell(one, JobSucceeded, ENDED, 7)
+    )
+    answer, _ = await asyncio.gather(asked, happens)
+    blocks = answer.text.replace("retry: 1000\n", "").split("\n\n")[:-1]
+    assert ["id: 4.0", "id: 4.5", "id: 4.6", "id: 7.6"] == [block.split("\n")[0] for block in blocks]
+    again = {"params": {"job": [one, other]}}
+    answer = await http.get("/v1/events", **again, headers=SSE | {"Last-Event-ID": "4.5"})
+    assert ["id: 7.5", "id: 7.6"] == [line for line in answer.text.split("\n") if line.startswith("id")]
+    assert 204 == (await http.get("/v1/events", **again, headers=SSE | {"Last-Event-ID": "7.6"})).status_code
+
+
+async def test_of_several_jobs_each_has_to_be_known(http, say, job_id):
+    """And there is an end to how many."""
+    say(JobSucceeded, ENDED, 6)
+    problem(await http.get("/v1/events", params={"job": [job_id, "unknown"]}), 404, "unknown-job")
+    problem(await http.get("/v1/events"), 400, "malformed-request")
+    problem(await http.get("/v1/events", params={"job": [job_id] * 101}), 400, "malformed-request")

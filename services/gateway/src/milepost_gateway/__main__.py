@@ -11,6 +11,9 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
 
+WEBSOCKET_FRAME = 4_096
+"""The most bytes of what a client says over a WebSocket."""
+
 
 def main() -> None:
     """Start the gateway."""
@@ -29,6 +32,7 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
+        ws_max_size=WEBSOCKET_FRAME,
     )
     Server(config, app.state.closing).run()
 

@@ -14,7 +14,7 @@ from starlette.types import Lifespan
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
-from milepost_gateway.api import dead_letters, fleet, health, jobs, problems, streams
+from milepost_gateway.api import dead_letters, fleet, health, jobs, problems, streams, websocket
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
@@ -92,6 +92,6 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app.state.closing = asyncio.Event()
     app.add_middleware(RequestLog)
     problems.install(app)
-    for router in (jobs.router, streams.router, dead_letters.router, fleet.router, health.router):
+    for router in (jobs.router, streams.router, websocket.router, dead_letters.router, fleet.router, health.router):
         app.include_router(router)
     return app

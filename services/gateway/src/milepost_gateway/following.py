@@ -1,7 +1,8 @@
 """Waiting for what becomes of jobs: until a document changes, or step by step."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,7 +18,18 @@ SNAPSHOT = "snapshot"
 GAP = "gap"
 """Told before a snapshot when steps are missing."""
 
+_VERSION = re.compile(r"[0-9]{1,15}")
+
 Present = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Something that happened to one of the jobs that somebody reads of."""
+
+    #: How far that takes the reader in all of them: resumes behind this step.
+    cursor: str
+    event: Happened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,47 +68,87 @@ class Following:
                 stored = await self.statuses.get(job_id, tenant=tenant)
         return stored
 
-    async def begin(self, job_id: str, *, tenant: str, since: int) -> bool:
-        """Return whether there will be anything to tell of a job after this version: not if it has ended with that.
+    async def begin(self, job_ids: Sequence[str], *, tenant: str, since: Sequence[int]) -> bool:
+        """Return whether there will be anything to tell of some jobs after these versions: not if all ended with them.
 
         Raises:
-            JobUnknown, JobExpired, StoreUnavailable: As `Statuses.get` does.
+            JobUnknown, JobExpired, StoreUnavailable: As `Statuses.get` does, for any of them.
         """
-        stored = await self.statuses.get(job_id, tenant=tenant)
-        return not stored.terminal or stored.version != since
+        stored = [await self.statuses.get(job_id, tenant=tenant) for job_id in job_ids]
+        return any(not one.terminal or one.version != at for one, at in zip(stored, since, strict=True))
 
-    async def steps(self, job_id: str, *, since: int) -> AsyncGenerator[Sequence[Happened], None]:
-        """Yield what happens to a job after this version, until it has ended; now and then nothing, where nothing does.
+    async def steps(self, job_ids: Sequence[str], *, since: Sequence[int]) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield what happens to some jobs after these versions, until all have ended; now and then nothing.
 
-        First comes a snapshot, unless all that came after the version is still kept. A slow reader gets every step
-        that is kept, and of progress the latest: nothing waits for it here.
+        Of each comes a snapshot first, unless all that came after the version is still kept. A slow reader gets every
+        step that is kept, and of progress the latest: nothing waits for it here.
         """
-        async with self.changes.listen([job_id]) as listener:
+        reader = _Reader(self.store, job_ids, since)
+        async with self.changes.listen(job_ids) as listener:
             while True:
-                events, ended = await self._after(job_id, since)
-                if events:
-                    since = events[-1].version
-                    yield events
-                if ended:
+                for number in reader.to_look_at():
+                    if steps := await reader.look(number):
+                        yield steps
+                if reader.done:
                     return
-                if not await listener.wait(LOOK_EVERY.total_seconds()):
-                    yield ()
+                reader.changed(await listener.wait(LOOK_EVERY.total_seconds()))
+                yield ()
+
+
+class _Reader:
+    """How far somebody has read of some jobs."""
+
+    def __init__(self, store: StatusStore, job_ids: Sequence[str], since: Sequence[int]) -> None:
+        self._store = store
+        self._job_ids = job_ids
+        self._since = list(since)
+        self._open = set(range(len(job_ids)))
+        self._next = set(self._open)
+
+    @property
+    def done(self) -> bool:
+        return not self._open
+
+    def changed(self, job_ids: Collection[str]) -> None:
+        """Take note that these jobs have changed."""
+        self._next |= {number for number in self._open if self._job_ids[number] in job_ids}
+
+    def to_look_at(self) -> Sequence[int]:
+        numbers, self._next = sorted(self._next), set()
+        return numbers
+
+    async def look(self, number: int) -> Sequence[Step]:
+        """Return what is new of a job. While Redis is away nothing is, and it is looked at again."""
+        try:
+            events, ended = await self._after(self._job_ids[number], self._since[number])
+        except StoreUnavailable:
+            self._next.add(number)
+            return ()
+        if ended:
+            self._open.discard(number)
+        return [self._step(number, event) for event in events]
+
+    def _step(self, number: int, event: Happened) -> Step:
+        self._since[number] = event.version
+        return Step(cursor=".".join(map(str, self._since)), event=event)
 
     async def _after(self, job_id: str, since: int) -> tuple[Sequence[Happened], bool]:
-        """Return what is to be told now, and whether that is all. Whoever listens waits while Redis is away."""
-        try:
-            told = await self.store.told(job_id, since)
-            if told is None:
-                return (), False
-            if since and not told.gap and since <= told.version:
-                return told.events, told.terminal
-            return await self._snapshot(job_id, gap=told.gap)
-        except StoreUnavailable:
+        told = await self._store.told(job_id, since)
+        if told is None:
             return (), False
-
-    async def _snapshot(self, job_id: str, *, gap: bool) -> tuple[Sequence[Happened], bool]:
-        latest = await self.store.told(job_id, 0, latest=True)
+        if since and not told.gap and since <= told.version:
+            return told.events, told.terminal
+        latest = await self._store.told(job_id, 0, latest=True)
         if latest is None or not latest.events:
             return (), False
         snapshot = Happened(latest.version, SNAPSHOT, latest.events[-1].body)
-        return (Happened(latest.version, GAP, b"{}"), snapshot) if gap else (snapshot,), latest.terminal
+        events = (Happened(latest.version, GAP, b"{}"), snapshot) if told.gap else (snapshot,)
+        return events, latest.terminal
+
+
+def read_cursor(text: str | None, count: int) -> Sequence[int]:
+    """Return up to which version of each of so many jobs somebody has read; 0 where that can't be read."""
+    parts = (text or "").split(".")
+    if len(parts) != count or not all(_VERSION.fullmatch(part) for part in parts):
+        return [0] * count
+    return [int(part) for part in parts]

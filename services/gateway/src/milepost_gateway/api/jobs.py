@@ -67,7 +67,7 @@ async def submit_job(request: Request) -> Response:
         )
     job_id = command.job.id
     if (how := preferences.form(request)) is not None:
-        return streams.stream(parts, job_id, how, headers=responses.locations(request, job_id))
+        return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
     if (within := preferences.wait(request)) and (ended := await _ended(request, job_id, within)) is not None:
         return responses.done(request, job_id, ended, within)
     return responses.accepted(request, job_id, document.accepted(command, retention=parts.retention))

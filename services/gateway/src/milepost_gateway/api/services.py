@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
-from fastapi import Request
+from fastapi.requests import HTTPConnection
 
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.cancellation import Cancellation
@@ -36,7 +36,7 @@ class Services:
     closing: asyncio.Event
 
 
-def services(request: Request) -> Services:
+def services(request: HTTPConnection) -> Services:
     """Return what the composition root put on the app."""
     found = request.app.state.services
     assert isinstance(found, Services)  # noqa: S101 - `create_app` put it there

@@ -1,4 +1,4 @@
-"""Events as they happen: Server-Sent Events and NDJSON for one job, over HTTP that stays open.
+"""Events as they happen: Server-Sent Events and NDJSON, over HTTP that stays open.
 
 Source: the HTML standard, §9.2 Server-sent events. A comment that keeps a connection open has no blank line behind it:
 some readers make an empty event of one.
@@ -7,16 +7,16 @@ some readers make an empty event of one.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 from milepost_gateway.api import responses
 from milepost_gateway.api.preferences import Form, form
 from milepost_gateway.api.services import TENANT, Services, services
-from milepost_gateway.following import GAP
-from milepost_gateway.ports import Happened
+from milepost_gateway.following import GAP, Step, read_cursor
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -25,7 +25,19 @@ KEEP_ALIVE = 15.0
 SEND_WITHIN = 10.0
 """Seconds after which a client that reads nothing is left."""
 RETRY_MS = 1_000
+MOST_JOBS = 100
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "First a snapshot, then every event until the end",
+        "content": {form.value: {"schema": {"type": "string"}} for form in Form},
+    },
+    204: {"description": "It has ended with the event that the client has: do not come back"},
+}
+
+Steps = AsyncGenerator[Sequence[Step], None]
 
 
 class EventStream(StreamingResponse):
@@ -45,70 +57,83 @@ class EventStream(StreamingResponse):
                 await super().stream_response(bounded)
 
 
+LastEventId = Annotated[str | None, Query(description="As the header Last-Event-ID", max_length=1_000)]
+
+
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job",
     response_class=EventStream,
-    responses={
-        200: {
-            "description": "First a snapshot, then every event until the job has ended",
-            "content": {form.value: {"schema": {"type": "string"}} for form in Form},
-        },
-        204: {"description": "The job has ended with the event that the client has: do not come back"},
-        **responses.problems(404, 410, 503),
-    },
+    responses=ANSWERS | responses.problems(404, 410, 503),
 )
-async def follow_job(request: Request, job_id: str, last_event_id: str | None = None) -> Response:
+async def follow_job(request: Request, job_id: str, last_event_id: LastEventId = None) -> Response:
     """Answer what happens to the job, as CloudEvents; `Last-Event-ID` (or `?last_event_id=`) resumes behind one."""
+    return await _follow(request, [job_id], last_event_id)
+
+
+@router.get(
+    "/events",
+    summary="Follow several jobs at once",
+    response_class=EventStream,
+    responses=ANSWERS | responses.problems(400, 404, 410, 503),
+)
+async def follow_jobs(
+    request: Request,
+    job: Annotated[list[str], Query(min_length=1, max_length=MOST_JOBS, description="A job's id; up to 100 of them")],
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Answer what happens to these jobs, until all have ended; the id of an event resumes behind it in all of them."""
+    return await _follow(request, list(dict.fromkeys(job)), last_event_id)
+
+
+async def _follow(request: Request, job_ids: Sequence[str], last_event_id: str | None) -> Response:
     parts = services(request)
-    since = _version(request.headers.get("last-event-id") or last_event_id)
-    if not await parts.following.begin(job_id, tenant=TENANT, since=since):
+    since = read_cursor(request.headers.get("last-event-id") or last_event_id, len(job_ids))
+    if not await parts.following.begin(job_ids, tenant=TENANT, since=since):
         return Response(status_code=204, headers=HEADERS)
-    return stream(parts, job_id, form(request) or Form.SSE, since=since)
+    return stream(parts, job_ids, form(request) or Form.SSE, since=since)
 
 
 def stream(
-    parts: Services, job_id: str, how: Form, *, since: int = 0, headers: dict[str, str] | None = None
+    parts: Services,
+    job_ids: Sequence[str],
+    how: Form,
+    *,
+    since: Sequence[int],
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a stream of what happens to a job."""
+    """Return a stream of what happens to some jobs."""
     render = _sse if how is Form.SSE else _ndjson
-    body = render(parts.following.steps(job_id, since=since), parts.closing)
+    body = render(until_closing(parts.following.steps(job_ids, since=since), parts.closing))
     return EventStream(body, media_type=how.value, headers={**HEADERS, **(headers or {})})
 
 
-def _version(text: str | None) -> int:
-    """Read the id of an event; what is none counts as nothing, and a snapshot follows."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 15 else 0  # noqa: PLR2004
-
-
-Steps = AsyncGenerator[Sequence[Happened], None]
-
-
-async def _sse(steps: Steps, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
+async def _sse(steps: Steps) -> AsyncGenerator[bytes, None]:
     opening = b"retry: %d\n" % RETRY_MS
-    async with aclosing(_until(steps, closing)) as told:
-        async for events in told:
-            for event in events:
-                yield b"%bid: %d\nevent: %b\ndata: %b\n\n" % (opening, event.version, event.name.encode(), event.body)
+    async with aclosing(steps):
+        async for some in steps:
+            for step in some:
+                name, body = step.event.name.encode(), step.event.body
+                yield b"%bid: %b\nevent: %b\ndata: %b\n\n" % (opening, step.cursor.encode(), name, body)
                 opening = b""
-            if not events:
+            if not some:
                 yield b": ka\n"
 
 
-async def _ndjson(steps: Steps, closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    async with aclosing(_until(steps, closing)) as told:
-        async for events in told:
-            yield b"".join(event.body + b"\n" for event in events if event.name != GAP) if events else b"\n"
+async def _ndjson(steps: Steps) -> AsyncGenerator[bytes, None]:
+    async with aclosing(steps):
+        async for some in steps:
+            yield b"".join(step.event.body + b"\n" for step in some if step.event.name != GAP) if some else b"\n"
 
 
-async def _until(steps: Steps, closing: asyncio.Event) -> Steps:
-    """Yield what there is, and nothing now and then: so it is noticed when the other side is gone."""
+async def until_closing(steps: Steps, closing: asyncio.Event) -> Steps:
+    """Yield what there is, and nothing now and then, so that it is noticed when the other side is gone."""
     loop = asyncio.get_running_loop()
     said = loop.time()
     async with aclosing(steps):
-        async for events in steps:
+        async for some in steps:
             if closing.is_set():
                 return
-            if events or loop.time() - said >= KEEP_ALIVE:
-                yield events
+            if some or loop.time() - said >= KEEP_ALIVE:
+                yield some
                 said = loop.time()
