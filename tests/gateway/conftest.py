@@ -22,7 +22,9 @@ from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.following import Following
-from milepost_gateway.ports import Happened, Listener, Snapshot, Stored, Told
+from milepost_gateway.idempotency import Idempotency
+from milepost_gateway.ports import Happened, Listener, Snapshot, Stored, Told, Use
+from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
 
@@ -161,6 +163,29 @@ class FakeBlobs:
             self.stored.pop(key, None)
 
 
+class FakeKeyStore:
+    def __init__(self):
+        self.uses: dict[tuple[str, str], Use] = {}
+        self.away = False
+
+    async def claim(self, tenant, key, use, *, lasts):
+        self._answer()
+        earlier = self.uses.get((tenant, key))
+        self.uses.setdefault((tenant, key), use)
+        return earlier
+
+    async def settle(self, tenant, key, use, *, lasts):
+        self._answer()
+        if use is None:
+            del self.uses[tenant, key]
+        else:
+            self.uses[tenant, key] = use
+
+    def _answer(self):
+        if self.away:
+            raise StoreUnavailable("away")
+
+
 @pytest.fixture
 def broker():
     return FakeBroker()
@@ -177,22 +202,30 @@ def blobs():
 
 
 @pytest.fixture
+def key_store():
+    return FakeKeyStore()
+
+
+@pytest.fixture
 def keyring():
     return KEYRING
 
 
 @pytest.fixture
-def app(broker, store, blobs):
+def app(broker, store, blobs, key_store):
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()
+    reruns = Reruns(statuses=statuses, store=store, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)
     made.state.services = Services(
         acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
         statuses=statuses,
         cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
         following=following,
-        dead_letters=DeadLetters(keyring=KEYRING, store=store, broker=broker),
+        idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
+        reruns=reruns,
+        dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
         catalogue=catalogue,
         broker=broker,
         store=store,

@@ -75,10 +75,17 @@ class Keyring:
                 raise WeakKeyring("an id key is written NUMBER:HEX, for example 1:00112233…") from None
         return cls(keys)
 
-    def issue(self, tenant: str, *, at: datetime | None = None) -> str:
-        """Return a fresh id of this tenant; `at` is for tests and defaults to now."""
+    def issue(self, tenant: str, *, at: datetime | None = None, name: str | None = None) -> str:
+        """Return a fresh id of this tenant, or the one that follows from a name and a time.
+
+        Args:
+            tenant: Whose it is.
+            at: When it counts as issued; now by default.
+            name: What the id is to follow from, with `at`, in place of chance.
+        """
         milliseconds = int(at.timestamp() * 1000) if at else time.time_ns() // 1_000_000
-        uuid = bytearray(milliseconds.to_bytes(6, "big") + secrets.token_bytes(10))
+        chance = secrets.token_bytes(10) if name is None else _derived(self._signing.secret, tenant, name)
+        uuid = bytearray(milliseconds.to_bytes(6, "big") + chance)
         uuid[6] = 0x70 | uuid[6] & 0x0F
         uuid[8] = 0x80 | uuid[8] & 0x3F
         signed = bytes(uuid) + bytes([self._signing.number])
@@ -100,6 +107,11 @@ class Keyring:
             raise UnknownJobId
         milliseconds = int.from_bytes(signed[:6], "big")
         return IssuedId(job_id=job_id, created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def _derived(secret: bytes, tenant: str, name: str) -> bytes:
+    text = f"{len(tenant)}:{tenant}{name}".encode()
+    return blake2b(text, key=secret, digest_size=10, person=b"milepost-id-name").digest()
 
 
 def _mac(secret: bytes, signed: bytes, tenant: str) -> bytes:

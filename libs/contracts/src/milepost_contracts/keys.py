@@ -79,6 +79,10 @@ class Keys:
     def changes(self, shard: int) -> str:
         return self._in_shard("changes", shard)
 
+    def idempotency(self, digest: str) -> str:
+        """Name what is kept of an Idempotency-Key; any shard will do."""
+        return f"{self.namespace}:idempotency:{digest}"
+
     def type(self, name: str) -> str:
         return f"{self._in_fleet('type')}:{name}"
 

@@ -21,6 +21,9 @@ class ProblemType(Enum):
     JOB_EXPIRED = ("job-expired", HTTPStatus.GONE, "The job's retention time is over")
     JOB_ALREADY_FINISHED = ("job-already-finished", HTTPStatus.CONFLICT, "The job has ended already")
     NOT_A_DEAD_LETTER = ("not-a-dead-letter", HTTPStatus.CONFLICT, "The job was not given up")
+    KEY_REUSED = ("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request")
+    KEY_IN_FLIGHT = ("key-in-flight", HTTPStatus.CONFLICT, "The first request with this key is still being worked on")
+    JOB_NOT_FINISHED = ("job-not-finished", HTTPStatus.CONFLICT, "The job has not ended yet")
     TOO_LARGE = ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",

@@ -25,6 +25,9 @@ from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.changes import RedisChanges
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
+from milepost_gateway.idempotency import Idempotency
+from milepost_gateway.key_store import RedisKeyStore
+from milepost_gateway.reruns import Reruns
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore
@@ -51,16 +54,19 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         broker = RabbitBroker(str(settings.rabbitmq_url), topology)
         catalogue = Catalogue(RedisFleetStore(redis, keys))
         store = RedisStatusStore(redis, keys)
-        changes = RedisChanges(redis, keys)
         statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
+        changes = RedisChanges(redis, keys)
+        reruns = Reruns(statuses=statuses, store=store, broker=broker)
         app.state.services = Services(
             acceptance=Acceptance(
                 keyring=keyring, catalogue=catalogue, broker=broker, blobs=ObjectBlobs(settings.blobs_url)
             ),
             statuses=statuses,
             cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+            idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
-            dead_letters=DeadLetters(keyring=keyring, store=store, broker=broker),
+            reruns=reruns,
+            dead_letters=DeadLetters(keyring=keyring, store=store, reruns=reruns),
             catalogue=catalogue,
             broker=broker,
             store=store,

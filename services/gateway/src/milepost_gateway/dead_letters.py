@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from milepost_contracts.document import GIVEN_UP
-from milepost_contracts.envelope import now
 from milepost_contracts.errors import UnknownJobId
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_gateway.errors import JobUnknown, NotAccepted, NotADeadLetter, OutcomeUnknown
-from milepost_gateway.ports import Broker, Snapshot, StatusStore
-from milepost_gateway.submission import submitted
+from milepost_gateway.ports import Snapshot, StatusStore
+from milepost_gateway.reruns import Reruns
 
 PAGE = 200
 
@@ -41,7 +40,7 @@ class DeadLetters:
 
     keyring: Keyring
     store: StatusStore
-    broker: Broker
+    reruns: Reruns
 
     async def find(self, wanted: Filter, *, limit: int) -> Sequence[Job]:
         """Return up to `limit` jobs that were given up, newest first."""
@@ -82,14 +81,7 @@ class DeadLetters:
         Raises:
             NotAccepted, OutcomeUnknown: It is not accepted, or nobody can say; doing it again is harmless.
         """
-        at = now()
-        again = Job(
-            **{name: getattr(job, name) for name in _KEPT},
-            run=job.run + 1,
-            run_at=at + after,
-        )
-        await self.broker.submit(submitted(again, at=at))
-        return again
+        return await self.reruns.next_run(job, after=after)
 
     async def redrive_all(self, jobs: Sequence[Job], *, rate: float | None) -> Sequence[Job]:
         """Hand them over again, oldest first and at most so many a second: the broker holds back the later ones.
@@ -109,9 +101,6 @@ class DeadLetters:
                     raise
                 break
         return done
-
-
-_KEPT = ("id", "tenant", "type", "queue", "tags", "params", "files", "created_at", "start_within", "max_runtime")
 
 
 def _given_up(snapshot: Snapshot) -> bool:

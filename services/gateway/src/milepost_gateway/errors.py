@@ -10,6 +10,9 @@ GatewayError
 ├── JobUnknown         never issued, or another tenant's
 ├── JobExpired         issued, and past its retention
 ├── JobAlreadyFinished  there is nothing left to cancel
+├── JobNotFinished     it can't run again while it has not ended
+├── KeyReused          another request has used this Idempotency-Key
+├── KeyInFlight        the first request with this Idempotency-Key is still being worked on
 ├── NotADeadLetter     the broker has not given this job up
 ├── InvalidCursor      not one of ours
 └── StoreUnavailable   the status store does not answer
@@ -77,6 +80,22 @@ class JobAlreadyFinished(GatewayError):  # noqa: N818
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
+
+
+class JobNotFinished(GatewayError):  # noqa: N818
+    """The job has not ended yet."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class KeyReused(GatewayError):  # noqa: N818
+    """Another request has used this key."""
+
+
+class KeyInFlight(GatewayError):  # noqa: N818
+    """The first request with this key is still being worked on."""
 
 
 class NotADeadLetter(GatewayError):  # noqa: N818

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitted
@@ -104,6 +105,29 @@ class StatusStore(Protocol):
 
     async def answers(self) -> bool:
         """Whether the store answers now; never raises."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an Idempotency-Key was used for."""
+
+    job_id: str
+    #: Of the request.
+    fingerprint: str
+    #: Whether the job was accepted; else somebody is at it, or was.
+    accepted: bool
+    #: When the first request began.
+    at: datetime
+
+
+class KeyStore(Protocol):
+    """The Idempotency-Keys in use. Every call may raise `StoreUnavailable`."""
+
+    async def claim(self, tenant: str, key: str, use: Use, *, lasts: timedelta) -> Use | None:
+        """Keep this use unless there is one, and return the one there is."""
+
+    async def settle(self, tenant: str, key: str, use: Use | None, *, lasts: timedelta) -> None:
+        """Keep what became of it; nothing lets the key be used anew."""
 
 
 class Listener:

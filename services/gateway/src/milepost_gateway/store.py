@@ -1,10 +1,9 @@
 """The status view and the fleet in Redis, read only."""
 
 import heapq
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -16,30 +15,18 @@ from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
-from milepost_gateway.errors import NotKnownYet, StoreUnavailable
+from milepost_gateway.errors import NotKnownYet
 from milepost_gateway.ports import Happened, Snapshot, Stored, Told
+from milepost_gateway.redis_calls import or_unavailable
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
 LOOK, LISTEN = (files("milepost_gateway").joinpath("scripts", f"{name}.lua").read_text() for name in ("look", "listen"))
 RUN = 4
 """So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 
 log = structlog.get_logger(__name__)
-
-
-def _or_unavailable(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    @wraps(call)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await call(*args, **kwargs)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(str(error)) from error
-
-    return wrapped
 
 
 def _not_known_yet() -> NotKnownYet:
@@ -58,7 +45,7 @@ class RedisStatusStore:
         #: The watermarks that this process has seen, by shard.
         self._seen: dict[int, int] = {}
 
-    @_or_unavailable
+    @or_unavailable
     async def get(self, job_id: str) -> Stored | None:
         return _stored(await self._look(job_id, LOOK, *FIELDS))
 
@@ -74,7 +61,7 @@ class RedisStatusStore:
         self._seen[shard] = max(int(at), self._seen.get(shard, 0))
         return found
 
-    @_or_unavailable
+    @or_unavailable
     async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
         found = await self._look(job_id, LISTEN, since, int(latest))
         if not found:
@@ -88,14 +75,14 @@ class RedisStatusStore:
             events=tuple(Happened(int(at), *steps.read(event)) for at, event in pairs if at and event),
         )
 
-    @_or_unavailable
+    @or_unavailable
     async def snapshot(self, job_id: str) -> Snapshot | None:
         state, hidden, status = await self._look(job_id, LOOK, "state", "hidden", "status")
         if state is None or hidden is None or status is None:
             return None
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
 
-    @_or_unavailable
+    @or_unavailable
     async def dead_letters(self, *, before: str | None, limit: int) -> Sequence[Snapshot]:
         def newest(pipe: Any, shard: int) -> None:
             pipe.zrevrangebylex(self._keys.dead(shard), f"({before}" if before else "+", "-", start=0, num=limit)
@@ -103,7 +90,7 @@ class RedisStatusStore:
         found = [await self.snapshot(job_id) for job_id in await self._newest(newest, limit)]
         return [snapshot for snapshot in found if snapshot is not None]
 
-    @_or_unavailable
+    @or_unavailable
     async def poison(self, limit: int) -> Sequence[bytes]:
         keys: list[Any] = await self._redis.zrange(self._keys.poisons, 0, limit - 1, desc=True)
         if not keys:
@@ -111,7 +98,7 @@ class RedisStatusStore:
         found: list[Any] = await self._redis.mget([self._keys.poison(key.decode()) for key in keys])
         return [body for body in found if body is not None]
 
-    @_or_unavailable
+    @or_unavailable
     async def page(
         self, *, type_name: str | None, status: Status | None, before: str | None, limit: int
     ) -> Sequence[tuple[str, Stored]]:
@@ -155,11 +142,11 @@ class RedisFleetStore:
         self._redis = redis
         self._keys = keys
 
-    @_or_unavailable
+    @or_unavailable
     async def job_types(self) -> Sequence[JobType]:
         return _readable(JobType, await self._all(self._keys.types, self._keys.type))
 
-    @_or_unavailable
+    @or_unavailable
     async def processors(self) -> Sequence[Beat]:
         return _readable(Beat, await self._all(self._keys.processors, self._keys.processor))
 

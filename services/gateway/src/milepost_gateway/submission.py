@@ -141,9 +141,15 @@ class Acceptance:
     blobs: Blobs
 
     async def accept(
-        self, submission: Submission, *, tenant: str, uploads: Sequence[Upload], traceparent: str | None
+        self,
+        submission: Submission,
+        *,
+        tenant: str,
+        uploads: Sequence[Upload],
+        traceparent: str | None,
+        job_id: str | None = None,
     ) -> Submitted:
-        """Return once the job is a durable fact.
+        """Return once the job is a durable fact. An id that is given follows from what the caller knows the job by.
 
         Raises:
             GatewayError: It was not accepted, or nobody can say; the class tells which.
@@ -160,8 +166,10 @@ class Acceptance:
             raise PayloadTooLarge(f"the params have {size} bytes as JSON; {MAX_PARAMS} are allowed")
         known.check(submission.params)
 
-        job_id = self.keyring.issue(tenant)
-        created_at = self.keyring.verify(job_id, tenant).created_at
+        created_at = now()
+        if job_id is None:
+            job_id = self.keyring.issue(tenant)
+            created_at = self.keyring.verify(job_id, tenant).created_at
         files = await self._store(job_id, uploads)
         at = now()
         command = submitted(

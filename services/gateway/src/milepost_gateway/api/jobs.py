@@ -12,12 +12,19 @@ from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD
 from milepost_gateway.api import preferences, responses, streams
-from milepost_gateway.api.requests import MalformedRequest, read_submission, traceparent
+from milepost_gateway.api.requests import (
+    MalformedRequest,
+    SubmissionBody,
+    fingerprint,
+    idempotency_key,
+    read_submission,
+    traceparent,
+)
 from milepost_gateway.api.services import TENANT, services
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.following import Present
-from milepost_gateway.ports import Stored
-from milepost_gateway.submission import Submission
+from milepost_gateway.ports import Stored, Submitted
+from milepost_gateway.submission import Submission, submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -55,22 +62,39 @@ _SUBMISSION_BODY = {
     status_code=202,
     summary="Hand a job over",
     response_model=JobDocument,
-    responses=responses.problems(400, 413, 415, 422, 503),
+    responses=responses.problems(400, 409, 413, 415, 422, 503),
     openapi_extra=_SUBMISSION_BODY,
 )
 async def submit_job(request: Request) -> Response:
     """Answer 202 once the job is stored durably; from then on it will run."""
     parts = services(request)
+    key = idempotency_key(request)
     async with read_submission(request, parts.limits) as body:
-        command = await parts.acceptance.accept(
-            body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request)
-        )
+        if key is None:
+            command = await _accept(request, body)
+        else:
+            async with parts.idempotency.turn(TENANT, key, await fingerprint(body)) as turn:
+                if turn.repeated:
+                    return await _again(request, turn.job_id)
+                command = await _accept(request, body, job_id=turn.job_id)
     job_id = command.job.id
     if (how := preferences.form(request)) is not None:
         return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
     if (within := preferences.wait(request)) and (ended := await _ended(request, job_id, within)) is not None:
         return responses.done(request, job_id, ended, within)
     return responses.accepted(request, job_id, document.accepted(command, retention=parts.retention))
+
+
+async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> Submitted:
+    return await services(request).acceptance.accept(
+        body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request), job_id=job_id
+    )
+
+
+async def _again(request: Request, job_id: str) -> Response:
+    """Answer a repeat as the first request was, with the job as it is now."""
+    stored = await services(request).statuses.get(job_id, tenant=TENANT)
+    return responses.accepted(request, job_id, stored.body, version=stored.version)
 
 
 async def _ended(request: Request, job_id: str, within: timedelta) -> Stored | None:
@@ -133,6 +157,21 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     stored, new = await parts.cancellation.request(job_id, tenant=TENANT, traceparent=traceparent(request))
     body = stored.body if new is None else document.with_cancel_request(stored.body, new)
     return responses.accepted(request, job_id, body, version=stored.version)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=202,
+    summary="Run a finished job again",
+    response_model=JobDocument,
+    responses=responses.problems(404, 409, 410, 503),
+)
+async def retry_job(request: Request, job_id: str) -> Response:
+    """Answer 202 once the job's next run is stored durably: the same id, params and files."""
+    parts = services(request)
+    job = await parts.reruns.run_again(job_id, tenant=TENANT)
+    event = submitted(job, at=job.run_at or job.created_at)
+    return responses.accepted(request, job.id, document.accepted(event, retention=parts.retention))
 
 
 @router.get("/jobs", summary="List jobs, newest first", response_model=JobPage, responses=responses.problems(400, 503))

@@ -77,6 +77,13 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
         case errors.JobAlreadyFinished():
             return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
+        case errors.JobNotFinished():
+            return _problem(request, ProblemType.JOB_NOT_FINISHED, f"It is {error.status}.")
+        case errors.KeyReused():
+            return _problem(request, ProblemType.KEY_REUSED, "Its first request had another body: take a new key.")
+        case errors.KeyInFlight():
+            detail = "The same request is still being worked on: ask again."
+            return _problem(request, ProblemType.KEY_IN_FLIGHT, detail, headers={"Retry-After": RETRY_AFTER})
         case errors.NotADeadLetter():
             return _problem(request, ProblemType.NOT_A_DEAD_LETTER, "The broker has not given this job up.")
         case errors.InvalidCursor():

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -23,6 +24,9 @@ MAX_JOB_PART = 256 * 1024
 _NAME = 255
 _TAIL = 256
 """Enough bytes of a form's end for its last boundary."""
+MAX_KEY = 255
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_BARE = re.compile(r"[!#-~]+")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -176,6 +180,33 @@ def _clean_name(name: str | None) -> str:
     steps = (name or "").replace("\\", "/").split("/")
     kept = ("".join(c for c in step if c.isprintable()).strip() for step in steps)
     return "/".join(step for step in kept if step not in ("", ".", ".."))[-_NAME:] or "unnamed"
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the request's Idempotency-Key: a quoted string (RFC 8941 §3.3.3), or the same without its quotes.
+
+    Raises:
+        MalformedRequest: It is none that can be kept.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    quoted = _QUOTED.fullmatch(given[0])
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else given[0]
+    if len(given) > 1 or not (quoted or _BARE.fullmatch(key)) or not 1 <= len(key) <= MAX_KEY:
+        raise MalformedRequest(f"the Idempotency-Key is not one string of 1 to {MAX_KEY} printable ASCII characters")
+    return key
+
+
+async def fingerprint(body: SubmissionBody) -> str:
+    """Return what tells a request from every other one."""
+    digest = blake2b(body.submission.model_dump_json().encode(), digest_size=16)
+    for upload in body.uploads:
+        digest.update(f"{len(upload.name)}:{upload.name}:{upload.part.size}:".encode())
+        async for chunk in upload.chunks():
+            digest.update(chunk)
+        await upload.part.seek(0)
+    return digest.hexdigest()
 
 
 def traceparent(request: Request) -> str | None:

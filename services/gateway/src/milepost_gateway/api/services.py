@@ -11,7 +11,9 @@ from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
+from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.ports import Broker, StatusStore
+from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
 
@@ -26,6 +28,8 @@ class Services:
     statuses: Statuses
     cancellation: Cancellation
     following: Following
+    idempotency: Idempotency
+    reruns: Reruns
     dead_letters: DeadLetters
     catalogue: Catalogue
     broker: Broker
