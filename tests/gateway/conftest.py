@@ -1,7 +1,7 @@
 """Fakes of the gateway's ports, and an app made of them: HTTP without sockets."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,19 +14,21 @@ from milepost_contracts import steps
 from milepost_contracts.document import render
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
+from milepost_contracts.states import Status
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
 from milepost_gateway.bootstrap import build_app
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
-from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.errors import BrokerUnavailable, StoreUnavailable
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.ports import Happened, Listener, Snapshot, Stored, Told, Use
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+from milepost_rabbit.depth import Depth
 
 RETENTION = timedelta(days=7)
 KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
@@ -61,6 +63,11 @@ class FakeBroker:
         if self.error is not None:
             raise self.error(request)
         self.requests.append(request)
+
+    async def depths(self, queues):
+        if self.error is not None:
+            raise BrokerUnavailable
+        return {queue: Depth(ready=len(self.submitted), consumers=1) for queue in queues}
 
     async def answers(self):
         return self.error is None
@@ -118,6 +125,11 @@ class FakeStore:
         self._answer()
         newest = sorted(self.documents, reverse=True)
         return [(one, self.documents[one]) for one in newest if before is None or one < before][:limit]
+
+    async def counts(self):
+        self._answer()
+        found = Counter(snapshot.status for snapshot in self.snapshots.values())
+        return {status: found[status] for status in Status}
 
     async def answers(self):
         return not self.away

@@ -10,6 +10,10 @@ from milepost_client.transport import Transport, retry_after
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 
+LONGEST_WAIT = 20.0
+"""Seconds for which the gateway is asked to wait for a change."""
+PACE = 0.2
+"""Seconds between two looks of `watch`, however much happens."""
 PATIENCE = 30.0
 """Seconds for which `watch` bears a gateway that does not answer."""
 
@@ -31,15 +35,21 @@ class JobHandle:
     def url(self) -> str:
         return f"{self._transport.base_url}/v1/jobs/{self.id}"
 
-    def refresh(self) -> bool:
+    def refresh(self, *, wait: float = 0.0) -> bool:
         """Ask the gateway once; return whether the document changed.
+
+        Args:
+            wait: Up to so many seconds the gateway may wait for a change; it may not know how to.
 
         Raises:
             MilepostError: The gateway refused or does not answer.
         """
         headers = {"If-None-Match": self._etag} if self._etag else {}
-        response = self._transport.send("GET", f"/v1/jobs/{self.id}", headers=headers)
-        self._look_again_at = time.monotonic() + retry_after(response)
+        if self._etag and int(wait):
+            headers["Prefer"] = f"wait={int(wait)}"
+        response = self._transport.send("GET", f"/v1/jobs/{self.id}", headers=headers, extra_time=wait)
+        waited = "preference-applied" in response.headers
+        self._look_again_at = time.monotonic() + (PACE if waited else retry_after(response))
         if not response.content:
             return False
         self._etag = response.headers.get("etag")
@@ -60,7 +70,7 @@ class JobHandle:
     def watch(self, timeout: float | None = None) -> Iterator[JobDocument]:
         """Yield the document now and whenever it changes, until the job has ended.
 
-        Looks as often as the gateway's Retry-After says, and bears half a minute without an answer.
+        The gateway holds its answers back until there is something new. Bears half a minute without an answer.
 
         Raises:
             StillRunning: The job has not ended within `timeout` seconds.
@@ -69,12 +79,14 @@ class JobHandle:
         deadline = None if timeout is None else time.monotonic() + timeout
         answered = time.monotonic()
         yield self.document
+        self._look_again_at = answered
         while not self.document.status.terminal:
             if deadline is not None and time.monotonic() >= deadline:
                 raise StillRunning(f"job {self.id} is {self.document.status} after {timeout} s")
             self._pause_until(deadline)
             try:
-                changed = self.refresh()
+                left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+                changed = self.refresh(wait=min(LONGEST_WAIT, max(0.0, left)))
             except Unavailable as error:
                 if time.monotonic() - answered > PATIENCE:
                     raise

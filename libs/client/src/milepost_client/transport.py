@@ -16,13 +16,16 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self._http = http
 
-    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Return the response, if it is a success or a 304.
+    def send(self, method: str, path: str, *, extra_time: float = 0.0, **options: Any) -> httpx.Response:
+        """Return the response, if it is a success or a 304. It may come `extra_time` seconds later than usual.
 
         Raises:
             Refused: A problem that sending again would not change.
             Unavailable: No answer, or one that says to come back later.
         """
+        usual = self._http.timeout.as_dict()
+        if extra_time and usual["read"] is not None:
+            options["timeout"] = httpx.Timeout(**usual | {"read": usual["read"] + extra_time})
         try:
             response = self._http.request(method, self.base_url + path, **options)
         except httpx.TransportError as error:

@@ -84,7 +84,7 @@ def links(job_id: str) -> dict[str, str]:
 
 
 def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
-    """Render all of a document that follows from the winning event: a JSON object.
+    """Render all of a document that follows from the winning event: a JSON object. `glance` knows the order of fields.
 
     `version` and `cancel_requested` are not in it: `assemble` adds them.
     """
@@ -230,24 +230,32 @@ def accepted(event: JobEvent, *, retention: timedelta) -> bytes:
 
 def unprojected(job_id: str, created_at: datetime) -> bytes:
     """The document of an id that was issued and that no tracker has spoken of yet: what the id itself proves."""
-    fields: dict[str, Any] = dict.fromkeys(
-        ("type", "queue", "progress", "started_at", "finished_at", "run_at", "start_by", "expires_at", "worker")
-    )
-    fields |= dict.fromkeys(("params", "result", "error", "waiting"))
-    state = {
+    state: dict[str, Any] = {
         "id": job_id,
+        "type": None,
+        "queue": None,
         "status": Status.QUEUED,
         "run": 1,
         "attempt": 0,
         "attempts": [],
         "tags": [],
+        "progress": None,
         "created_at": utc_text(created_at),
+        "started_at": None,
         "updated_at": utc_text(created_at),
+        "finished_at": None,
+        "run_at": None,
+        "start_by": None,
+        "expires_at": None,
+        "worker": None,
+        "params": None,
         "files": [],
         "items": Items(),
+        "result": None,
+        "error": None,
         "ungated": False,
+        "waiting": None,
         "links": links(job_id),
-        **fields,
     }
     return assemble(0, pydantic_core.to_json(state), None, None)
 

@@ -1,16 +1,18 @@
 """RabbitMQ as the gateway uses it: one confirmed publish for each job, and a look at whether its queues are there."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.events import AnyJobMessage, CancelRequested, JobScheduled, encode_event
 from milepost_contracts.topology import Queue, Topology
-from milepost_gateway.errors import NotAccepted, OutcomeUnknown
+from milepost_gateway.errors import BrokerUnavailable, NotAccepted, OutcomeUnknown
 from milepost_gateway.ports import Submitted
 from milepost_rabbit import errors as rabbit
 from milepost_rabbit.declare import missing
+from milepost_rabbit.depth import Depth, depths
 from milepost_rabbit.publisher import RabbitPublisher
 
 CONFIRM_WITHIN = 2.0
@@ -68,6 +70,19 @@ class RabbitBroker:
                 return await missing(connection, (self._topology.lifecycle, self._topology.log)) is None
         except (*CONNECTION_EXCEPTIONS, TimeoutError):
             return False
+
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, Depth]:
+        names = {self._topology.work_queue_name(queue): queue for queue in queues}
+        connection = self.link.connection
+        if connection is None:
+            raise BrokerUnavailable
+        try:
+            async with asyncio.timeout(CONFIRM_WITHIN):
+                await connection.ready()
+                found = await depths(connection, [self._topology.work(queue) for queue in queues])
+        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+            raise BrokerUnavailable from error
+        return {names[name]: depth for name, depth in found.items()}
 
     async def _look_for(self, queues: tuple[Queue, ...]) -> None:
         loop = asyncio.get_running_loop()

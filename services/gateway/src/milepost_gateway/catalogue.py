@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,8 @@ from milepost_gateway.ports import FleetStore
 log = structlog.get_logger(__name__)
 
 REFRESH_EVERY = timedelta(seconds=2)
+SILENT_FOR = 15.0
+"""Seconds without a processor after which nobody serves a queue: beats come every few seconds, and Redis forgets."""
 NEAR = 3
 """How many names an unknown type is compared to in the answer."""
 MAX_PLACES = 20
@@ -48,6 +51,10 @@ class Catalogue:
 
     store: FleetStore
     _types: dict[str, KnownType] = field(default_factory=dict)
+    _begun_at: float = field(default_factory=time.monotonic)
+    _looked_at: float = float("-inf")
+    #: When each queue was last seen to be served.
+    _alive_at: dict[str, float] = field(default_factory=dict)
 
     async def refresh(self) -> None:
         """Take over what processors have announced since.
@@ -62,6 +69,16 @@ class Catalogue:
             except ValueError as error:
                 log.warning("schema_unusable", type=announced.type, error=str(error))
         self._types = types
+        alive = time.monotonic()
+        self._alive_at |= {queue: alive for beat in await self.store.processors() for queue in beat.queues}
+        self._looked_at = alive
+
+    def serves(self, queue: str) -> bool:
+        """Whether a processor that serves this queue was alive lately, or nobody can say."""
+        at = time.monotonic()
+        if at - self._looked_at > SILENT_FOR:
+            return True
+        return at - self._alive_at.get(queue, self._begun_at) < SILENT_FOR
 
     async def keep_fresh(self) -> None:
         """Refresh until cancelled."""

@@ -6,11 +6,13 @@ GatewayError
 ├── InvalidSubmission  anything else about the submission that does not fit; carries the places
 ├── PayloadTooLarge    the params or files are larger than allowed
 ├── NotAccepted        the broker certainly did not take the job
+├── BrokerUnavailable  the broker does not answer
 ├── OutcomeUnknown     the broker did not say whether it took the job; carries its id
 ├── JobUnknown         never issued, or another tenant's
 ├── JobExpired         issued, and past its retention
 ├── JobAlreadyFinished  there is nothing left to cancel
 ├── JobNotFinished     it can't run again while it has not ended
+├── NoResult           it ended without one: failed or canceled, and says why
 ├── KeyReused          another request has used this Idempotency-Key
 ├── KeyInFlight        the first request with this Idempotency-Key is still being worked on
 ├── NotADeadLetter     the broker has not given this job up
@@ -58,6 +60,10 @@ class NotAccepted(GatewayError):  # noqa: N818
     """The broker did not take the job."""
 
 
+class BrokerUnavailable(GatewayError):  # noqa: N818
+    """The broker does not answer."""
+
+
 class OutcomeUnknown(GatewayError):  # noqa: N818
     """The broker did not say whether it took the job."""
 
@@ -87,6 +93,14 @@ class JobNotFinished(GatewayError):  # noqa: N818
 
     def __init__(self, status: str) -> None:
         super().__init__(status)
+        self.status = status
+
+
+class NoResult(GatewayError):  # noqa: N818
+    """The job has ended without a result."""
+
+    def __init__(self, status: str, why: str) -> None:
+        super().__init__(why)
         self.status = status
 
 

@@ -1,7 +1,7 @@
 """What the core needs of the world."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitte
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
+from milepost_rabbit.depth import Depth
 
 #: What accepts a job: for now, or for later.
 Submitted = JobSubmitted | JobScheduled
@@ -33,6 +34,13 @@ class Broker(Protocol):
             OutcomeUnknown: Nobody can say.
         """
 
+    async def depths(self, queues: Sequence[str]) -> Mapping[str, Depth]:
+        """Return how full these queues of job types are, of those that exist.
+
+        Raises:
+            BrokerUnavailable: The broker does not answer.
+        """
+
     async def answers(self) -> bool:
         """Whether the broker answers now."""
 
@@ -48,6 +56,8 @@ class Stored:
     terminal: bool = False
     #: Whether somebody asked to cancel it.
     cancel_requested: bool = False
+    #: Whether the document says that the job waits in vain; not a thing of versions.
+    waits_in_vain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +112,9 @@ class StatusStore(Protocol):
         self, *, type_name: str | None, status: Status | None, before: str | None, limit: int
     ) -> Sequence[tuple[str, Stored]]:
         """Return up to `limit` jobs, newest first, of those whose id sorts before `before`."""
+
+    async def counts(self) -> Mapping[Status, int]:
+        """Return how many jobs there are in each state."""
 
     async def answers(self) -> bool:
         """Whether the store answers now; never raises."""

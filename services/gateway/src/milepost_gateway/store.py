@@ -1,7 +1,7 @@
 """The status view and the fleet in Redis, read only."""
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -114,18 +114,33 @@ class RedisStatusStore:
         pairs = ((job_id, _stored(fields)) for job_id, fields in zip(newest, found, strict=True))
         return [(job_id, stored) for job_id, stored in pairs if stored is not None]
 
-    async def _newest(self, ask: Callable[[Any, int], None], limit: int) -> list[str]:
-        """Merge the newest ids of every shard: ids sort by the time of their submission."""
+    @or_unavailable
+    async def counts(self) -> Mapping[Status, int]:
+        def of_each_state(pipe: Any, shard: int) -> None:
+            for status in Status:
+                pipe.zcard(self._keys.index(shard, type_name=None, status=status))
+
+        counted = await self._in_every_shard(of_each_state)
+        return {status: sum(shard[number] for shard in counted) for number, status in enumerate(Status)}
+
+    async def _in_every_shard(self, ask: Callable[[Any, int], None]) -> list[list[Any]]:
+        """Ask every shard the same questions, and return its answers, if all shards may be trusted."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.info("server")
             for shard in range(SHARDS):
                 pipe.hget(self._keys.mark(shard), "whole")
                 ask(pipe, shard)
             server, *answers = await pipe.execute()
-        if set(answers[::2]) != {server["run_id"].encode()}:
+        each = len(answers) // SHARDS
+        shards = [answers[at : at + each] for at in range(0, len(answers), each)]
+        if {whole for whole, *_ in shards} != {server["run_id"].encode()}:
             raise _not_known_yet()
-        shards: list[list[bytes]] = answers[1::2]
-        return [job_id.decode() for job_id in heapq.nlargest(limit, (one for shard in shards for one in shard))]
+        return [found for _, *found in shards]
+
+    async def _newest(self, ask: Callable[[Any, int], None], limit: int) -> list[str]:
+        """Merge the newest ids of every shard: ids sort by the time of their submission."""
+        shards: list[list[list[bytes]]] = await self._in_every_shard(ask)
+        return [job_id.decode() for job_id in heapq.nlargest(limit, (one for [shard] in shards for one in shard))]
 
     async def answers(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aio_pika
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from redis.asyncio import Redis
 
@@ -13,6 +14,7 @@ from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.states import Status
 from milepost_contracts.topology import Queue, Topology
 from milepost_rabbit.cancelling import raise_if_ours
+from milepost_rabbit.depth import depths
 from milepost_tracker.errors import LogUnavailable
 from milepost_tracker.reconcile import OPEN
 from milepost_tracker.redis_calls import or_unavailable
@@ -86,10 +88,10 @@ class RabbitHolders:
         try:
             async with await aio_pika.connect(self._url, timeout=5) as connection:
                 return {
-                    "ready": await self._depth(connection, self._topology.work_queues(names)),
+                    "ready": await _ready(connection, self._topology.work_queues(names)),
                     "unacked": sum(beat.held for beat in beats),
-                    "delayed": await self._depth(connection, self._topology.ladder),
-                    "parked": await self._depth(connection, (self._topology.parked,)),
+                    "delayed": await _ready(connection, self._topology.ladder),
+                    "parked": await _ready(connection, (self._topology.parked,)),
                 }
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
@@ -97,16 +99,6 @@ class RabbitHolders:
             raise_if_ours(error)
             raise LogUnavailable("the broker does not answer any more") from error
 
-    async def _depth(self, connection: Any, queues: tuple[Queue, ...]) -> int:
-        """How many messages are ready in these queues; one that does not exist holds none."""
-        ready = 0
-        for queue in queues:
-            channel = await connection.channel()
-            try:
-                declared = await channel.declare_queue(queue.name, passive=True)
-                ready += declared.declaration_result.message_count or 0
-            except aio_pika.exceptions.ChannelNotFoundEntity:
-                continue
-            finally:
-                await channel.close()
-        return ready
+
+async def _ready(connection: AbstractConnection, queues: tuple[Queue, ...]) -> int:
+    return sum(depth.ready for depth in (await depths(connection, queues)).values())

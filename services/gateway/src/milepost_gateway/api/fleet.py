@@ -1,6 +1,7 @@
 """`/v1/job-types` and `/v1/processors`: what can be submitted, and who is alive to run it."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 from milepost_contracts.fleet import Beat, JobType
 from milepost_gateway.api.responses import problems
 from milepost_gateway.api.services import services
+from milepost_rabbit.depth import Depth
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
@@ -34,6 +36,42 @@ async def list_job_types(request: Request) -> JobTypes:
         alive.update(beat.types)
     return JobTypes(
         items=[JobTypeInfo(**known.model_dump(), live_processors=alive[known.type]) for known in await catalogue.all()]
+    )
+
+
+class QueueInfo(BaseModel):
+    """A queue of jobs, and who serves it."""
+
+    name: str
+    #: Jobs that wait to be delivered; those that a processor holds already are not among them.
+    ready: int
+    #: Processors that take jobs from it, as the broker counts them.
+    consumers: int
+    #: Processors that serve it and are alive, and how many of its jobs they can run at once.
+    live_processors: int
+    threads: int
+
+
+class Queues(BaseModel):
+    items: list[QueueInfo]
+
+
+@router.get("/queues", summary="List the queues", responses=problems(503))
+async def list_queues(request: Request) -> Queues:
+    """Answer how full each queue is that any type has, and who serves it."""
+    parts = services(request)
+    beats = await parts.catalogue.processors()
+    names = sorted(
+        {known.queue for known in await parts.catalogue.all()} | {name for one in beats for name in one.queues}
+    )
+    depths = await parts.broker.depths(names)
+    return Queues(items=[_told(name, depths[name], [one for one in beats if name in one.queues]) for name in depths])
+
+
+def _told(name: str, depth: Depth, serving: Sequence[Beat]) -> QueueInfo:
+    threads = sum(one.threads for one in serving)
+    return QueueInfo(
+        name=name, ready=depth.ready, consumers=depth.consumers, live_processors=len(serving), threads=threads
     )
 
 

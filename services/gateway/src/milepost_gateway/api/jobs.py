@@ -1,14 +1,17 @@
 """`/v1/jobs`: submit, look at one, list."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
 
+import pydantic_core
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
+from milepost_contracts.glance import glance, with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD
 from milepost_gateway.api import preferences, responses, streams
@@ -20,8 +23,8 @@ from milepost_gateway.api.requests import (
     read_submission,
     traceparent,
 )
-from milepost_gateway.api.services import TENANT, services
-from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.api.services import TENANT, Services, services
+from milepost_gateway.errors import NoResult, StoreUnavailable
 from milepost_gateway.following import Present
 from milepost_gateway.ports import Stored, Submitted
 from milepost_gateway.submission import Submission, submitted
@@ -119,29 +122,78 @@ def _present(request: Request) -> Present:
     return present
 
 
+@router.get("/jobs/counts", summary="Count the jobs in each state", responses=responses.problems(503))
+async def count_jobs(request: Request) -> dict[Status, int]:
+    """Answer how many jobs there are, live or remembered, by status."""
+    return dict(await services(request).store.counts())
+
+
 @router.get(
     "/jobs/{job_id}",
     summary="Look at a job",
     response_model=JobDocument,
     responses={
+        303: {"description": "With ?redirect=true, of a job that has succeeded: where its result is"},
         304: {"description": "Nothing new since the version in If-None-Match"},
         **responses.problems(404, 410, 503),
     },
 )
-async def get_job(request: Request, job_id: str) -> Response:
+async def get_job(
+    request: Request,
+    job_id: str,
+    redirect: Annotated[bool, Query(description="Answer 303 to the result, once there is one")] = False,
+) -> Response:
     """Answer 200 for every job that was accepted, from the very moment of its 202.
 
     With `Prefer: wait=N` it waits up to 30 s: for a change since the version in `If-None-Match`, or for the job's end.
     """
+    parts = services(request)
     known, within = responses.known_version(request), preferences.wait(request)
-    stored = await services(request).following.document(
+    stored = await parts.following.document(
         job_id,
         tenant=TENANT,
-        enough=_has_ended if known is None else lambda stored: stored.version != known or stored.terminal,
+        enough=_has_ended if known is None else lambda stored: stored.terminal or stored.version != known,
         within=within,
         present=_present(request),
     )
-    return responses.status(request, stored, waited=within)
+    if redirect and stored.terminal and glance(stored.body).status is Status.SUCCEEDED:
+        result = str(request.url_for("get_result", job_id=job_id))
+        return Response(status_code=303, headers={**responses.STATUS_HEADERS, "Location": result})
+    return responses.status(request, _with_reason(parts, stored), waited=within)
+
+
+def _with_reason(parts: Services, stored: Stored) -> Stored:
+    """Say why the job waits, if that is known."""
+    seen = glance(stored.body)
+    if seen.status is not Status.QUEUED or seen.queue is None or parts.catalogue.serves(seen.queue):
+        return stored
+    return replace(stored, body=with_waiting(stored.body, _nobody_serves(seen.queue)), waits_in_vain=True)
+
+
+def _nobody_serves(queue: str) -> bytes:
+    detail = f"no live processor serves the queue {queue}"
+    return pydantic_core.to_json({"reason": "no-live-processor", "detail": detail})
+
+
+@router.get(
+    "/jobs/{job_id}/result",
+    summary="Take a job's result",
+    response_class=Response,
+    responses={
+        200: {"description": "What the handler returned", "content": {"application/json": {"schema": {}}}},
+        202: {"model": JobDocument, "description": "There is none yet: the document"},
+        **responses.problems(404, 409, 410, 503),
+    },
+)
+async def get_result(request: Request, job_id: str) -> Response:
+    """Answer 200 with the result alone, or 202 while there is none; a job that has none is a problem that says why."""
+    stored = await services(request).statuses.get(job_id, tenant=TENANT)
+    if not stored.terminal:
+        return responses.accepted(request, job_id, stored.body, version=stored.version)
+    told = pydantic_core.from_json(stored.body)
+    if told["status"] != Status.SUCCEEDED:
+        raise NoResult(told["status"], (told["error"] or {}).get("message") or f"The job was {told['status']}.")
+    return responses.result(request, stored, pydantic_core.to_json(told["result"]))
 
 
 @router.post(

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
+from milepost_contracts.states import Status
 from milepost_gateway import errors
 from milepost_gateway.api.requests import MalformedRequest, UnsupportedMediaType, request_id
 
@@ -67,6 +68,8 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.NotAccepted():
             detail = f"It was not accepted, and nothing will come of it: {error}. Try again later."
             return _problem(request, ProblemType.NOT_ACCEPTED, detail)
+        case errors.BrokerUnavailable():
+            return _problem(request, ProblemType.STATUS_UNAVAILABLE, "The broker does not answer.")
         case errors.OutcomeUnknown():
             detail = f"It may or may not have been accepted: {error}. The job's id is in job_id."
             headers = {"Location": str(request.url_for("get_job", job_id=error.job_id))}
@@ -79,6 +82,9 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
         case errors.JobNotFinished():
             return _problem(request, ProblemType.JOB_NOT_FINISHED, f"It is {error.status}.")
+        case errors.NoResult():
+            canceled = error.status == Status.CANCELED
+            return _problem(request, ProblemType.JOB_CANCELED if canceled else ProblemType.JOB_FAILED, str(error))
         case errors.KeyReused():
             return _problem(request, ProblemType.KEY_REUSED, "Its first request had another body: take a new key.")
         case errors.KeyInFlight():

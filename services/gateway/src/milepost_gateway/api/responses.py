@@ -1,16 +1,21 @@
 """Headers of a status: what generic polling clients and caches go by."""
 
+import random
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 
 from fastapi import Request
 from fastapi.responses import Response
 
+from milepost_contracts.envelope import now
+from milepost_contracts.glance import Glance, glance
 from milepost_contracts.problems import MEDIA_TYPE, Problem
+from milepost_contracts.states import Status
 from milepost_gateway.ports import Stored
 
 LIVE_RETRY_AFTER = "1"
-_ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})"\s*')
+_ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
 
 
@@ -52,21 +57,56 @@ def _applied(waited: timedelta) -> str:
     return f"wait={waited.total_seconds():g}"
 
 
+def result(request: Request, stored: Stored, body: bytes) -> Response:
+    """200 with the result alone; it does not change any more, but for another run of the job."""
+    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": _sunset(glance(stored.body))}
+    if _matches(request.headers.get("if-none-match"), stored):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _sunset(seen: Glance) -> str:
+    assert seen.expires_at is not None  # noqa: S101 - who has ended has one
+    return format_datetime(seen.expires_at, usegmt=True)
+
+
 def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
     """200 with the document, or 304 for who has this version already."""
-    headers = {**STATUS_HEADERS, "ETag": etag(stored.version)}
+    headers = {**STATUS_HEADERS, "ETag": _etag_of(stored)}
     if waited:
         headers["Preference-Applied"] = _applied(waited)
+    seen = glance(stored.body)
     if not stored.terminal:
-        headers["Retry-After"] = LIVE_RETRY_AFTER
-    if _matches(request.headers.get("if-none-match"), stored.version):
+        headers["Retry-After"] = str(look_again_in(seen, now()))
+    else:
+        headers["Sunset"] = _sunset(seen)
+    if _matches(request.headers.get("if-none-match"), stored):
         return Response(status_code=304, headers=headers)
     return Response(stored.body, media_type="application/json", headers=headers)
+
+
+def look_again_in(seen: Glance, at: datetime) -> int:
+    """Return after how many seconds a second look is worth it, 1 to 30.
+
+    A quarter of what is left, where that is known, and else of the time that nothing has happened for; spread a
+    little, so that those who ask do not all come back together.
+    """
+    if seen.status in (Status.SCHEDULED, Status.RETRYING) and seen.run_at is not None:
+        wait = (seen.run_at - at).total_seconds()
+    elif seen.eta is not None:
+        wait = seen.eta / 4
+    else:
+        wait = (at - seen.updated_at).total_seconds() / 4
+    return max(1, min(30, round(wait * random.uniform(0.9, 1.1))))
 
 
 def etag(version: int) -> str:
     """Name the version; weakly for 0, for the 202 knows more of the same job than the id alone."""
     return f'"{version}"' if version else 'W/"0"'
+
+
+def _etag_of(stored: Stored) -> str:
+    return f'"{stored.version}w"' if stored.waits_in_vain else etag(stored.version)
 
 
 def known_version(request: Request) -> int | None:
@@ -75,12 +115,12 @@ def known_version(request: Request) -> int | None:
     return int(found[1]) if found else None
 
 
-def _matches(condition: str | None, version: int) -> bool:
+def _matches(condition: str | None, stored: Stored) -> bool:
     """Weak comparison (RFC 9110 §13.1.2)."""
     if condition is None:
         return False
     given = {one.strip().removeprefix("W/") for one in condition.split(",")}
-    return f'"{version}"' in given or "*" in given
+    return _etag_of(stored).removeprefix("W/") in given or "*" in given
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:

@@ -1,0 +1,58 @@
+"""Reads single fields of a rendered document without parsing it.
+
+A field is found by its name in quotes, at its first place. What clients or handlers chose can't pass for one: quotes in
+their text are escaped, and `params` and `result`, where anything may stand, come later.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from milepost_contracts.states import Status
+
+_FIELDS = re.compile(
+    rb'.*?"queue":(?:null|"(?P<queue>[^"]+)"),"status":"(?P<status>[a-z]+)"'
+    rb'.*?"progress":(?:null|{.*?"eta_seconds":(?:null|(?P<eta>[0-9.e+-]+))})'
+    rb'.*?"updated_at":"(?P<updated_at>[^"]+)"'
+    rb'.*?"run_at":(?:null|"(?P<run_at>[^"]+)")'
+    rb'.*?"expires_at":(?:null|"(?P<expires_at>[^"]+)")',
+    re.DOTALL,
+)
+_WAITING = b'"waiting":null,"links":{'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What was read."""
+
+    status: Status
+    #: Nothing while no tracker has seen the job.
+    queue: str | None
+    #: Seconds that the handler expects to need from then on.
+    eta: float | None
+    updated_at: datetime
+    run_at: datetime | None
+    expires_at: datetime | None
+
+
+def glance(body: bytes) -> Glance:
+    """Read these fields of a document that `document` has rendered."""
+    found = _FIELDS.match(body)
+    assert found is not None  # noqa: S101 - every document of ours has them
+    text = {name: value.decode() if value else None for name, value in found.groupdict().items()}
+    moments = {
+        name: datetime.fromisoformat(moment) if (moment := text[name]) else None for name in ("run_at", "expires_at")
+    }
+    return Glance(
+        status=Status(text["status"] or ""),
+        queue=text["queue"],
+        eta=float(text["eta"]) if text["eta"] else None,
+        updated_at=datetime.fromisoformat(text["updated_at"] or ""),
+        **moments,
+    )
+
+
+def with_waiting(body: bytes, waiting: bytes) -> bytes:
+    """Say in a document why its job waits; nothing chosen by others stands behind that field."""
+    before, mark, after = body.rpartition(_WAITING)
+    return before + mark.replace(b"null", waiting, 1) + after if mark else body
