@@ -96,6 +96,19 @@ async def test_a_partial_loss_is_noticed_although_another_tracker_writes_on(trac
     assert {} == await mine.watermarks.lost_shards(), "the other one has brought it back"
 
 
+async def test_a_replay_holds_for_a_tracker_that_has_not_looked_yet(tracker, redis, keys):
+    """Its next write finds its own watermark gone, and what it wrote brought back: there is nothing to replay again."""
+    mine, other = tracker(), tracker()
+    await heal(mine)
+    await mine.apply(view(JobSubmitted(job=SUBMITTED)))
+    await forget(redis, keys)
+    assert set(ALL) == set(await other.watermarks.lost_shards())
+    await heal(other)
+    await mine.apply(view(JobStarted(job=RUNNING)))
+    assert {} == await other.watermarks.lost_shards() == await mine.watermarks.lost_shards()
+    assert await mine.watermarks.vouch()
+
+
 async def another_server(redis, keys, *shards):
     """Leave the marks as a replica that was promoted has them: another server said that they are whole."""
     for shard in shards:

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class Cluster:
         with self._lock:
             found = processes.find(self._process(name))
             if found is not None:
-                found.kill()
+                with suppress(psutil.NoSuchProcess):  # it may end by itself
+                    found.kill()
                 self._gone(name)
 
     def stop(self, name: str) -> None:
@@ -116,13 +117,16 @@ class Cluster:
     def frozen(self, *names: str) -> Iterator[None]:
         """Stop processes where they are (SIGSTOP), and let them go on when the block is over."""
         found = [one for one in (processes.find(self._process(name)) for name in names) if one is not None]
-        for one in found:
-            one.send_signal(signal.SIGSTOP)
+        self._signal(found, signal.SIGSTOP)
         try:
             yield
         finally:
-            for one in found:
-                one.send_signal(signal.SIGCONT)
+            self._signal(found, signal.SIGCONT)
+
+    def _signal(self, found: Iterable[psutil.Process], number: int) -> None:
+        for one in found:
+            with suppress(psutil.NoSuchProcess):  # another fault may have killed it
+                one.send_signal(number)
 
     def bring_back(self, name: str) -> None:
         """Start a process that has ended."""

@@ -1,8 +1,8 @@
 """The matrix of faults (guarantees §4) of one of each server: what happens, and what may come of it."""
 
 import random
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from fault_suite.cluster import Cluster
 from fault_suite.harm_broker import (
@@ -49,11 +49,9 @@ def two_at_a_time(cluster: Cluster, pace: Pace) -> None:
     ]
     ends = time.monotonic() + pace.seconds(60)
     while time.monotonic() < ends:
-        threads = [threading.Thread(target=act, args=(cluster, pace)) for act in chance.sample(singles, 2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(act, cluster, pace) for act in chance.sample(singles, 2)]:
+                done.result()
 
 
 MATRIX: tuple[Fault, ...] = (

@@ -9,8 +9,8 @@
 --       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
 --       progress or '', cancel key or '', cancel, how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
--- If this tracker's watermark is lower than it was, or the shard is not whole, Redis lost writes: returns {-1}, and
--- nothing is applied.
+-- If this tracker's watermark is lower than it was and nobody has replayed the shard since, or the shard is not whole,
+-- Redis lost writes: returns {-1}, and nothing is applied.
 --
 -- A version is the milliseconds since the job was created, or one more than the last: it can't go back, even if
 -- Redis forgets the last one. Watermarks are times in the same way.
@@ -37,8 +37,9 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local seen, marks = tonumber(ARGV[7]), redis.call('HMGET', mark, 'whole', 'at', ARGV[6])
-if seen and (not marks[1] or (tonumber(marks[3]) or 0) < seen) then
+local seen, marks = tonumber(ARGV[7]), redis.call('HMGET', mark, 'whole', 'at', ARGV[6], 'replayed')
+local has_all = seen and marks[1] and ((tonumber(marks[3]) or 0) >= seen or (tonumber(marks[4]) or 0) > seen)
+if seen and not has_all then
   redis.call('HDEL', mark, 'whole')
   return { -1 }
 end
@@ -54,13 +55,13 @@ local function names(kind, status)
   return { index .. '*:*', index .. kind .. ':*', index .. '*:' .. status, index .. kind .. ':' .. status }
 end
 
-local function move(id, kind, status, old_kind, old_status)
+local function move(id, kind, status, old_kind, old_status, created)
   if kind == old_kind and status == old_status then return end
   if old_status then
     for _, name in ipairs(names(old_kind, old_status)) do redis.call('ZREM', name, id) end
   end
   for _, name in ipairs(names(kind, status)) do
-    redis.call('ZADD', name, 0, id)
+    redis.call('ZADD', name, created, id)
     redis.call('PEXPIRE', name, live_for + grace)
   end
 end
@@ -130,8 +131,8 @@ for i = 1, count do
     redis.call('PEXPIRE', key, lasts + grace)
     note(expiry, id, now + lasts)
     note(deadlines, id, due)
-    note(dead, id, ARGV[at + 10] == '1' and 0 or '')
-    move(id, kind, status, old_kind, old_status)
+    note(dead, id, ARGV[at + 10] == '1' and created or '')
+    move(id, kind, status, old_kind, old_status, created)
   elseif asked and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
