@@ -24,7 +24,7 @@ from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.errors import BrokerUnavailable, StoreUnavailable
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
-from milepost_gateway.ports import Happened, Listener, Snapshot, Stored, Told, Use
+from milepost_gateway.ports import Happened, Listener, Place, Snapshot, Stored, Told, Use
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
@@ -114,8 +114,7 @@ class FakeStore:
 
     async def dead_letters(self, *, before, limit):
         self._answer()
-        newest = sorted(self.snapshots, reverse=True)
-        return [self.snapshots[one] for one in newest if before is None or one < before][:limit]
+        return [(place, self.snapshots[place.job_id]) for place in self._newest(before)][:limit]
 
     async def poison(self, limit):
         self._answer()
@@ -123,8 +122,19 @@ class FakeStore:
 
     async def page(self, *, type_name, status, before, limit):
         self._answer()
-        newest = sorted(self.documents, reverse=True)
-        return [(one, self.documents[one]) for one in newest if before is None or one < before][:limit]
+        found = [(place, self.documents[place.job_id], self.snapshots[place.job_id]) for place in self._newest(before)]
+        return [
+            (place, stored)
+            for place, stored, snapshot in found
+            if status in (None, snapshot.status) and type_name in (None, snapshot.job.type)
+        ][:limit]
+
+    def _newest(self, before):
+        places = [
+            Place(int(snapshot.job.created_at.timestamp() * 1000), job_id)
+            for job_id, snapshot in self.snapshots.items()
+        ]
+        return sorted((place for place in places if before is None or place < before), reverse=True)
 
     async def counts(self):
         self._answer()

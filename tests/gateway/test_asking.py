@@ -158,3 +158,59 @@ async def test_queues_say_how_full_they_are_and_who_serves_them(http, store, bro
     )
     broker.error = RuntimeError
     problem(await http.get("/v1/queues"), 503, "status-unavailable")
+
+
+@pytest.fixture
+def jobs(store, keyring):
+    """Ten jobs, a minute apart, the newest first; each second one tagged, each third one of another queue."""
+    made = []
+    for number in range(10):
+        created = SUBMITTED.created_at - timedelta(minutes=number)
+        tags = ("nightly",) if number % 2 == 0 else ()
+        changes = {"id": keyring.issue("default"), "created_at": created, "tags": tags}
+        job = SUBMITTED.model_copy(update=changes | {"queue": "cpu" if number % 3 == 0 else "default"})
+        store.project(JobSubmitted(job=job))
+        made.append(job)
+    return made
+
+
+async def walk(http, query):
+    """Return the ids of all pages."""
+    ids, url = [], f"/v1/jobs?{query}"
+    while url:
+        page = (await http.get(url)).json()
+        ids += [item["id"] for item in page["items"]]
+        url = page["next"]
+    return ids
+
+
+@pytest.mark.parametrize("limit", [1, 3, 200])
+@pytest.mark.parametrize(
+    "query, numbers",
+    [
+        ("", range(10)),
+        ("tag=nightly", [0, 2, 4, 6, 8]),
+        ("queue=cpu", [0, 3, 6, 9]),
+        ("queue=cpu&tag=nightly", [0, 6]),
+        ("tag=other", []),
+        ("status=queued&type=digest-files", range(10)),
+        ("status=running", []),
+    ],
+)
+async def test_a_listing_has_what_was_asked_for_newest_first(http, jobs, query, numbers, limit, monkeypatch):
+    """Whatever the pages; the newest is the one that was created last, whatever its id says."""
+    monkeypatch.setattr("milepost_gateway.status.AT_ONCE", 4)
+    monkeypatch.setattr("milepost_gateway.status.MOST_LOOKS", 2)
+    assert [jobs[number].id for number in numbers] == await walk(http, f"{query}&limit={limit}")
+
+
+async def test_a_listing_may_end_at_a_time(http, jobs):
+    """Exclusively."""
+    after = jobs[4].created_at.isoformat().replace("+", "%2B")
+    assert [job.id for job in jobs[:4]] == await walk(http, f"created_after={after}&limit=3")
+
+
+@pytest.mark.parametrize("query", ["created_after=yesterday", "created_after=2026-01-01T00:00:00", "tag=", "queue=A"])
+async def test_a_filter_that_does_not_fit_is_malformed(http, query):
+    """A time without a zone means different things to different readers."""
+    problem(await http.get(f"/v1/jobs?{query}"), 400, "malformed-request")

@@ -156,4 +156,4 @@ async def test_a_live_gateway_says_so_whatever_is_away(http, store, broker):
 
 async def test_a_parameter_that_the_listing_does_not_know_is_malformed(http):
     """A filter that is silently ignored would list what was not asked for."""
-    problem(await http.get("/v1/jobs?tag=nightly"), 400, "malformed-request")
+    problem(await http.get("/v1/jobs?worker=me"), 400, "malformed-request")

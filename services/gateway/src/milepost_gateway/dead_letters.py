@@ -10,7 +10,7 @@ from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_gateway.errors import JobUnknown, NotAccepted, NotADeadLetter, OutcomeUnknown
-from milepost_gateway.ports import Snapshot, StatusStore
+from milepost_gateway.ports import Place, Snapshot, StatusStore
 from milepost_gateway.reruns import Reruns
 
 PAGE = 200
@@ -45,13 +45,13 @@ class DeadLetters:
     async def find(self, wanted: Filter, *, limit: int) -> Sequence[Job]:
         """Return up to `limit` jobs that were given up, newest first."""
         found: list[Job] = []
-        before = None
+        before: Place | None = None
         while len(found) < limit:
             page = await self.store.dead_letters(before=before, limit=PAGE)
-            found += [one.job for one in page if _given_up(one) and wanted.takes(one.job)]
+            found += [one.job for _, one in page if _given_up(one) and wanted.takes(one.job)]
             if len(page) < PAGE:
                 break
-            before = page[-1].job.id
+            before = page[-1][0]
         return found[:limit]
 
     async def unreadable(self, limit: int) -> Sequence[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitted
 from milepost_contracts.fleet import Beat, JobType
@@ -92,6 +92,14 @@ class Told:
     events: tuple[Happened, ...]
 
 
+class Place(NamedTuple):
+    """Where a job stands in a listing."""
+
+    #: When it was created, in milliseconds since 1970.
+    created: int
+    job_id: str
+
+
 class StatusStore(Protocol):
     """The status view, read only. Every call may raise `StoreUnavailable`."""
 
@@ -102,16 +110,16 @@ class StatusStore(Protocol):
 
     async def snapshot(self, job_id: str) -> Snapshot | None: ...
 
-    async def dead_letters(self, *, before: str | None, limit: int) -> Sequence[Snapshot]:
-        """Return up to `limit` jobs that the broker gave up, newest first, of those whose id sorts before `before`."""
+    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot]]:
+        """Return up to `limit` jobs that the broker gave up, newest first, of those that stand behind `before`."""
 
     async def poison(self, limit: int) -> Sequence[bytes]:
         """Return what there is to tell of the latest messages that nobody could read: rendered JSON."""
 
     async def page(
-        self, *, type_name: str | None, status: Status | None, before: str | None, limit: int
-    ) -> Sequence[tuple[str, Stored]]:
-        """Return up to `limit` jobs, newest first, of those whose id sorts before `before`."""
+        self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
+    ) -> Sequence[tuple[Place, Stored]]:
+        """Return up to `limit` jobs, newest first, of those that stand behind `before`."""
 
     async def counts(self) -> Mapping[Status, int]:
         """Return how many jobs there are in each state."""

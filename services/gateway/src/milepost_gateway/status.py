@@ -3,15 +3,22 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import pydantic_core
 
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import UnknownJobId
+from milepost_contracts.glance import glance
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.errors import InvalidCursor, JobExpired, JobUnknown
-from milepost_gateway.ports import StatusStore, Stored
+from milepost_gateway.ports import Place, StatusStore, Stored
+
+AT_ONCE = 201
+MOST_LOOKS = 10
+"""So many times at most, for one page."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,28 @@ class Page:
     items: Sequence[Stored]
     #: Asks for what comes after; nothing at the end.
     next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which jobs a listing is to have."""
+
+    type_name: str | None = None
+    status: Status | None = None
+    queue: str | None = None
+    tag: str | None = None
+    #: Only those that were created after this time.
+    created_after: datetime | None = None
+
+    def takes(self, stored: Stored) -> bool:
+        """Whether a job of this type and status is meant."""
+        return (self.queue is None or glance(stored.body).queue == self.queue) and (
+            self.tag is None or self.tag in pydantic_core.from_json(stored.body)["tags"]
+        )
+
+    def ends_before(self, place: Place) -> bool:
+        """Whether neither this job nor any older one is meant."""
+        return self.created_after is not None and place.created <= self.created_after.timestamp() * 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +77,10 @@ class Statuses:
             raise JobExpired
         return Stored(0, document.unprojected(job_id, issued.created_at))
 
-    async def page(
-        self, *, tenant: str, type_name: str | None, status: Status | None, cursor: str | None, limit: int
-    ) -> Page:
+    async def page(self, wanted: Wanted, *, tenant: str, cursor: str | None, limit: int) -> Page:
         """Return some of the tenant's jobs, newest first.
+
+        A page may be short, and even empty, although there is a next one: so much is looked at for one, and no more.
 
         Raises:
             InvalidCursor: The cursor is not from a page before.
@@ -59,21 +88,33 @@ class Statuses:
         """
         del tenant  # there is one so far
         before = None if cursor is None else _read_cursor(cursor)
-        found = await self.store.page(type_name=type_name, status=status, before=before, limit=limit + 1)
-        shown = found[:limit]
-        more = len(found) > limit
-        return Page([stored for _, stored in shown], _cursor(shown[-1][0]) if more else None)
+        found: list[Stored] = []
+        for _ in range(MOST_LOOKS):
+            some = await self.store.page(type_name=wanted.type_name, status=wanted.status, before=before, limit=AT_ONCE)
+            for place, stored in some:
+                if wanted.ends_before(place):
+                    return Page(found, None)
+                if len(found) == limit:
+                    return Page(found, _cursor(before))
+                before = place
+                if wanted.takes(stored):
+                    found.append(stored)
+            if len(some) < AT_ONCE:
+                return Page(found, None)
+        return Page(found, _cursor(before))
 
 
-def _read_cursor(cursor: str) -> str:
+def _read_cursor(cursor: str) -> Place:
     try:
-        job_id = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+        text = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+        created, job_id = text.split(".")
+        place = Place(int(created), job_id)
     except ValueError as error:
         raise InvalidCursor from error
-    if not job_id.isalnum():
+    if not (created.isdigit() and len(created) <= 15 and job_id.isalnum()):  # noqa: PLR2004
         raise InvalidCursor
-    return job_id
+    return place
 
 
-def _cursor(last_job_id: str) -> str:
-    return base64.urlsafe_b64encode(last_job_id.encode()).decode()
+def _cursor(place: Place | None) -> str | None:
+    return None if place is None else base64.urlsafe_b64encode(f"{place.created}.{place.job_id}".encode()).decode()

@@ -16,11 +16,13 @@ from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
 from milepost_gateway.errors import NotKnownYet
-from milepost_gateway.ports import Happened, Snapshot, Stored, Told
+from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
 from milepost_gateway.redis_calls import or_unavailable
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
 LOOK, LISTEN = (files("milepost_gateway").joinpath("scripts", f"{name}.lua").read_text() for name in ("look", "listen"))
+TIES = 32
+"""More jobs of one shard than these are not created within one millisecond."""
 RUN = 4
 """So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
@@ -83,12 +85,10 @@ class RedisStatusStore:
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
 
     @or_unavailable
-    async def dead_letters(self, *, before: str | None, limit: int) -> Sequence[Snapshot]:
-        def newest(pipe: Any, shard: int) -> None:
-            pipe.zrevrangebylex(self._keys.dead(shard), f"({before}" if before else "+", "-", start=0, num=limit)
-
-        found = [await self.snapshot(job_id) for job_id in await self._newest(newest, limit)]
-        return [snapshot for snapshot in found if snapshot is not None]
+    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot]]:
+        newest = await self._newest(self._keys.dead, before, limit)
+        found = [(place, await self.snapshot(place.job_id)) for place in newest]
+        return [(place, snapshot) for place, snapshot in found if snapshot is not None]
 
     @or_unavailable
     async def poison(self, limit: int) -> Sequence[bytes]:
@@ -100,19 +100,18 @@ class RedisStatusStore:
 
     @or_unavailable
     async def page(
-        self, *, type_name: str | None, status: Status | None, before: str | None, limit: int
-    ) -> Sequence[tuple[str, Stored]]:
-        def in_index(pipe: Any, shard: int) -> None:
-            index = self._keys.index(shard, type_name=type_name, status=status)
-            pipe.zrevrangebylex(index, f"({before}" if before else "+", "-", start=0, num=limit)
+        self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
+    ) -> Sequence[tuple[Place, Stored]]:
+        def index(shard: int) -> str:
+            return self._keys.index(shard, type_name=type_name, status=status)
 
-        newest = await self._newest(in_index, limit)
+        newest = await self._newest(index, before, limit)
         async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in newest:
-                pipe.hmget(self._keys.job(job_id), *FIELDS)
+            for place in newest:
+                pipe.hmget(self._keys.job(place.job_id), *FIELDS)
             found = await pipe.execute()
-        pairs = ((job_id, _stored(fields)) for job_id, fields in zip(newest, found, strict=True))
-        return [(job_id, stored) for job_id, stored in pairs if stored is not None]
+        pairs = ((place, _stored(fields)) for place, fields in zip(newest, found, strict=True))
+        return [(place, stored) for place, stored in pairs if stored is not None]
 
     @or_unavailable
     async def counts(self) -> Mapping[Status, int]:
@@ -137,10 +136,16 @@ class RedisStatusStore:
             raise _not_known_yet()
         return [found for _, *found in shards]
 
-    async def _newest(self, ask: Callable[[Any, int], None], limit: int) -> list[str]:
-        """Merge the newest ids of every shard: ids sort by the time of their submission."""
-        shards: list[list[list[bytes]]] = await self._in_every_shard(ask)
-        return [job_id.decode() for job_id in heapq.nlargest(limit, (one for [shard] in shards for one in shard))]
+    async def _newest(self, index: Callable[[int], str], before: Place | None, limit: int) -> Sequence[Place]:
+        """Merge the newest of every shard."""
+        latest = "+inf" if before is None else before.created
+
+        def ask(pipe: Any, shard: int) -> None:
+            pipe.zrevrangebyscore(index(shard), latest, "-inf", start=0, num=limit + TIES, withscores=True)
+
+        shards: list[list[list[tuple[bytes, float]]]] = await self._in_every_shard(ask)
+        places = (Place(int(created), job_id.decode()) for [found] in shards for job_id, created in found)
+        return heapq.nlargest(limit, (place for place in places if before is None or place < before))
 
     async def answers(self) -> bool:
         try:

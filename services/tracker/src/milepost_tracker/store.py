@@ -121,15 +121,12 @@ class RedisStatusStore:
         for status in Status:
             if status.terminal:
                 continue
-            begin = "-"
-            while True:
-                index = self._keys.index(shard, type_name=None, status=status)
+            index, cursor = self._keys.index(shard, type_name=None, status=status), -1
+            while cursor:
                 with or_unavailable():
-                    found: list[Any] = await self._redis.zrangebylex(index, begin, "+", 0, AT_ONCE)
-                if not found:
-                    break
-                begin = f"({found[-1].decode()}"
-                yield await self.known([job_id.decode() for job_id in found])
+                    scanned: Any = await self._redis.zscan(index, max(0, cursor), count=AT_ONCE)
+                cursor, found = scanned
+                yield await self.known([job_id.decode() for job_id, _ in found])
 
     async def note_told(self, shard: int) -> None:
         with or_unavailable():

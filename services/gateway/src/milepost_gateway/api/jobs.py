@@ -7,7 +7,7 @@ from typing import Annotated
 import pydantic_core
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
@@ -27,9 +27,13 @@ from milepost_gateway.api.services import TENANT, Services, services
 from milepost_gateway.errors import NoResult, StoreUnavailable
 from milepost_gateway.following import Present
 from milepost_gateway.ports import Stored, Submitted
+from milepost_gateway.status import Wanted
 from milepost_gateway.submission import Submission, submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
+
+
+LISTED_BY = {"status", "type", "queue", "tag", "created_after", "limit", "cursor"}
 
 
 class JobPage(BaseModel):
@@ -231,16 +235,17 @@ async def list_jobs(
     request: Request,
     status: Annotated[Status | None, Query()] = None,
     type: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
+    queue: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
+    tag: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a time zone")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """Answer a page and where the next one is; jobs that a tracker has not seen yet are not listed."""
-    strange = sorted(set(request.query_params) - {"status", "type", "limit", "cursor"})
-    if strange:
-        raise MalformedRequest("the listing knows status, type, limit and cursor, and no other parameter")
-    page = await services(request).statuses.page(
-        tenant=TENANT, type_name=type, status=status, cursor=cursor, limit=limit
-    )
+    """Answer a page, maybe a short one, and where the next one is; jobs that no tracker has seen are not listed yet."""
+    if set(request.query_params) - LISTED_BY:
+        raise MalformedRequest(f"the listing knows {', '.join(sorted(LISTED_BY))}, and no other parameter")
+    wanted = Wanted(type_name=type, status=status, queue=queue, tag=tag, created_after=created_after)
+    page = await services(request).statuses.page(wanted, tenant=TENANT, cursor=cursor, limit=limit)
     headers = dict(responses.STATUS_HEADERS)
     next_url = "null"
     if page.next_cursor is not None:
