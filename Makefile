@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test faults isolated format
+.PHONY: setup check test faults isolated contracts format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -56,6 +56,9 @@ faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 1
 
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
 	@tools/isolated
+
+contracts: $(READY) ## Write docs/reference/openapi.json anew; a test fails when it is not the present one
+	@.venv/bin/python tools/contracts
 
 format: $(READY) ## Format the code and mend what the linter can
 	@.venv/bin/ruff format --quiet .

@@ -70,11 +70,14 @@ class FileRef(Value):
     key: str
 
 
+Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
+
+
 class Progress(Value):
     """How far a job is, as its handler reported it."""
 
-    done: int | float = Field(ge=0)
-    total: int | float | None = Field(default=None, ge=0)
+    done: Amount
+    total: Amount | None = None
     #: 0 to 100, or nothing when the total is not known.
     percent: float | None = Field(default=None, ge=0, le=100)
     unit: str | None = Field(default=None, max_length=64)

@@ -14,7 +14,7 @@ from starlette.types import Lifespan
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
-from milepost_gateway.api import dead_letters, fleet, health, jobs, problems, streams, websocket
+from milepost_gateway.api import contract, dead_letters, fleet, health, jobs, problems, streams, websocket
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
@@ -94,10 +94,12 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         summary="Hand over a long-running job, get 202 Accepted, and follow every step.",
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.closing = asyncio.Event()
     app.add_middleware(RequestLog)
     problems.install(app)
+    contract.install(app)
     for router in (jobs.router, streams.router, websocket.router, dead_letters.router, fleet.router, health.router):
         app.include_router(router)
     return app

@@ -87,7 +87,7 @@ async def redrive(request: Request, job_id: str) -> Response:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": RedriveRequest.model_json_schema()}},
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RedriveRequest"}}},
         }
     },
 )

@@ -1,7 +1,7 @@
 """`/livez` and `/readyz`: for whoever starts, watches and routes to this process."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -9,6 +9,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from milepost_gateway.api.services import services
 
 router = APIRouter(tags=["health"])
+CONTENT: dict[str, Any] = {
+    "text/plain": {"schema": {"type": "string"}},
+    "application/json": {"schema": {"type": "object"}},
+}
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -21,7 +25,11 @@ async def livez() -> Response:
 @router.get(
     "/readyz",
     summary="Can it accept jobs and tell their status?",
-    responses={503: {"description": "The broker or Redis does not answer"}},
+    response_class=PlainTextResponse,
+    responses={
+        200: {"description": "It can", "content": CONTENT},
+        503: {"description": "The broker or Redis does not answer", "content": CONTENT},
+    },
 )
 async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = False) -> Response:
     """Ask the broker and Redis now."""

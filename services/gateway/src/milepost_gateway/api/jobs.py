@@ -28,7 +28,7 @@ from milepost_gateway.errors import NoResult, StoreUnavailable
 from milepost_gateway.following import Present
 from milepost_gateway.ports import Stored, Submitted
 from milepost_gateway.status import Wanted
-from milepost_gateway.submission import Submission, submitted
+from milepost_gateway.submission import submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -48,7 +48,7 @@ _SUBMISSION_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": Submission.model_json_schema()},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Submission"}},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -69,7 +69,10 @@ _SUBMISSION_BODY = {
     status_code=202,
     summary="Hand a job over",
     response_model=JobDocument,
-    responses=responses.problems(400, 409, 413, 415, 422, 503),
+    responses={
+        200: {"model": JobDocument, "description": "With Prefer: wait, of a job that has ended in time"},
+        **responses.problems(400, 409, 413, 415, 422, 503),
+    },
     openapi_extra=_SUBMISSION_BODY,
 )
 async def submit_job(request: Request) -> Response:

@@ -4,13 +4,14 @@ import random
 import re
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import Response
 
 from milepost_contracts.envelope import now
 from milepost_contracts.glance import Glance, glance
-from milepost_contracts.problems import MEDIA_TYPE, Problem
+from milepost_contracts.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
 from milepost_gateway.ports import Stored
 
@@ -126,6 +127,9 @@ def _matches(condition: str | None, stored: Stored) -> bool:
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Declare in OpenAPI that these statuses are answered with problems."""
     return {
-        one: {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        one: {
+            "description": HTTPStatus(one).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
         for one in statuses
     }

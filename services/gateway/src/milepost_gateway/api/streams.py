@@ -63,6 +63,7 @@ LastEventId = Annotated[str | None, Query(description="As the header Last-Event-
 @router.get(
     "/jobs/{job_id}/events",
     summary="Follow a job",
+    status_code=200,
     response_class=EventStream,
     responses=ANSWERS | responses.problems(404, 410, 503),
 )
@@ -74,6 +75,7 @@ async def follow_job(request: Request, job_id: str, last_event_id: LastEventId =
 @router.get(
     "/events",
     summary="Follow several jobs at once",
+    status_code=200,
     response_class=EventStream,
     responses=ANSWERS | responses.problems(400, 404, 410, 503),
 )
