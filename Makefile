@@ -57,7 +57,7 @@ faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 1
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
 	@tools/isolated
 
-contracts: $(READY) ## Write docs/reference/openapi.json anew; a test fails when it is not the present one
+contracts: $(READY) ## Write openapi.json and asyncapi.yaml in docs/reference anew; a test fails when they are old
 	@.venv/bin/python tools/contracts
 
 format: $(READY) ## Format the code and mend what the linter can

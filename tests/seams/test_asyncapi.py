@@ -1,0 +1,47 @@
+"""The AsyncAPI document says what the messages are."""
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from milepost_contracts import asyncapi
+from milepost_contracts.topology import Topology
+from milepost_gateway.bootstrap import build_app
+
+HERE = Path(__file__).parent
+COMMITTED = HERE.parent.parent / "docs" / "reference" / "asyncapi.yaml"
+GOLDEN = HERE.parent / "contracts" / "golden"
+
+
+@pytest.fixture(scope="module")
+def document():
+    return yaml.safe_load(COMMITTED.read_text())
+
+
+def test_the_committed_document_is_the_present_one(document):
+    """`make contracts` writes it anew."""
+    assert document == asyncapi.document(Topology(), version=build_app().version), "run 'make contracts'"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.name)
+def test_every_message_is_as_documented(document, path):
+    """Those bytes travel; the document describes them, whatever code reads them."""
+    body = json.loads(path.read_text())
+    described = {message["name"]: message for message in document["components"]["messages"].values()}
+    if body["type"] == "dev.milepost.job.postponed.v1":
+        assert body["type"] not in described, "it says nothing of a job's state"
+        return
+    schema = {**described[body["type"]]["payload"], "components": document["components"]}
+    jsonschema_rs.validate(schema, body)
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(schema, body | {"data": {}})
+
+
+def test_every_address_is_a_routing_key(document):
+    """So that a binding can be read off it."""
+    for name, channel in document["channels"].items():
+        assert channel["address"].startswith(name)
+        assert "milepost." in channel["bindings"]["amqp"]["exchange"]["name"]
