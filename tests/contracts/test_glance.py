@@ -28,12 +28,21 @@ def expected(body):
     moments = [datetime.fromisoformat(parsed[name]) if parsed[name] else None for name in ("run_at", "expires_at")]
     eta = (parsed["progress"] or {}).get("eta_seconds")
     updated = datetime.fromisoformat(parsed["updated_at"])
-    return parsed["status"], parsed["queue"], eta, updated, *moments
+    return parsed["status"], parsed["queue"], parsed["run"], parsed["tags"], eta, updated, *moments
 
 
 def read(body):
     found = glance(body)
-    return found.status, found.queue, found.eta, found.updated_at, found.run_at, found.expires_at
+    return (
+        found.status,
+        found.queue,
+        found.run,
+        list(found.tags),
+        found.eta,
+        found.updated_at,
+        found.run_at,
+        found.expires_at,
+    )
 
 
 @given(job_events())
@@ -48,7 +57,9 @@ def test_text_of_others_does_not_pass_for_a_field(text, eta):
     progress = Progress(
         done=1, total=2, percent=50.0, unit=None, message=(text + NASTY)[:500], rate=None, eta_seconds=eta
     )
-    job = RUNNING.model_copy(update={"progress": progress, "params": NESTED, "worker": NASTY[:60]})
+    job = RUNNING.model_copy(
+        update={"progress": progress, "params": NESTED, "worker": NASTY[:60], "tags": ('],"progress":', 'a"]')}
+    )
     body = rendered(JobProgressed(job=job))
     assert expected(body) == read(body)
     ended = rendered(JobSucceeded(job=ENDED.model_copy(update={"progress": progress, "result": NESTED})))

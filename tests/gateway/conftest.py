@@ -198,10 +198,12 @@ class FakeKeyStore:
 
     async def settle(self, tenant, key, use, *, lasts):
         self._answer()
-        if use is None:
+        self.uses[tenant, key] = use
+
+    async def release(self, tenant, key, use):
+        self._answer()
+        if self.uses.get((tenant, key)) == use:
             del self.uses[tenant, key]
-        else:
-            self.uses[tenant, key] = use
 
     def _answer(self):
         if self.away:
@@ -234,7 +236,8 @@ def keyring():
 
 
 @pytest.fixture
-def app(broker, store, blobs, key_store):
+def app(broker, store, blobs, key_store, monkeypatch):
+    monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(milliseconds=1))
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()

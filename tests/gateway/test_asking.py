@@ -37,6 +37,8 @@ def seen(status, *, eta=None, silent_for=0.0, runs_in=None, at=None):
         status=status,
         queue="default",
         eta=eta,
+        run=1,
+        tags=(),
         updated_at=moment - timedelta(seconds=silent_for),
         run_at=run_at,
         expires_at=None,

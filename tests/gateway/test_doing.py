@@ -1,7 +1,6 @@
 """Handing over exactly once by a key, and running again what has ended."""
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 from problem_answers import problem
@@ -81,15 +80,41 @@ async def test_what_was_certainly_not_accepted_leaves_its_key(submit, broker):
     assert 202 == (await submit("k", JOB | {"params": {"steps": 2}})).status_code
 
 
-async def test_what_may_have_been_accepted_is_handed_over_again_under_the_same_id(submit, broker, monkeypatch):
-    """The same command twice is one job."""
+async def test_what_may_have_been_accepted_is_handed_over_again_under_the_same_id(submit, broker):
+    """The same command twice is one job; nobody is at it any more, so the repeat may come at once."""
     broker.error = lambda command: OutcomeUnknown(command.job.id, "nobody said")
     unknown = problem(await submit("k"), 503, "outcome-unknown")
     broker.error = None
-    problem(await submit("k"), 409, "key-in-flight")
-    monkeypatch.setattr("milepost_gateway.idempotency.IN_FLIGHT", timedelta(0))
     again = await submit("k")
     assert (202, unknown["job_id"]) == (again.status_code, again.json()["id"])
+
+
+async def test_a_repeat_that_fails_takes_nothing_from_what_may_have_been_accepted(http, broker, blobs, key_store):
+    """Its key and its files stay: the job may be running."""
+
+    async def send():
+        form = {"files": {"file": ("a.txt", b"one")}, "data": {"job": '{"type":"count"}'}}
+        return await http.post("/v1/jobs", headers={"Idempotency-Key": "k"}, **form)
+
+    broker.error = lambda command: OutcomeUnknown(command.job.id, "nobody said")
+    problem(await send(), 503, "outcome-unknown")
+    broker.error = lambda _: NotAccepted("away")
+    problem(await send(), 503, "not-accepted")
+    assert (1, 1) == (len(blobs.stored), len(key_store.uses))
+
+
+async def test_a_repeat_is_answered_in_the_form_that_it_asks_for(http, store, broker):
+    """Whoever lost the stream of its submission asks for it again."""
+    headers = {"Idempotency-Key": "k", "Accept": "text/event-stream"}
+    job_id = (await http.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})).json()["id"]
+    store.project(JobSucceeded(job=ENDED.model_copy(update={"id": job_id})), 6)
+    stream = await http.post("/v1/jobs", json=JOB, headers=headers)
+    assert "event: snapshot" in stream.text
+    waited = await http.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k", "Prefer": "wait=5"})
+    assert (200, "succeeded") == (waited.status_code, waited.json()["status"])
+    store.away = True
+    assert 202 == (await http.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})).status_code
+    assert 1 == len(broker.submitted)
 
 
 async def test_a_store_that_is_away_or_has_forgotten_makes_no_second_job(submit, broker, key_store):
@@ -147,6 +172,30 @@ async def test_a_finished_job_runs_again_under_its_id(http, store, broker, keyri
     assert (202, job.id, 2) == (answer.status_code, answer.json()["id"], answer.json()["run"])
     (again,) = broker.submitted
     assert (2, 0, None, job.params) == (again.job.run, again.job.turn, again.job.result, again.job.params)
+
+
+async def test_the_next_run_is_shown_once_it_can_be_seen(http, store, broker, keyring):
+    """Nobody takes the end of the last run for that of the next one; no version goes back."""
+    job = ENDED.model_copy(update={"id": keyring.issue("default")})
+    store.project(JobSucceeded(job=job), 6)
+    unseen = await http.post(f"/v1/jobs/{job.id}/retry")
+    assert (2, '"6"') == (unseen.json()["run"], unseen.headers["etag"])
+    submit = broker.submit
+
+    async def at_once(command):
+        await submit(command)
+        store.project(command, 9)
+
+    broker.submit = at_once
+    seen = await http.post(f"/v1/jobs/{job.id}/retry")
+    assert (2, 9, '"9"') == (seen.json()["run"], seen.json()["version"], seen.headers["etag"])
+
+
+async def test_there_is_an_end_to_how_often_a_job_runs(http, store, keyring):
+    """Its runs are numbered with four digits."""
+    job = ENDED.model_copy(update={"id": keyring.issue("default"), "run": 9_999})
+    store.project(JobSucceeded(job=job), 6)
+    problem(await http.post(f"/v1/jobs/{job.id}/retry"), 409, "runs-exhausted")
 
 
 async def test_a_live_job_does_not_run_again(http, store, broker, keyring):

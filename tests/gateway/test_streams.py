@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -90,7 +91,7 @@ async def test_a_reader_that_missed_what_is_no_longer_kept_is_told_so(http, stor
     say(JobSucceeded, ENDED, 6)
     store.forgotten[job_id] = 5
     answer = await http.get(f"/v1/jobs/{job_id}/events", headers=SSE | {"Last-Event-ID": "3"})
-    assert [(6, "gap"), (6, "snapshot")] == [(version, name) for version, name, _ in read(answer.text)]
+    assert [(3, "gap"), (6, "snapshot")] == [(version, name) for version, name, _ in read(answer.text)]
     lines = (await http.get(f"/v1/jobs/{job_id}/events", headers=NDJSON | {"Last-Event-ID": "3"})).text.splitlines()
     assert 1 == len(lines), "a gap is no CloudEvent"
 
@@ -108,6 +109,23 @@ async def test_who_has_the_end_already_is_asked_not_to_come_back(http, say, job_
     say(JobSucceeded, ENDED, 6)
     answer = await http.get(f"/v1/jobs/{job_id}/events", headers=SSE | {"Last-Event-ID": "6"})
     assert (204, b"") == (answer.status_code, answer.content)
+
+
+async def test_a_cancel_after_the_end_brings_nobody_back(http, store, say, job_id):
+    """It raises the version, and there is nothing to tell of it."""
+    say(JobSucceeded, ENDED, 6)
+    store.documents[job_id] = replace(store.documents[job_id], version=7)
+    answer = await http.get(f"/v1/jobs/{job_id}/events", headers=SSE | {"Last-Event-ID": "6"})
+    assert 204 == answer.status_code
+
+
+async def test_who_is_cut_off_behind_a_gap_is_told_both_again(http, store, say, job_id):
+    """The snapshot carries the reader on, not the gap."""
+    say(JobSubmitted, SUBMITTED, 3)
+    say(JobSucceeded, ENDED, 6)
+    store.forgotten[job_id] = 5
+    answer = await http.get(f"/v1/jobs/{job_id}/events", headers=SSE | {"Last-Event-ID": "3"})
+    assert ["3", "6"] == [line[4:] for line in answer.text.splitlines() if line.startswith("id: ")]
 
 
 async def test_a_job_that_no_tracker_has_seen_is_followed_from_its_beginning(http, store, say, job_id):

@@ -121,3 +121,42 @@ async def test_progress_is_a_change_too(http, store, job_id, later):
     asked = http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": 'W/"3"', "Prefer": "wait=20"})
     answer = await both(asked, later(JobProgressed, RUNNING, 4))
     assert '"4"' == answer.headers["etag"]
+
+
+async def test_a_gateway_that_stops_answers_who_waits(http, app, store, job_id):
+    """As it is: the client asks another one."""
+    store.project(JobStarted(job=RUNNING.model_copy(update={"id": job_id})), 3)
+    app.state.closing.set()
+    store.listened.set()
+    asked = http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": '"3"', "Prefer": "wait=30"})
+
+    async def something_else_happens():
+        while not store.listeners:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        store.listeners[0].tell("another")
+
+    assert 304 == (await both(asked, something_else_happens())).status_code
+
+
+@pytest.mark.parametrize(
+    "accept, media_type",
+    [
+        ("application/json, text/event-stream", "application/json"),
+        ("text/event-stream;q=0", "application/json"),
+        ("text/event-stream, application/json;q=0.5", "text/event-stream"),
+        ("application/x-ndjson;q=0.9, text/event-stream;q=0.1, */*;q=0.01", "application/x-ndjson"),
+        ("*/*", "application/json"),
+        ("text/event-stream;q=abc", "text/event-stream"),
+    ],
+)
+async def test_a_stream_is_for_who_likes_it_best(http, store, broker, accept, media_type):
+    """RFC 9110; a generic client that could do with JSON gets JSON."""
+    submit = broker.submit
+
+    async def done(command):
+        await submit(command)
+        store.project(JobSucceeded(job=ENDED.model_copy(update={"id": command.job.id})), 9)
+
+    broker.submit = done
+    answer = await http.post("/v1/jobs", json={"type": "count"}, headers={"Accept": accept})
+    assert media_type == answer.headers["content-type"].partition(";")[0]

@@ -11,7 +11,15 @@ from samples import ENDED, ID, RUNNING, SUBMITTED, TRACE
 from waiting import wait_until_async
 
 from milepost_contracts.envelope import encode, now
-from milepost_contracts.events import JobProgressed, JobRetrying, JobStarted, JobSubmitted, JobSucceeded
+from milepost_contracts.events import (
+    CancelRequest,
+    CancelRequested,
+    JobProgressed,
+    JobRetrying,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
 from milepost_contracts.keys import SHARDS, shard_of
 from milepost_contracts.view import merge
 from milepost_gateway import changes as changes_module
@@ -20,7 +28,7 @@ from milepost_gateway.errors import NotKnownYet
 from milepost_gateway.store import RedisStatusStore as Reader
 from milepost_tracker.store import RedisStatusStore
 
-KEPT = 32
+KEPT = 16
 
 
 @pytest.fixture
@@ -58,6 +66,11 @@ SUBMISSION, START, END = (
 )
 
 
+REQUEST = CancelRequested(
+    request=CancelRequest(job_id=ID, type=RUNNING.type, queue=RUNNING.queue, run=1, requested_at=RUNNING.created_at)
+)
+
+
 def names(told):
     return [event.name for event in told.events]
 
@@ -92,6 +105,39 @@ async def test_what_comes_late_is_not_told(store, reader):
     before = await reader.told(ID, 0)
     await store.apply(merge([SUBMISSION, START]))
     assert before == await reader.told(ID, 0)
+
+
+async def test_a_step_that_progress_has_overtaken_is_told_all_the_same(store, reader):
+    """They come by different queues; the state stays as it is."""
+    await store.apply(merge([SUBMISSION]))
+    await store.apply(merge([progressed(RUNNING.step + 1)]))
+    before = await reader.told(ID, 0)
+    await store.apply(merge([START]))
+    told = await reader.told(ID, before.version)
+    assert (["started"], True) == (names(told), told.version > before.version)
+    everything = await reader.told(ID, 0)
+    versions = [event.version for event in everything.events]
+    assert (["submitted", "progressed", "started"], sorted(versions)) == (names(everything), versions)
+    assert ["progressed"] == names(await reader.told(ID, 0, latest=True))
+    await store.apply(merge([START, SUBMISSION]))
+    assert everything == await reader.told(ID, 0), "nothing is told twice"
+
+
+async def test_progress_is_told_once_whatever_else_changes(store, reader):
+    """A cancel request changes the document, and is no event of the job."""
+    await store.apply(merge([SUBMISSION, START, progressed(RUNNING.step + 1)]))
+    seen = (await reader.told(ID, 0)).events[-1].version
+    await store.apply(merge([REQUEST]))
+    told = await reader.told(ID, seen)
+    assert ([], True) == (names(told), told.version > seen)
+
+
+async def test_what_a_replay_brings_back_leaves_a_gap(store, reader):
+    """It brings back states, not every step."""
+    await store.apply(merge([SUBMISSION]))
+    seen = (await reader.told(ID, 0)).version
+    await store.apply(merge([END]), replayed=True)
+    assert (await reader.told(ID, seen)).gap
 
 
 async def test_the_latest_is_told_alone(store, reader):
@@ -156,7 +202,7 @@ async def test_what_was_not_heard_is_found_by_looking(store, changes, monkeypatc
     async def deaf(_pubsub):
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(changes, "_hear", deaf)
+    monkeypatch.setattr(changes, "_read", deaf)
     monkeypatch.setattr(changes_module, "HEARD_WITHIN", 0.01)
     async with changes.listen([ID]) as mine:
         await mine.wait(0.1)

@@ -20,7 +20,7 @@ from milepost_contracts.delay import delay_words
 from milepost_contracts.envelope import Message
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.states import Status
-from milepost_contracts.values import Job, Moment, QueueName, TypeName, Value
+from milepost_contracts.values import MAX_RUN, Job, Moment, QueueName, TypeName, Value
 
 
 class JobEvent(Message):
@@ -194,7 +194,7 @@ class CancelRequest(Value):
     job_id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
     type: TypeName
     queue: QueueName
-    run: int = Field(default=1, ge=1, le=9_999)
+    run: int = Field(default=1, ge=1, le=MAX_RUN)
     requested_at: Moment
 
 

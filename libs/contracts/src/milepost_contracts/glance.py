@@ -8,11 +8,14 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+import pydantic_core
+
 from milepost_contracts.states import Status
 
 _FIELDS = re.compile(
-    rb'.*?"queue":(?:null|"(?P<queue>[^"]+)"),"status":"(?P<status>[a-z]+)"'
-    rb'.*?"progress":(?:null|{.*?"eta_seconds":(?:null|(?P<eta>[0-9.e+-]+))})'
+    rb'.*?"queue":(?:null|"(?P<queue>[^"]+)"),"status":"(?P<status>[a-z]+)","run":(?P<run>[0-9]+),'
+    rb'.*?"tags":(?P<tags>\[.*?\]),'
+    rb'"progress":(?:null|{.*?"eta_seconds":(?:null|(?P<eta>[0-9.e+-]+))})'
     rb'.*?"updated_at":"(?P<updated_at>[^"]+)"'
     rb'.*?"run_at":(?:null|"(?P<run_at>[^"]+)")'
     rb'.*?"expires_at":(?:null|"(?P<expires_at>[^"]+)")',
@@ -30,6 +33,8 @@ class Glance:
     queue: str | None
     #: Seconds that the handler expects to need from then on.
     eta: float | None
+    run: int
+    tags: tuple[str, ...]
     updated_at: datetime
     run_at: datetime | None
     expires_at: datetime | None
@@ -47,6 +52,8 @@ def glance(body: bytes) -> Glance:
         status=Status(text["status"] or ""),
         queue=text["queue"],
         eta=float(text["eta"]) if text["eta"] else None,
+        run=int(text["run"] or 1),
+        tags=tuple(pydantic_core.from_json(found["tags"])),
         updated_at=datetime.fromisoformat(text["updated_at"] or ""),
         **moments,
     )

@@ -21,6 +21,7 @@ class ProblemType(Enum):
     JOB_EXPIRED = ("job-expired", HTTPStatus.GONE, "The job's retention time is over")
     JOB_ALREADY_FINISHED = ("job-already-finished", HTTPStatus.CONFLICT, "The job has ended already")
     NOT_A_DEAD_LETTER = ("not-a-dead-letter", HTTPStatus.CONFLICT, "The job was not given up")
+    RUNS_EXHAUSTED = ("runs-exhausted", HTTPStatus.CONFLICT, "The job has run as often as a job can")
     JOB_FAILED = ("job-failed", HTTPStatus.CONFLICT, "The job failed, so it has no result")
     JOB_CANCELED = ("job-canceled", HTTPStatus.CONFLICT, "The job was canceled, so it has no result")
     KEY_REUSED = ("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request")

@@ -24,6 +24,7 @@ START_WITHIN = timedelta(days=7)
 MAX_RUNTIME = timedelta(minutes=10)
 """How long one attempt may take, where its type does not say otherwise: less than RabbitMQ's consumer timeout."""
 LAST_STEP = 9_999_999_999
+MAX_RUN = 9_999
 """The step of the event that puts an execution off: progress that is still on its way sorts before it."""
 MAX_DEPTH = 100
 """The most levels of arrays and objects in params, items and results: readers of JSON give up at some depth."""
@@ -131,7 +132,7 @@ class Job(Value):
     files: tuple[FileRef, ...] = ()
     created_at: Moment
     #: 1 for the first run; a manual retry starts the next.
-    run: int = Field(default=1, ge=1, le=9_999)
+    run: int = Field(default=1, ge=1, le=MAX_RUN)
     #: The fence: grows with every delivery in this run, as the messages and the broker count; 0 before the first.
     turn: int = Field(default=0, ge=0, le=99_999_999)
     #: Which attempt this is, for people: interruptions don't count, nor do deliveries that never started.

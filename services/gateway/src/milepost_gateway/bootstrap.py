@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.types import Lifespan
@@ -35,6 +35,7 @@ from milepost_gateway.submission import Acceptance
 from milepost_rabbit.cancelling import end
 
 REDIS_TIMEOUT = 1.0
+CONNECTIONS = 32
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -42,12 +43,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        redis = Redis.from_url(
-            str(settings.redis_url),
-            socket_timeout=REDIS_TIMEOUT,
-            socket_connect_timeout=REDIS_TIMEOUT,
-            retry=Retry(NoBackoff(), 1),
-        )
+        redis, hearing = _redis(str(settings.redis_url)), _redis(str(settings.redis_url))
         keys = Keys(namespace=settings.namespace)
         topology = Topology(namespace=settings.namespace, log_for=settings.retention)
         keyring = Keyring.parse(settings.id_keys.get_secret_value())
@@ -55,7 +51,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         catalogue = Catalogue(RedisFleetStore(redis, keys))
         store = RedisStatusStore(redis, keys)
         statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
-        changes = RedisChanges(redis, keys)
+        changes = RedisChanges(hearing, keys)
         reruns = Reruns(statuses=statuses, store=store, broker=broker)
         app.state.services = Services(
             acceptance=Acceptance(
@@ -82,8 +78,23 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await end(tasks)
             await broker.link.close()
             await redis.aclose()
+            await hearing.aclose()
 
     return build_app(lifespan)
+
+
+def _redis(url: str) -> Redis:
+    """Return a client whose callers wait for one another: however many ask at once, Redis is not away for it."""
+    return Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=REDIS_TIMEOUT,
+            socket_timeout=REDIS_TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
+            retry=Retry(NoBackoff(), 1),
+        )
+    )
 
 
 def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:

@@ -5,13 +5,14 @@ What is heard is a hint, and may be lost: the versions of all jobs that anybody 
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from milepost_contracts.keys import SHARDS, Keys, shard_of
@@ -29,7 +30,7 @@ AT_ONCE = 500
 
 
 class RedisChanges:
-    """See `ports.Changes`."""
+    """See `ports.Changes`. The subscription belongs to one task: whoever listens only says which shard it wants."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -37,24 +38,24 @@ class RedisChanges:
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         #: How many listen to each shard.
         self._wanted: Counter[int] = Counter()
-        #: The shards that are subscribed to.
-        self._heard: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
-        self._pubsub: PubSub | None = None
+        #: The shards that are subscribed to, each with whether Redis has said so.
+        self._subscribed: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        self._more_wanted = asyncio.Event()
         self._versions: dict[str, bytes] = {}
 
     @asynccontextmanager
     async def listen(self, job_ids: Sequence[str]) -> AsyncIterator[Listener]:
         listener = Listener()
-        shards = [shard_of(job_id) for job_id in job_ids]
+        shards = {shard_of(job_id) for job_id in job_ids}
         for job_id in job_ids:
             self._listeners[job_id].add(listener)
         self._wanted.update(shards)
+        self._more_wanted.set()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARD_WITHIN):
-                    await self._subscribe([shard for shard in set(shards) if not self._heard[shard].is_set()])
                     for shard in shards:
-                        await self._heard[shard].wait()
+                        await self._subscribed[shard].wait()
             yield listener
         finally:
             self._wanted.subtract(shards)
@@ -65,53 +66,73 @@ class RedisChanges:
                     self._versions.pop(job_id, None)
 
     async def keep(self) -> None:
-        """Hear and look until cancelled; begin anew with a new connection when one is lost."""
+        """Hear and look until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again_and_again(self._hear))
+            tasks.create_task(self._again_and_again(self._look))
+
+    async def _again_and_again(self, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
-                    self._pubsub = pubsub
-                    await self._subscribe([shard for shard, count in self._wanted.items() if count > 0])
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._hear(pubsub))
-                        tasks.create_task(self._look(pubsub))
+                await act()
             except* (RedisError, OSError) as errors:
                 log.warning("changes_unheard", error=str(errors.exceptions[0]))
-            except* Exception as errors:  # whatever it was: this loop is all that hears
+            except* Exception as errors:  # whatever it was: nobody else hears
                 log.exception("changes_unheard", exc_info=errors)
-            self._pubsub = None
-            self._heard.clear()
             await asyncio.sleep(LOOK_EVERY / 2)
 
-    async def _subscribe(self, shards: Sequence[int]) -> None:
-        if self._pubsub is not None and shards:
-            with suppress(RedisError, OSError):  # whoever hears will find out
-                await self._pubsub.subscribe(*(self._keys.changes(shard) for shard in shards))
+    async def _hear(self) -> None:
+        """Hear over one connection, for as long as it lasts."""
+        self._subscribed.clear()
+        self._more_wanted.set()
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(pubsub))
+                tasks.create_task(self._subscribe(pubsub))
 
-    async def _hear(self, pubsub: PubSub) -> None:
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        """Subscribe to the shards that somebody wants, and leave the others now and then."""
+        done: set[int] = set()
+        while True:
+            wanted = {shard for shard, count in self._wanted.items() if count > 0}
+            if new := wanted - done:
+                await pubsub.subscribe(*(self._keys.changes(shard) for shard in new))
+                done |= new
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._more_wanted.wait()
+                    self._more_wanted.clear()
+                    continue
+            if idle := {shard for shard in done if self._wanted[shard] <= 0}:
+                done -= idle
+                for shard in idle:
+                    self._subscribed.pop(shard, None)  # who wants it from now on waits for a new subscription
+                await pubsub.unsubscribe(*(self._keys.changes(shard) for shard in idle))
+
+    async def _read(self, pubsub: PubSub) -> None:
         shards = {self._keys.changes(shard).encode(): shard for shard in range(SHARDS)}
+        asked = False
         while True:
             message = await pubsub.get_message(timeout=SILENT)
             if message is None:
+                if asked:
+                    raise RedisConnectionError("the subscription does not answer any more")
                 await pubsub.ping()
             elif message["type"] == "subscribe" and message["channel"] in shards:
-                self._heard[shards[message["channel"]]].set()
+                self._subscribed[shards[message["channel"]]].set()
             elif message["type"] == "message":
                 job_id, version, _ = message["data"].split(b" ", 2)
                 self._note(job_id.decode(), version)
+            asked = message is None
 
-    async def _look(self, pubsub: PubSub) -> None:
-        """Find out what was not heard, and leave the shards that nobody listens to any more."""
+    async def _look(self) -> None:
+        """Find out what was not heard."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             job_ids = list(self._listeners)
             for at in range(0, len(job_ids), AT_ONCE):
                 await self._compare(job_ids[at : at + AT_ONCE])
-            idle = [shard for shard, heard in self._heard.items() if heard.is_set() and self._wanted[shard] <= 0]
-            if idle:
-                for shard in idle:
-                    del self._heard[shard]  # who listens from now on subscribes anew
-                await pubsub.unsubscribe(*(self._keys.changes(shard) for shard in idle))
 
     async def _compare(self, job_ids: Sequence[str]) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

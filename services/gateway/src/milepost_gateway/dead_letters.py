@@ -48,7 +48,7 @@ class DeadLetters:
         before: Place | None = None
         while len(found) < limit:
             page = await self.store.dead_letters(before=before, limit=PAGE)
-            found += [one.job for _, one in page if _given_up(one) and wanted.takes(one.job)]
+            found += [one.job for _, one in page if one is not None and _given_up(one) and wanted.takes(one.job)]
             if len(page) < PAGE:
                 break
             before = page[-1][0]

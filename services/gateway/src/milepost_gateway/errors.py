@@ -13,6 +13,7 @@ GatewayError
 ├── JobAlreadyFinished  there is nothing left to cancel
 ├── JobNotFinished     it can't run again while it has not ended
 ├── NoResult           it ended without one: failed or canceled, and says why
+├── RunsExhausted      it has run as often as a job can
 ├── KeyReused          another request has used this Idempotency-Key
 ├── KeyInFlight        the first request with this Idempotency-Key is still being worked on
 ├── NotADeadLetter     the broker has not given this job up
@@ -94,6 +95,10 @@ class JobNotFinished(GatewayError):  # noqa: N818
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
+
+
+class RunsExhausted(GatewayError):  # noqa: N818
+    """The job has run as often as a job can."""
 
 
 class NoResult(GatewayError):  # noqa: N818

@@ -74,8 +74,14 @@ class Following:
         Raises:
             JobUnknown, JobExpired, StoreUnavailable: As `Statuses.get` does, for any of them.
         """
-        stored = [await self.statuses.get(job_id, tenant=tenant) for job_id in job_ids]
-        return any(not one.terminal or one.version != at for one, at in zip(stored, since, strict=True))
+        return any([await self._goes_on(job_id, tenant, at) for job_id, at in zip(job_ids, since, strict=True)])
+
+    async def _goes_on(self, job_id: str, tenant: str, since: int) -> bool:
+        stored = await self.statuses.get(job_id, tenant=tenant)
+        if not (since and stored.terminal) or since > stored.version:
+            return True
+        told = await self.store.told(job_id, since)
+        return told is None or told.gap or bool(told.events)
 
     async def steps(self, job_ids: Sequence[str], *, since: Sequence[int]) -> AsyncGenerator[Sequence[Step], None]:
         """Yield what happens to some jobs after these versions, until all have ended; now and then nothing.
@@ -129,20 +135,24 @@ class _Reader:
         return [self._step(number, event) for event in events]
 
     def _step(self, number: int, event: Happened) -> Step:
-        self._since[number] = event.version
+        if event.name != GAP:  # whoever comes back between the two is told both again
+            self._since[number] = event.version
         return Step(cursor=".".join(map(str, self._since)), event=event)
 
     async def _after(self, job_id: str, since: int) -> tuple[Sequence[Happened], bool]:
-        told = await self._store.told(job_id, since)
-        if told is None:
-            return (), False
-        if since and not told.gap and since <= told.version:
-            return told.events, told.terminal
+        gap = False
+        if since:
+            told = await self._store.told(job_id, since)
+            if told is None:
+                return (), False
+            if not told.gap and since <= told.version:
+                return told.events, told.terminal
+            gap = told.gap
         latest = await self._store.told(job_id, 0, latest=True)
         if latest is None or not latest.events:
             return (), False
         snapshot = Happened(latest.version, SNAPSHOT, latest.events[-1].body)
-        events = (Happened(latest.version, GAP, b"{}"), snapshot) if told.gap else (snapshot,)
+        events = (Happened(latest.version, GAP, b"{}"), snapshot) if gap else (snapshot,)
         return events, latest.terminal
 
 

@@ -4,10 +4,12 @@ The id of such a job follows from its key, and from the day. So a repeat makes n
 are kept for a day, has forgotten them or is away: the same command twice is one job.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 
 import structlog
 
@@ -40,11 +42,15 @@ class Idempotency:
     keyring: Keyring
     keys: KeyStore
     retention: timedelta
-    _period: timedelta = field(init=False)
 
-    def __post_init__(self) -> None:
-        # An id says when it was issued; one that is older than the retention time counts as expired.
-        object.__setattr__(self, "_period", min(KEPT_FOR, self.retention / 4))
+    @property
+    def _period(self) -> timedelta:
+        """How long a key leads to the same id: an id that is older than the retention time counts as expired."""
+        return min(KEPT_FOR, self.retention / 4)
+
+    @property
+    def _lasts(self) -> timedelta:
+        return min(KEPT_FOR, self.retention)
 
     @asynccontextmanager
     async def turn(self, tenant: str, key: str, fingerprint: str) -> AsyncIterator[Turn]:
@@ -54,9 +60,11 @@ class Idempotency:
             KeyReused: It belongs to another request.
             KeyInFlight: Its first request is still being worked on.
         """
-        use = Use(job_id=self._issue(tenant, key), fingerprint=fingerprint, accepted=False, at=now())
+        use = Use(
+            job_id=self._issue(tenant, key), fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8)
+        )
         try:
-            earlier = await self.keys.claim(tenant, key, use, lasts=KEPT_FOR)
+            earlier = await self.keys.claim(tenant, key, use, lasts=self._lasts)
         except StoreUnavailable as error:
             log.warning("key_not_kept", error=str(error))
             yield Turn(use.job_id)
@@ -64,23 +72,27 @@ class Idempotency:
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
                 raise KeyReused
-            if not earlier.accepted and now() - earlier.at < IN_FLIGHT:
+            if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT:
                 raise KeyInFlight
-            use = earlier
-        turn = Turn(use.job_id, repeated=use.accepted)
+        turn = Turn(
+            use.job_id if earlier is None else earlier.job_id, repeated=earlier is not None and earlier.accepted
+        )
         try:
             yield turn
-        except OutcomeUnknown:
-            raise  # a repeat hands the same job over
+        except (OutcomeUnknown, asyncio.CancelledError):  # a repeat hands the same job over
+            await self._try(self.keys.settle(tenant, key, replace(earlier or use, at=EPOCH), lasts=self._lasts))
+            raise
         except BaseException:
-            await self._settle(tenant, key, None)
+            if earlier is None:  # else it may have been accepted before
+                await self._try(self.keys.release(tenant, key, use))
             raise
         if not turn.repeated:
-            await self._settle(tenant, key, Use(turn.job_id, fingerprint, accepted=True, at=use.at))
+            accepted = replace(earlier or use, accepted=True)
+            await self._try(self.keys.settle(tenant, key, accepted, lasts=self._lasts))
 
-    async def _settle(self, tenant: str, key: str, use: Use | None) -> None:
+    async def _try(self, write: Awaitable[None]) -> None:
         try:
-            await self.keys.settle(tenant, key, use, lasts=KEPT_FOR)
+            await write
         except StoreUnavailable as error:
             log.warning("key_not_kept", error=str(error))
 

@@ -13,6 +13,7 @@ from milepost_contracts.keys import Keys
 from milepost_gateway.ports import Use
 from milepost_gateway.redis_calls import or_unavailable
 
+RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
 _USE: TypeAdapter[Use] = TypeAdapter(Use)
 
 
@@ -26,14 +27,16 @@ class RedisKeyStore:
     @or_unavailable
     async def claim(self, tenant: str, key: str, use: Use, *, lasts: timedelta) -> Use | None:
         earlier: Any = await self._redis.set(self._key(tenant, key), _rendered(use), nx=True, get=True, ex=lasts)
-        return None if earlier is None else _USE.validate_json(earlier)
+        found = None if earlier is None else _USE.validate_json(earlier)
+        return None if found == use else found  # our own, of a try whose answer was lost
 
     @or_unavailable
-    async def settle(self, tenant: str, key: str, use: Use | None, *, lasts: timedelta) -> None:
-        if use is None:
-            await self._redis.delete(self._key(tenant, key))
-        else:
-            await self._redis.set(self._key(tenant, key), _rendered(use), ex=lasts)
+    async def settle(self, tenant: str, key: str, use: Use, *, lasts: timedelta) -> None:
+        await self._redis.set(self._key(tenant, key), _rendered(use), ex=lasts)
+
+    @or_unavailable
+    async def release(self, tenant: str, key: str, use: Use) -> None:
+        await self._redis.eval(RELEASE, 1, self._key(tenant, key), _rendered(use))
 
     def _key(self, tenant: str, key: str) -> str:
         return self._keys.idempotency(blake2b(f"{len(tenant)}:{tenant}{key}".encode(), digest_size=16).hexdigest())

@@ -110,16 +110,22 @@ class StatusStore(Protocol):
 
     async def snapshot(self, job_id: str) -> Snapshot | None: ...
 
-    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot]]:
-        """Return up to `limit` jobs that the broker gave up, newest first, of those that stand behind `before`."""
+    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot | None]]:
+        """Return up to `limit` jobs that the broker gave up, newest first, of those that stand behind `before`.
+
+        Nothing stands for one that was forgotten meanwhile.
+        """
 
     async def poison(self, limit: int) -> Sequence[bytes]:
         """Return what there is to tell of the latest messages that nobody could read: rendered JSON."""
 
     async def page(
         self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
-    ) -> Sequence[tuple[Place, Stored]]:
-        """Return up to `limit` jobs, newest first, of those that stand behind `before`."""
+    ) -> Sequence[tuple[Place, Stored | None]]:
+        """Return up to `limit` jobs, newest first, of those that stand behind `before`.
+
+        Nothing stands for one that was forgotten meanwhile.
+        """
 
     async def counts(self) -> Mapping[Status, int]:
         """Return how many jobs there are in each state."""
@@ -137,8 +143,10 @@ class Use:
     fingerprint: str
     #: Whether the job was accepted; else somebody is at it, or was.
     accepted: bool
-    #: When the first request began.
+    #: When the request began that is, or was, at it.
     at: datetime
+    #: Tells a request from a repeat of it.
+    nonce: str
 
 
 class KeyStore(Protocol):
@@ -147,8 +155,11 @@ class KeyStore(Protocol):
     async def claim(self, tenant: str, key: str, use: Use, *, lasts: timedelta) -> Use | None:
         """Keep this use unless there is one, and return the one there is."""
 
-    async def settle(self, tenant: str, key: str, use: Use | None, *, lasts: timedelta) -> None:
-        """Keep what became of it; nothing lets the key be used anew."""
+    async def settle(self, tenant: str, key: str, use: Use, *, lasts: timedelta) -> None:
+        """Keep what became of it."""
+
+    async def release(self, tenant: str, key: str, use: Use) -> None:
+        """Let the key be used anew, if this is still its use."""
 
 
 class Listener:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from milepost_contracts.envelope import now
-from milepost_contracts.values import Job
-from milepost_gateway.errors import JobNotFinished, NotKnownYet
+from milepost_contracts.values import MAX_RUN, Job
+from milepost_gateway.errors import JobNotFinished, NotKnownYet, RunsExhausted
 from milepost_gateway.ports import Broker, StatusStore
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import submitted
@@ -44,6 +44,8 @@ class Reruns:
         Raises:
             NotAccepted, OutcomeUnknown: It is not accepted, or nobody can say; doing it again is harmless.
         """
+        if job.run >= MAX_RUN:
+            raise RunsExhausted
         at = now()
         again = Job(**{name: getattr(job, name) for name in _KEPT}, run=job.run + 1, run_at=at + after)
         await self.broker.submit(submitted(again, at=at))

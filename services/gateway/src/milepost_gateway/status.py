@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import pydantic_core
-
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import UnknownJobId
@@ -39,11 +37,17 @@ class Wanted:
     #: Only those that were created after this time.
     created_after: datetime | None = None
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether no index tells which jobs are meant."""
+        return self.queue is not None or self.tag is not None
+
     def takes(self, stored: Stored) -> bool:
         """Whether a job of this type and status is meant."""
-        return (self.queue is None or glance(stored.body).queue == self.queue) and (
-            self.tag is None or self.tag in pydantic_core.from_json(stored.body)["tags"]
-        )
+        if not self.looks_inside:
+            return True
+        seen = glance(stored.body)
+        return self.queue in (None, seen.queue) and (self.tag is None or self.tag in seen.tags)
 
     def ends_before(self, place: Place) -> bool:
         """Whether neither this job nor any older one is meant."""
@@ -75,7 +79,11 @@ class Statuses:
             return stored
         if now() - issued.created_at > self.retention:
             raise JobExpired
-        return Stored(0, document.unprojected(job_id, issued.created_at))
+        return self.unprojected(job_id, tenant=tenant)
+
+    def unprojected(self, job_id: str, *, tenant: str) -> Stored:
+        """Return what the id of an accepted job says by itself."""
+        return Stored(0, document.unprojected(job_id, self.keyring.verify(job_id, tenant).created_at))
 
     async def page(self, wanted: Wanted, *, tenant: str, cursor: str | None, limit: int) -> Page:
         """Return some of the tenant's jobs, newest first.
@@ -89,17 +97,18 @@ class Statuses:
         del tenant  # there is one so far
         before = None if cursor is None else _read_cursor(cursor)
         found: list[Stored] = []
+        at_once = AT_ONCE if wanted.looks_inside else limit + 1
         for _ in range(MOST_LOOKS):
-            some = await self.store.page(type_name=wanted.type_name, status=wanted.status, before=before, limit=AT_ONCE)
+            some = await self.store.page(type_name=wanted.type_name, status=wanted.status, before=before, limit=at_once)
             for place, stored in some:
                 if wanted.ends_before(place):
                     return Page(found, None)
                 if len(found) == limit:
                     return Page(found, _cursor(before))
                 before = place
-                if wanted.takes(stored):
+                if stored is not None and wanted.takes(stored):
                     found.append(stored)
-            if len(some) < AT_ONCE:
+            if len(some) < at_once:
                 return Page(found, None)
         return Page(found, _cursor(before))
 

@@ -85,10 +85,9 @@ class RedisStatusStore:
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
 
     @or_unavailable
-    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot]]:
+    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot | None]]:
         newest = await self._newest(self._keys.dead, before, limit)
-        found = [(place, await self.snapshot(place.job_id)) for place in newest]
-        return [(place, snapshot) for place, snapshot in found if snapshot is not None]
+        return [(place, await self.snapshot(place.job_id)) for place in newest]
 
     @or_unavailable
     async def poison(self, limit: int) -> Sequence[bytes]:
@@ -101,7 +100,7 @@ class RedisStatusStore:
     @or_unavailable
     async def page(
         self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
-    ) -> Sequence[tuple[Place, Stored]]:
+    ) -> Sequence[tuple[Place, Stored | None]]:
         def index(shard: int) -> str:
             return self._keys.index(shard, type_name=type_name, status=status)
 
@@ -110,8 +109,7 @@ class RedisStatusStore:
             for place in newest:
                 pipe.hmget(self._keys.job(place.job_id), *FIELDS)
             found = await pipe.execute()
-        pairs = ((place, _stored(fields)) for place, fields in zip(newest, found, strict=True))
-        return [(place, stored) for place, stored in pairs if stored is not None]
+        return [(place, _stored(fields)) for place, fields in zip(newest, found, strict=True)]
 
     @or_unavailable
     async def counts(self) -> Mapping[Status, int]:

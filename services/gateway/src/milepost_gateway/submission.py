@@ -34,7 +34,7 @@ from milepost_contracts.values import (
     Tag,
 )
 from milepost_gateway.catalogue import Catalogue
-from milepost_gateway.errors import InvalidSubmission, NotAccepted, OutcomeUnknown, PayloadTooLarge, StoreUnavailable
+from milepost_gateway.errors import InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker, Submitted
 
 MAX_TAGS = 16
@@ -167,10 +167,11 @@ class Acceptance:
         known.check(submission.params)
 
         created_at = now()
+        fresh = job_id is None  # else another request may have handed the same job over, with the same files
         if job_id is None:
             job_id = self.keyring.issue(tenant)
             created_at = self.keyring.verify(job_id, tenant).created_at
-        files = await self._store(job_id, uploads)
+        files = await self._store(job_id, uploads, fresh=fresh)
         at = now()
         command = submitted(
             at=at,
@@ -191,14 +192,13 @@ class Acceptance:
         )
         try:
             await self.broker.submit(command)
-        except OutcomeUnknown:
-            raise  # the job may run, and would miss its files
-        except BaseException:
-            await self.blobs.remove([file.key for file in files])
+        except NotAccepted:  # whatever else goes wrong, the job may run, and would miss its files
+            if fresh:
+                await self.blobs.remove([file.key for file in files])
             raise
         return command
 
-    async def _store(self, job_id: str, uploads: Sequence[Upload]) -> tuple[FileRef, ...]:
+    async def _store(self, job_id: str, uploads: Sequence[Upload], *, fresh: bool) -> tuple[FileRef, ...]:
         stored: list[FileRef] = []
         try:
             for number, upload in enumerate(uploads):
@@ -207,7 +207,8 @@ class Acceptance:
                 stored.append(FileRef(name=upload.name, size=size, key=key))
             _check_names(stored)
         except BaseException:
-            await self.blobs.remove([file.key for file in stored])
+            if fresh:
+                await self.blobs.remove([file.key for file in stored])
             raise
         return tuple(stored)
 

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from milepost_contracts import document
 from milepost_contracts.dead_letters import DeadLetter, DeadLetters, Unreadable
 from milepost_contracts.document import JobDocument
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import responses
+from milepost_gateway.api.jobs import next_run
 from milepost_gateway.api.requests import read_model
 from milepost_gateway.api.services import TENANT, services
 from milepost_gateway.dead_letters import Filter
-from milepost_gateway.submission import TextMoment, submitted
+from milepost_gateway.submission import TextMoment
 
 router = APIRouter(prefix="/v1", tags=["dead letters"])
 
@@ -74,8 +74,7 @@ async def redrive(request: Request, job_id: str) -> Response:
     """Answer 202 once the job's next run is stored durably."""
     parts = services(request)
     job = await parts.dead_letters.redrive(await parts.dead_letters.get(job_id, tenant=TENANT))
-    event = submitted(job, at=job.run_at or job.created_at)
-    return responses.accepted(request, job.id, document.accepted(event, retention=parts.retention))
+    return await next_run(request, job)
 
 
 @router.post(

@@ -13,7 +13,7 @@ from milepost_contracts import document
 from milepost_contracts.document import JobDocument
 from milepost_contracts.glance import glance, with_waiting
 from milepost_contracts.states import Status
-from milepost_contracts.values import WORD
+from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.requests import (
     MalformedRequest,
@@ -26,7 +26,7 @@ from milepost_gateway.api.requests import (
 from milepost_gateway.api.services import TENANT, Services, services
 from milepost_gateway.errors import NoResult, StoreUnavailable
 from milepost_gateway.following import Present
-from milepost_gateway.ports import Stored, Submitted
+from milepost_gateway.ports import Stored
 from milepost_gateway.status import Wanted
 from milepost_gateway.submission import submitted
 
@@ -34,6 +34,9 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
 LISTED_BY = {"status", "type", "queue", "tag", "created_after", "limit", "cursor"}
+
+
+SEEN_WITHIN = timedelta(seconds=2)
 
 
 class JobPage(BaseModel):
@@ -81,30 +84,37 @@ async def submit_job(request: Request) -> Response:
     key = idempotency_key(request)
     async with read_submission(request, parts.limits) as body:
         if key is None:
-            command = await _accept(request, body)
+            job_id, document_then = await _accept(request, body)
         else:
             async with parts.idempotency.turn(TENANT, key, await fingerprint(body)) as turn:
                 if turn.repeated:
-                    return await _again(request, turn.job_id)
-                command = await _accept(request, body, job_id=turn.job_id)
-    job_id = command.job.id
+                    job_id, document_then = turn.job_id, None
+                else:
+                    job_id, document_then = await _accept(request, body, job_id=turn.job_id)
     if (how := preferences.form(request)) is not None:
         return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
     if (within := preferences.wait(request)) and (ended := await _ended(request, job_id, within)) is not None:
         return responses.done(request, job_id, ended, within)
-    return responses.accepted(request, job_id, document.accepted(command, retention=parts.retention))
+    if document_then is not None:
+        return responses.accepted(request, job_id, document_then)
+    now_known = await _known(parts, job_id)
+    return responses.accepted(request, job_id, now_known.body, version=now_known.version)
 
 
-async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> Submitted:
-    return await services(request).acceptance.accept(
+async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> tuple[str, bytes]:
+    parts = services(request)
+    command = await parts.acceptance.accept(
         body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request), job_id=job_id
     )
+    return command.job.id, document.accepted(command, retention=parts.retention)
 
 
-async def _again(request: Request, job_id: str) -> Response:
-    """Answer a repeat as the first request was, with the job as it is now."""
-    stored = await services(request).statuses.get(job_id, tenant=TENANT)
-    return responses.accepted(request, job_id, stored.body, version=stored.version)
+async def _known(parts: Services, job_id: str) -> Stored:
+    """Return a job that was accepted earlier, as far as it can be seen."""
+    try:
+        return await parts.statuses.get(job_id, tenant=TENANT)
+    except StoreUnavailable:
+        return parts.statuses.unprojected(job_id, tenant=TENANT)
 
 
 async def _ended(request: Request, job_id: str, within: timedelta) -> Stored | None:
@@ -123,8 +133,10 @@ def _has_ended(stored: Stored) -> bool:
 
 
 def _present(request: Request) -> Present:
+    closing = services(request).closing
+
     async def present() -> bool:
-        return not await request.is_disconnected()
+        return not closing.is_set() and not await request.is_disconnected()
 
     return present
 
@@ -229,8 +241,27 @@ async def retry_job(request: Request, job_id: str) -> Response:
     """Answer 202 once the job's next run is stored durably: the same id, params and files."""
     parts = services(request)
     job = await parts.reruns.run_again(job_id, tenant=TENANT)
+    return await next_run(request, job)
+
+
+async def next_run(request: Request, job: Job) -> Response:
+    """Answer 202 with the job's next run; once it can be seen, so that nobody takes the last one's end for its own."""
+    parts = services(request)
+    try:
+        stored = await parts.following.document(
+            job.id,
+            tenant=TENANT,
+            enough=lambda stored: glance(stored.body).run >= job.run,
+            within=SEEN_WITHIN,
+            present=_present(request),
+        )
+    except StoreUnavailable:
+        stored = Stored(0, b"")
+    if stored.body and glance(stored.body).run >= job.run:
+        return responses.accepted(request, job.id, stored.body, version=stored.version)
     event = submitted(job, at=job.run_at or job.created_at)
-    return responses.accepted(request, job.id, document.accepted(event, retention=parts.retention))
+    body = document.render(event, cancel=None, version=stored.version, retention=parts.retention)
+    return responses.accepted(request, job.id, body, version=stored.version)
 
 
 @router.get("/jobs", summary="List jobs, newest first", response_model=JobPage, responses=responses.problems(400, 503))

@@ -8,6 +8,7 @@ from fastapi import Request
 
 LONGEST_WAIT = timedelta(seconds=30)
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;.*)?", re.IGNORECASE)
+_QUALITY = re.compile(r";?\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 
 
 class Form(Enum):
@@ -26,7 +27,11 @@ def wait(request: Request) -> timedelta:
 
 
 def form(request: Request) -> Form | None:
-    """Return the form of a stream that the client asks for by name; the first one, if it names both."""
-    accepted = [one.partition(";")[0].strip().lower() for one in request.headers.get("accept", "").split(",")]
-    named = [Form(one) for one in accepted if one in {form.value for form in Form}]
-    return named[0] if named else None
+    """Return the form of a stream, if the client asks for one by name and likes no JSON as much (RFC 9110 §12.5.1)."""
+    liked: dict[str, float] = {}
+    for one in ",".join(request.headers.getlist("accept")).split(","):
+        kind, _, parameters = one.partition(";")
+        found = _QUALITY.search(parameters)
+        liked.setdefault(kind.strip().lower(), float(found[1]) if found else 1.0)
+    best = max(Form, key=lambda one: liked.get(one.value, 0.0))
+    return best if liked.get(best.value, 0.0) > liked.get("application/json", 0.0) else None

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
 from milepost_contracts.states import Status
+from milepost_contracts.values import MAX_RUN
 from milepost_gateway import errors
 from milepost_gateway.api.requests import MalformedRequest, UnsupportedMediaType, request_id
 
@@ -82,6 +83,8 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
         case errors.JobNotFinished():
             return _problem(request, ProblemType.JOB_NOT_FINISHED, f"It is {error.status}.")
+        case errors.RunsExhausted():
+            return _problem(request, ProblemType.RUNS_EXHAUSTED, f"{MAX_RUN} runs are the most. Hand over a new job.")
         case errors.NoResult():
             canceled = error.status == Status.CANCELED
             return _problem(request, ProblemType.JOB_CANCELED if canceled else ProblemType.JOB_FAILED, str(error))

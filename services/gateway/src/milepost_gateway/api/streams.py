@@ -20,8 +20,8 @@ from milepost_gateway.following import GAP, Step, read_cursor
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-KEEP_ALIVE = 15.0
-"""Seconds after which a stream says that it is there."""
+KEEP_ALIVE = 13.0
+"""Seconds after which a stream says that it is there; whoever waits looks up every two, and 15 are promised."""
 SEND_WITHIN = 10.0
 """Seconds after which a client that reads nothing is left."""
 RETRY_MS = 1_000
@@ -57,7 +57,7 @@ class EventStream(StreamingResponse):
                 await super().stream_response(bounded)
 
 
-LastEventId = Annotated[str | None, Query(description="As the header Last-Event-ID", max_length=1_000)]
+LastEventId = Annotated[str | None, Query(description="As the header Last-Event-ID", max_length=2_000)]
 
 
 @router.get(

@@ -7,7 +7,8 @@
 
 local mark = redis.call('HMGET', KEYS[1], 'whole', 'at')
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local known = redis.call('HMGET', KEYS[2], 'version', 'status', 'terminal', 'steps', 'forgotten', 'progress')
+local known = redis.call('HMGET', KEYS[2], 'version', 'status', 'terminal', 'steps', 'forgotten', 'progress',
+  'progressed_at')
 local version, since = known[1], tonumber(ARGV[1])
 local answer = { mark[1] == server and mark[2] }
 if not known[2] then return answer end
@@ -19,14 +20,19 @@ end
 local more = since > 0 and since < (tonumber(known[5]) or 0)
 for _, value in ipairs({ version, known[3] or '0', more and '1' or '0' }) do answer[#answer + 1] = value end
 
-local progress = known[6] and known[6] ~= '' and tonumber(version) > since
+local progress = known[6] and known[6] ~= '' and tonumber(known[7]) > since
 if ARGV[2] == '1' then steps = { not progress and steps[#steps] or nil } end
+
+local function tell(at, event)
+  answer[#answer + 1], answer[#answer + 2] = at, event
+end
+
 for _, one in ipairs(steps) do
-  answer[#answer + 1] = one
-  answer[#answer + 1] = redis.call('HGET', KEYS[2], 'step:' .. one)
+  if progress and tonumber(known[7]) < tonumber(one) then
+    tell(known[7], known[6])
+    progress = false
+  end
+  tell(one, redis.call('HGET', KEYS[2], 'step:' .. one))
 end
-if progress then
-  answer[#answer + 1] = version
-  answer[#answer + 1] = known[6]
-end
+if progress then tell(known[7], known[6]) end
 return answer

@@ -16,10 +16,11 @@
 -- Redis forgets the last one. Watermarks are times in the same way.
 --
 -- For those who listen, a hash keeps the latest steps (lifecycle events) under `step:<version>`, their versions in
--- `steps`, and in `forgotten` the version up to which there may have been others; `progress` is the event of a state
--- that is no step.
+-- `steps`, in `last_step` the sequence of the last, and in `forgotten` the version up to which there may have been
+-- others. `progress` is the event of a state that is no step, and `progressed_at` its version. Progress may overtake a
+-- step on its way: the step is told all the same, and changes no state.
 
-local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 15, 4, 32
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 15, 4, 16
 local expiry, deadlines, dead, mark = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -47,7 +48,7 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
-    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps')
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
@@ -83,25 +84,33 @@ local function has_holder(claim, sequence, status)
   return turn > seen_turn or (turn == seen_turn and status == 'running')
 end
 
--- Keeps the steps that are new, and returns the version of the last one.
-local function keep(key, at, old_sequence, kept, version)
+-- Returns from which one on the steps of a view are new; they come in the order of their sequences.
+local function first_new_step(at, last_step)
+  local count = tonumber(ARGV[at + STRIDE])
+  for step = 1, count do
+    if not last_step or ARGV[at + STRIDE + 2 * step - 1] > last_step then return step, count end
+  end
+  return count + 1, count
+end
+
+-- Keeps steps, each under a version of its own, and returns the version after the last one.
+local function keep(key, at, first, count, kept, version, replayed)
   local steps, forgotten = {}, nil
-  if not old_sequence then forgotten = string.format('%.0f', version - 1) end
-  if old_sequence and ARGV[at + STRIDE] == '0' then return version end
+  if not kept or replayed then
+    forgotten = string.format('%.0f', version)
+    version = version + 1
+  end
   for one in string.gmatch(kept or '', '%d+') do steps[#steps + 1] = one end
-  for step = 1, tonumber(ARGV[at + STRIDE]) do
-    local sequence, event = ARGV[at + STRIDE + 2 * step - 1], ARGV[at + STRIDE + 2 * step]
-    if not old_sequence or sequence > old_sequence then
-      steps[#steps + 1] = string.format('%.0f', version)
-      redis.call('HSET', key, 'step:' .. steps[#steps], event)
-      version = version + 1
-    end
+  for step = first, count do
+    steps[#steps + 1] = string.format('%.0f', version)
+    redis.call('HSET', key, 'step:' .. steps[#steps], ARGV[at + STRIDE + 2 * step])
+    version = version + 1
   end
   while #steps > STEPS_KEPT do
     forgotten = table.remove(steps, 1)
     redis.call('HDEL', key, 'step:' .. forgotten)
   end
-  redis.call('HSET', key, 'steps', table.concat(steps, ' '))
+  redis.call('HSET', key, 'steps', table.concat(steps, ' '), 'last_step', ARGV[at + STRIDE + 2 * count - 1])
   if forgotten then redis.call('HSET', key, 'forgotten', forgotten) end
   return version
 end
@@ -136,12 +145,17 @@ for i = 1, count do
   elseif asked and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
-  if newer or (asked and old_sequence) then
+  local first, steps = first_new_step(at, old[9])
+  local stepped = first <= steps and (newer or old_sequence)
+  if newer or stepped or (asked and old_sequence) then
     version = math.max((tonumber(old_version) or 0) + 1, now - tonumber(created))
-    if newer then
-      local after = keep(key, at, old_sequence, old[8], version)
-      version = progress == '' and math.max(version, after - 1) or after
-      redis.call('HSET', key, 'progress', progress)
+    local after = stepped and keep(key, at, first, steps, old[8], version, not seen) or version
+    if newer and progress ~= '' then
+      version = after
+      redis.call('HSET', key, 'progress', progress, 'progressed_at', string.format('%.0f', version))
+    else
+      version = math.max(version, after - 1)
+      if newer then redis.call('HSET', key, 'progress', '') end
     end
     redis.call('HSET', key, 'version', string.format('%.0f', version))
     redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old_status))
