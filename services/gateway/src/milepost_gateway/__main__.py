@@ -1,12 +1,11 @@
 """`milepost-gateway`: serves HTTP until it is told to stop. Settings come from the environment, see its README."""
 
 import argparse
-import asyncio
-from types import FrameType
 
 import uvicorn
 
 from milepost_gateway.bootstrap import create_app
+from milepost_gateway.server import Server
 from milepost_gateway.settings import GatewaySettings
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
@@ -34,20 +33,7 @@ def main() -> None:
         timeout_graceful_shutdown=10,
         ws_max_size=WEBSOCKET_FRAME,
     )
-    Server(config, app.state.closing).run()
-
-
-class Server(uvicorn.Server):
-    """Tells streams to end when the process is to stop: uvicorn waits for its connections, and they would stay."""
-
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
-        super().__init__(config)
-        self._closing = closing
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop in good order."""
-        self._closing.set()
-        super().handle_exit(sig, frame)
+    Server(config, app.state.closing).listen_and_run()
 
 
 if __name__ == "__main__":
