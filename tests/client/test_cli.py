@@ -177,3 +177,9 @@ def test_a_redrive_prints_the_ids(dead, gateway):
     code, out, err = dead("redrive", "ID")
     assert (0, "/v1/dead-letters/ID/redrive") == (code, gateway.requests[-1].url.path)
     assert "1 were handed over again" in err
+
+
+def test_the_version_is_told(milepost):
+    """For reports of faults."""
+    code, out, _ = milepost("--version")
+    assert (0, "milepost") == (code, out.split()[0])

@@ -67,6 +67,7 @@ async def test_a_time_that_has_come_is_now(http, broker, asked):
         ({"run_at": "2026-01-01T00:00:00"}, "/run_at"),
         ({"run_at": "tomorrow"}, "/run_at"),
         ({"run_at": 1_800_000_000}, "/run_at"),
+        ({"run_at": "1800000000"}, "/run_at"),
         ({"expires_in": 0}, "/expires_in"),
         ({"expires_in": 1e12}, "/expires_in"),
         ({"delay": 5, "run_at": "2026-12-31T00:00:00Z"}, ""),
@@ -222,3 +223,8 @@ async def test_a_broker_that_stops_taking_them_is_told_of_with_what_it_took(http
     body = response.json()
     assert (202, 1, 2) == (response.status_code, body["count"], body["left"])
     assert [command.job.id for command in broker.submitted] == body["job_ids"]
+
+
+async def test_a_parameter_that_the_listing_of_dead_letters_does_not_know_is_malformed(http):
+    """A filter that is silently ignored would list what was not asked for."""
+    problem(await http.get("/v1/dead-letters?before=2026-01-01"), 400, "malformed-request")

@@ -1,5 +1,6 @@
 """Accepting a job: parse → check → id → one confirmed publish → 202 (law 1)."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,8 +44,8 @@ M = TypeVar("M", bound=BaseModel)
 
 def _moment(value: Any) -> Any:
     """Take text only: a bare number says not in which unit it is."""
-    if not isinstance(value, str):
-        raise ValueError("it is not a time as text, such as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic wants it
+    if not (isinstance(value, str) and _DATED.match(value)):
+        raise ValueError("it is not a time as text, such as 2026-01-31T12:00:00Z")
     return _MOMENTS.validate_python(value)
 
 
@@ -54,6 +55,7 @@ def _soon_enough(moment: datetime) -> datetime:
     return moment
 
 
+_DATED = re.compile(r"\d{4}-\d\d-\d\d")
 _MOMENTS: TypeAdapter[datetime] = TypeAdapter(Moment)
 _MOST_SECONDS = MAX_DELAY.total_seconds()
 TextMoment = Annotated[Moment, BeforeValidator(_moment)]

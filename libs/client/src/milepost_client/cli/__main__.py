@@ -7,6 +7,7 @@ Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the cal
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,21 @@ app = typer.Typer(
 )
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"milepost {version('milepost-client')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.")
+    ] = False,
+) -> None:
+    """Hand over long-running jobs and follow them."""
+
+
 @app.command()
 def submit(
     type: Annotated[str, typer.Argument(metavar="TYPE", help="A job type; see 'milepost types'.")],
@@ -65,7 +81,11 @@ def submit(
     ] = None,
     expires_in: Annotated[
         timedelta | None,
-        typer.Option(parser=read_length, metavar="LENGTH", help="End as expired if nobody has started it by then."),
+        typer.Option(
+            parser=read_length,
+            metavar="LENGTH",
+            help="End as expired if nobody starts it so long after it may run (after --delay or --run-at).",
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
