@@ -134,6 +134,33 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
     assert 1 == len(await reader.page(type_name=None, status=None, before=None, limit=1))
 
 
+async def test_a_tracker_that_has_not_looked_at_the_new_server_is_waited_for(tracker, redis, keys, monkeypatch):
+    """It may sleep until Redis is back, and be the only one who knows what is missing; one that is gone is not."""
+    monkeypatch.setattr("milepost_tracker.watermarks.VOUCH_AFTER", timedelta(0))
+    mine, other = tracker(), tracker()
+    await heal(mine)
+    for one in (mine, other):
+        await one.watermarks.lost_shards()
+    await another_server(redis, keys, *ALL)
+    old = (await redis.hget(keys.lookers, other.watermarks.owner)).split()[1].decode()
+    await redis.hset(keys.lookers, other.watermarks.owner, f"{'0' * 40} {old}")
+    assert {} == await mine.watermarks.lost_shards()
+    assert not await mine.watermarks.vouch()
+    await other.watermarks.lost_shards()
+    await mine.watermarks.lost_shards()
+    assert await mine.watermarks.vouch()
+
+    await another_server(redis, keys, *ALL)
+    await redis.hset(keys.lookers, other.watermarks.owner, f"{'0' * 40} {old}")
+    await other.watermarks.leave()
+    await mine.watermarks.lost_shards()
+    assert await mine.watermarks.vouch()
+    await redis.hset(keys.lookers, "dead", f"{'0' * 40} {int(old) - 20_000}")
+    await another_server(redis, keys, *ALL)
+    await mine.watermarks.lost_shards()
+    assert await mine.watermarks.vouch(), "it has not spoken for long"
+
+
 async def test_nobody_vouches_for_a_shard_that_another_tracker_knows_to_lack_something(
     tracker, redis, keys, monkeypatch
 ):

@@ -105,5 +105,10 @@ class Keys:
         return self._in_fleet("poisons")
 
     @property
+    def lookers(self) -> str:
+        """Which Redis server each tracker has looked at last, and when."""
+        return self._in_fleet("lookers")
+
+    @property
     def replay(self) -> str:
         return self._in_fleet("replay")

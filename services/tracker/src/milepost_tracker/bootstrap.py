@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -139,6 +140,8 @@ async def run(settings: TrackerSettings) -> None:
         await consumer.close()
         await outbox.link.close()
         health.close()
+        with suppress(StoreUnavailable):
+            await parts.store.watermarks.leave()
         await parts.redis.aclose()
         log.info("tracker_stopped")
 

@@ -1,13 +1,16 @@
 """The log of lifecycle events: a stream, read from an explicit offset, on a plain connection.
 
 (A robust one would subscribe again with its first offset: it would miss what came meanwhile, or read all anew.)
+
+Where the log ends is told by a mark that every reader puts there: a stream is read from the replica of the node that
+one is connected to, which may lag, or have stopped, and would show an end that is none.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from secrets import token_hex
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
@@ -19,16 +22,11 @@ from milepost_tracker.errors import LogUnavailable
 
 PREFETCH = 2_000
 BATCH = 20_000
-FIRST_WITHIN = 3.0
-"""Seconds within which the last chunk of a log that is not empty begins to arrive."""
-REST_WITHIN = 2.0
-"""Seconds within which all of that chunk has arrived; more may come all the while."""
-NEXT_WITHIN = 0.3
-"""Seconds without a message after which nothing more is to come."""
+MARKED_WITHIN = 10.0
+"""Seconds within which the broker confirms the mark."""
 SILENT = 30.0
-"""Seconds without a message after which a log that must go on counts as unavailable."""
-SILENT_SINCE = 3.0
-"""The same when it is read from a time on: nothing may have been said since."""
+"""Seconds without a message after which a log whose mark has not come counts as unavailable."""
+MARK = b"milepost log mark "
 
 
 class StreamLog:
@@ -37,15 +35,14 @@ class StreamLog:
     def __init__(self, url: str, topology: Topology) -> None:
         self._url = url
         self._queue = topology.log.name
+        self._marks = topology.retold.name
 
     async def read(self, since: datetime | None) -> AsyncIterator[Sequence[bytes]]:
         try:
             async with await aio_pika.connect(self._url, timeout=5) as connection:
-                end = await self._last_offset(connection)
-                if end is None:
-                    return
+                mark = await self._mark(connection)
                 async with self._consume(connection, since or "first") as arrived:
-                    async for batch in _until(arrived, end, may_end=since is not None):
+                    async for batch in _until(arrived, mark):
                         yield batch
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
@@ -53,16 +50,17 @@ class StreamLog:
             raise_if_ours(error)
             raise LogUnavailable("the broker does not answer any more") from error
 
-    async def _last_offset(self, connection: AbstractConnection) -> int | None:
-        """Return the offset of what is the last message now; nothing if the log is empty."""
-        last = None
-        async with self._consume(connection, "last") as arrived:
-            with suppress(TimeoutError):
-                last = await _next(arrived, FIRST_WITHIN)
-                async with asyncio.timeout(REST_WITHIN):
-                    while True:
-                        last = await _next(arrived, NEXT_WITHIN)
-        return last
+    async def _mark(self, connection: AbstractConnection) -> bytes:
+        """Put a mark where the log ends now; a majority of its replicas has it, and all that was said before."""
+        mark = MARK + token_hex(16).encode()
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        try:
+            exchange = await channel.get_exchange(self._marks, ensure=False)
+            message = aio_pika.Message(mark, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            await exchange.publish(message, "", mandatory=True, timeout=MARKED_WITHIN)
+        finally:
+            await channel.close()
+        return mark
 
     @asynccontextmanager
     async def _consume(
@@ -79,29 +77,16 @@ class StreamLog:
             await channel.close()
 
 
-async def _next(arrived: asyncio.Queue[AbstractIncomingMessage], within: float) -> int:
-    async with asyncio.timeout(within):
-        message = await arrived.get()
-    await message.ack()
-    return _offset(message)
-
-
-async def _until(
-    arrived: asyncio.Queue[AbstractIncomingMessage], end: int, *, may_end: bool
-) -> AsyncIterator[Sequence[bytes]]:
+async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes) -> AsyncIterator[Sequence[bytes]]:
     batch: list[bytes] = []
     unconfirmed = 0
-    at = -1
-    while at < end:
-        try:
-            async with asyncio.timeout(SILENT_SINCE if may_end else SILENT):
-                message = await arrived.get()
-        except TimeoutError:
-            if may_end and at < 0:
-                return  # a stream that is asked for what is younger than its last chunk waits for the next one
-            raise
-        at = _offset(message)
-        batch.append(message.body)
+    while True:
+        async with asyncio.timeout(SILENT):
+            message = await arrived.get()
+        if message.body == mark:
+            break
+        if not message.body.startswith(MARK):
+            batch.append(message.body)
         unconfirmed += 1
         if unconfirmed >= PREFETCH // 2:
             await message.ack(multiple=True)
@@ -111,8 +96,3 @@ async def _until(
             batch = []
     if batch:
         yield batch
-
-
-def _offset(message: AbstractIncomingMessage) -> int:
-    found: Any = message.headers["x-stream-offset"]
-    return int(found)

@@ -123,6 +123,9 @@ class Watermarks(Protocol):
         To be called when `lost_shards` finds none; return whether somebody vouches for every shard.
         """
 
+    async def leave(self) -> None:
+        """Say that this tracker goes: nobody waits any more for it to object."""
+
     async def begin_replay(self, shards: Iterable[int]) -> None:
         """Note in these shards that they are being replayed: should they forget that too, they are not whole."""
 

@@ -18,6 +18,8 @@ from milepost_tracker.redis_calls import in_every_shard, milliseconds, or_unavai
 
 VOUCH_AFTER = timedelta(seconds=3)
 """How long the other trackers have to object, before one says that a server which is new has all that was there."""
+ALIVE_FOR = timedelta(seconds=15)
+"""How long a tracker that has not looked at the new server is waited for: it may sleep until Redis is back."""
 REPLAY_HELD_FOR = timedelta(seconds=30)
 
 
@@ -29,7 +31,9 @@ class RedisWatermarks:
         self._redis = redis
         self._keys = keys
         self._lasts = lasts
-        self._mark, self._vouch = script("mark"), script("vouch")
+        self._mark, self._vouch, self._looked = script("mark"), script("vouch"), script("looked")
+        #: How many other trackers are alive, and have not looked at this server yet.
+        self._behind = 0
         #: The server that the last look found, since when, and the shards that nobody vouches for there.
         self._server, self._server_since = "", 0.0
         self._unvouched: list[int] = []
@@ -67,7 +71,15 @@ class RedisWatermarks:
                     for shard in lost:
                         pipe.hdel(self._keys.mark(shard), "whole")
                     await pipe.execute()
+        with or_unavailable():
+            arguments = (self.owner, milliseconds(ALIVE_FOR), milliseconds(2 * ALIVE_FOR))
+            self._behind = int(await self._redis.eval(self._looked, 1, self._keys.lookers, *arguments))
         return lost
+
+    async def leave(self) -> None:
+        """Let nobody wait for this one any more."""
+        with or_unavailable():
+            await self._redis.hdel(self._keys.lookers, self.owner)
 
     async def _notice_server(self) -> None:
         with or_unavailable():
@@ -80,7 +92,8 @@ class RedisWatermarks:
         return not self._unvouched
 
     async def vouch(self) -> bool:
-        if self._unvouched and time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds():
+        new = time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds()
+        if self._unvouched and (new or self._behind):
             return False
         with or_unavailable():
             async with self._redis.pipeline(transaction=False) as pipe:
