@@ -147,6 +147,7 @@ async def test_jobs_are_counted_by_their_state(http, store, project):
     project(JobSucceeded, ENDED)
     answer = await http.get("/v1/jobs/counts")
     assert {status: int(status == "succeeded") for status in Status} == answer.json()
+    problem(await http.get("/v1/jobs/counts?tag=nightly"), 400, "malformed-request")
     store.away = True
     problem(await http.get("/v1/jobs/counts"), 503, "status-unavailable")
 

@@ -100,6 +100,20 @@ async def test_a_job_that_does_not_end_in_time_is_accepted_as_ever(http, monkeyp
     assert (202, "queued") == (answer.status_code, answer.json()["status"])
 
 
+async def test_a_job_that_has_begun_meanwhile_is_shown_as_it_is(http, store, broker, monkeypatch):
+    """Not as it was when it was accepted: that was true, and is not any more."""
+    monkeypatch.setattr("milepost_gateway.api.preferences.LONGEST_WAIT", timedelta(milliseconds=50))
+
+    async def begins():
+        await store.listened.wait()
+        (command,) = broker.submitted
+        store.project(JobStarted(job=RUNNING.model_copy(update={"id": command.job.id})), 4)
+
+    answer = await both(http.post("/v1/jobs", json={"type": "count"}, headers={"Prefer": "wait=20"}), begins())
+    assert (202, "running", '"4"') == (answer.status_code, answer.json()["status"], answer.headers["etag"])
+    assert "preference-applied" in answer.headers
+
+
 async def test_a_job_is_accepted_though_nobody_can_see_how_it_goes_on(http, store):
     """Redis is away: the job is durable all the same."""
     await http.get("/v1/job-types")

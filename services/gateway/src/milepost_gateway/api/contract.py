@@ -50,7 +50,7 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
 _PLACES = ("Location", "Operation-Location", "Link")
 _ANSWERED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("submit_job", "200"): (*_PLACES, "Content-Location", "Preference-Applied", "ETag"),
-    ("submit_job", "202"): (*_PLACES, "Retry-After", "ETag"),
+    ("submit_job", "202"): (*_PLACES, "Retry-After", "Preference-Applied", "ETag"),
     ("get_job", "200"): ("ETag", "Retry-After", "Sunset", "Preference-Applied"),
     ("get_job", "303"): ("Location",),
     ("get_result", "200"): ("ETag", "Sunset"),

@@ -93,12 +93,16 @@ async def submit_job(request: Request) -> Response:
                     job_id, document_then = await _accept(request, body, job_id=turn.job_id)
     if (how := preferences.form(request)) is not None:
         return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
-    if (within := preferences.wait(request)) and (ended := await _ended(request, job_id, within)) is not None:
-        return responses.done(request, job_id, ended, within)
+    if within := preferences.wait(request):
+        stored = await _waited(request, job_id, within)
+        if stored.terminal:
+            return responses.done(request, job_id, stored, within)
+        if stored.version:
+            return responses.accepted(request, job_id, stored.body, version=stored.version, waited=within)
     if document_then is not None:
-        return responses.accepted(request, job_id, document_then)
-    now_known = await _known(parts, job_id)
-    return responses.accepted(request, job_id, now_known.body, version=now_known.version)
+        return responses.accepted(request, job_id, document_then, waited=within)
+    known = await _known(parts, job_id)
+    return responses.accepted(request, job_id, known.body, version=known.version, waited=within)
 
 
 async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> tuple[str, bytes]:
@@ -117,15 +121,15 @@ async def _known(parts: Services, job_id: str) -> Stored:
         return parts.statuses.unprojected(job_id, tenant=TENANT)
 
 
-async def _ended(request: Request, job_id: str, within: timedelta) -> Stored | None:
-    """Wait for the end of a job that was accepted; nothing if it does not come in time, or can't be seen."""
+async def _waited(request: Request, job_id: str, within: timedelta) -> Stored:
+    """Wait for the end of a job that was accepted, and return it as far as it has come, or can be seen."""
+    parts = services(request)
     try:
-        stored = await services(request).following.document(
+        return await parts.following.document(
             job_id, tenant=TENANT, enough=_has_ended, within=within, present=_present(request)
         )
     except StoreUnavailable:
-        return None
-    return stored if stored.terminal else None
+        return parts.statuses.unprojected(job_id, tenant=TENANT)
 
 
 def _has_ended(stored: Stored) -> bool:
@@ -141,9 +145,11 @@ def _present(request: Request) -> Present:
     return present
 
 
-@router.get("/jobs/counts", summary="Count the jobs in each state", responses=responses.problems(503))
+@router.get("/jobs/counts", summary="Count the jobs in each state", responses=responses.problems(400, 503))
 async def count_jobs(request: Request) -> dict[Status, int]:
     """Answer how many jobs there are, live or remembered, by status."""
+    if request.query_params:
+        raise MalformedRequest("all jobs are counted: there are no parameters")
     return dict(await services(request).store.counts())
 
 

@@ -194,7 +194,8 @@ def idempotency_key(request: Request) -> str | None:
     quoted = _QUOTED.fullmatch(given[0])
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else given[0]
     if len(given) > 1 or not (quoted or _BARE.fullmatch(key)) or not 1 <= len(key) <= MAX_KEY:
-        raise MalformedRequest(f"the Idempotency-Key is not one string of 1 to {MAX_KEY} printable ASCII characters")
+        what = f"one string of 1 to {MAX_KEY} printable ASCII characters, in quotes if it has blanks"
+        raise MalformedRequest(f"the Idempotency-Key is not {what}")
     return key
 
 

@@ -20,13 +20,16 @@ _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
 
 
-def accepted(request: Request, job_id: str, body: bytes, *, version: int = 0) -> Response:
+def accepted(
+    request: Request, job_id: str, body: bytes, *, version: int = 0, waited: timedelta = timedelta(0)
+) -> Response:
     """202: where to look, and when."""
     headers = {
         **STATUS_HEADERS,
         **locations(request, job_id),
         "Retry-After": LIVE_RETRY_AFTER,
         "ETag": etag(version),
+        **({"Preference-Applied": _applied(waited)} if waited else {}),
     }
     return Response(body, status_code=202, media_type="application/json", headers=headers)
 
