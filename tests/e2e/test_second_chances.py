@@ -324,7 +324,8 @@ def test_a_job_that_kills_its_workers_is_given_up_and_can_be_redriven(stack, cli
     assert "failed" == client.job(guilty.id).document.status, "a dry run does nothing"
     Path(f"{ledger}.mended").touch()
     again = client.redrive(guilty.id)
-    assert ("queued", 2) == (again.document.status, again.document.run)
+    assert 2 == again.document.run
+    assert again.document.status in ("queued", "running", "succeeded"), "not the end of the last run"
     with pytest.raises(Refused, match="was not given up"):
         client.redrive(innocent.id)
     assert (2, "succeeded", 7) == (again.wait(timeout=30).run, again.document.status, starts(guilty))

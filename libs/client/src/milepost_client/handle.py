@@ -63,7 +63,7 @@ class JobHandle:
             Refused: It has ended already.
         """
         response = self._transport.send("POST", f"/v1/jobs/{self.id}/cancel")
-        self._etag = None
+        self._etag = response.headers.get("etag")
         self.document = JobDocument.model_validate_json(response.content)
         return self.document
 
