@@ -24,8 +24,8 @@ PREFETCH = 2_000
 BATCH = 20_000
 MARKED_WITHIN = 10.0
 """Seconds within which the broker confirms the mark."""
-SILENT = 30.0
-"""Seconds without a message after which a log whose mark has not come counts as unavailable."""
+SILENT = 5.0
+"""Seconds without a message after which a log whose mark has not come is unavailable: its replica has stopped."""
 MARK = b"milepost log mark "
 
 
