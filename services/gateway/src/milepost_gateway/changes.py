@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_gateway.ports import Listener
+from milepost_rabbit.cancelling import together
 
 log = structlog.get_logger(__name__)
 
@@ -67,18 +68,16 @@ class RedisChanges:
 
     async def keep(self) -> None:
         """Hear and look until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._again_and_again(self._hear))
-            tasks.create_task(self._again_and_again(self._look))
+        await together(self._again_and_again(self._hear), self._again_and_again(self._look))
 
     async def _again_and_again(self, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await act()
-            except* (RedisError, OSError) as errors:
-                log.warning("changes_unheard", error=str(errors.exceptions[0]))
-            except* Exception as errors:  # whatever it was: nobody else hears
-                log.exception("changes_unheard", exc_info=errors)
+            except (RedisError, OSError) as error:
+                log.warning("changes_unheard", error=str(error))
+            except Exception:  # whatever it was: nobody else hears
+                log.exception("changes_unheard")
             await asyncio.sleep(LOOK_EVERY / 2)
 
     async def _hear(self) -> None:
@@ -87,9 +86,7 @@ class RedisChanges:
         self._more_wanted.set()
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(pubsub))
-                tasks.create_task(self._subscribe(pubsub))
+            await together(self._read(pubsub), self._subscribe(pubsub))
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Subscribe to the shards that somebody wants, and leave the others now and then."""
