@@ -241,12 +241,12 @@ def app(broker, store, blobs, key_store, monkeypatch):
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()
-    reruns = Reruns(statuses=statuses, store=store, broker=broker)
+    reruns = Reruns(statuses=statuses, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)
     made.state.services = Services(
         acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
         statuses=statuses,
-        cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+        cancellation=Cancellation(statuses=statuses, broker=broker),
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
         reruns=reruns,

@@ -122,7 +122,7 @@ async def test_a_job_that_nobody_will_run_says_so(http, app, store, project, job
     assert None is known.json()["waiting"], "nobody has looked yet"
     monkeypatch.setattr("milepost_gateway.catalogue.SILENT_FOR", 5.0)
     catalogue._begun_at -= 10
-    await catalogue.refresh()
+    await catalogue.processors()
     answer = await http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": known.headers["etag"]})
     assert 200 == answer.status_code, "it is news"
     assert "no-live-processor" == answer.json()["waiting"]["reason"]
@@ -130,14 +130,14 @@ async def test_a_job_that_nobody_will_run_says_so(http, app, store, project, job
     same = await http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": answer.headers["etag"]})
     assert 304 == same.status_code
     store.beats = [BEAT.model_copy(update={"queues": ("gpu",)})]
-    await catalogue.refresh()
+    await catalogue.processors()
     assert None is (await http.get(f"/v1/jobs/{job_id}")).json()["waiting"]
 
 
 async def test_only_a_job_that_waits_for_a_processor_waits_in_vain(http, app, project, job_id):
     """One that is scheduled waits for its time."""
     app.state.services.catalogue._begun_at -= 100
-    await app.state.services.catalogue.refresh()
+    await app.state.services.catalogue.processors()
     project(JobScheduled, SUBMITTED, queue="gpu", run_at=now() + timedelta(days=1))
     assert None is (await http.get(f"/v1/jobs/{job_id}")).json()["waiting"]
 

@@ -20,29 +20,15 @@ from milepost_contracts.events import (
     JobSubmitted,
     JobSucceeded,
 )
-from milepost_contracts.keys import SHARDS, shard_of
+from milepost_contracts.keys import shard_of
 from milepost_contracts.view import merge
 from milepost_gateway import changes as changes_module
 from milepost_gateway.changes import RedisChanges
 from milepost_gateway.errors import NotKnownYet
 from milepost_gateway.store import RedisStatusStore as Reader
-from milepost_tracker.store import RedisStatusStore
+from milepost_rabbit.cancelling import end
 
 KEPT = 16
-
-
-@pytest.fixture
-async def store(redis, keys):
-    """A tracker's store, whole."""
-    made = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
-    await made.watermarks.begin_replay(range(SHARDS))
-    assert await made.watermarks.mark(range(SHARDS))
-    return made
-
-
-@pytest.fixture
-def reader(redis, keys):
-    return Reader(redis, keys)
 
 
 @pytest.fixture
@@ -51,8 +37,7 @@ async def changes(redis, keys):
     made = RedisChanges(redis, keys)
     keeping = asyncio.create_task(made.keep())
     yield made
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    await end([keeping])
 
 
 def progressed(step):

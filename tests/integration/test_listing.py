@@ -12,22 +12,6 @@ from milepost_contracts.keys import SHARDS, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import JobError
 from milepost_contracts.view import View
-from milepost_gateway.store import RedisStatusStore as Reader
-from milepost_tracker.store import RedisStatusStore
-
-
-@pytest.fixture
-async def store(redis, keys):
-    """A tracker's store, whole."""
-    made = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
-    await made.watermarks.begin_replay(range(SHARDS))
-    assert await made.watermarks.mark(range(SHARDS))
-    return made
-
-
-@pytest.fixture
-def reader(redis, keys):
-    return Reader(redis, keys)
 
 
 def event(job_id, kind=JobSubmitted, job=SUBMITTED, *, minutes=0, **changes):

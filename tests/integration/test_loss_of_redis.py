@@ -16,7 +16,6 @@ from milepost_contracts.events import (
 from milepost_contracts.keys import SHARDS, shard_of
 from milepost_contracts.view import View, merge
 from milepost_gateway.errors import NotKnownYet
-from milepost_gateway.store import RedisStatusStore as Reader
 from milepost_tracker.store import RedisStatusStore
 
 SHARD = shard_of(ID)
@@ -34,11 +33,6 @@ async def heal(store, shards=ALL):
 def tracker(redis, keys):
     """Make a tracker's store."""
     return lambda: RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=LIVE_FOR)
-
-
-@pytest.fixture
-def reader(redis, keys):
-    return Reader(redis, keys)
 
 
 def view(event):

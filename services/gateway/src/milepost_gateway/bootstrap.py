@@ -52,13 +52,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         store = RedisStatusStore(redis, keys)
         statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
         changes = RedisChanges(hearing, keys)
-        reruns = Reruns(statuses=statuses, store=store, broker=broker)
+        reruns = Reruns(statuses=statuses, broker=broker)
         app.state.services = Services(
             acceptance=Acceptance(
                 keyring=keyring, catalogue=catalogue, broker=broker, blobs=ObjectBlobs(settings.blobs_url)
             ),
             statuses=statuses,
-            cancellation=Cancellation(statuses=statuses, store=store, broker=broker),
+            cancellation=Cancellation(statuses=statuses, broker=broker),
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
             reruns=reruns,

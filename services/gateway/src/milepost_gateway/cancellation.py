@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from milepost_contracts.envelope import now
 from milepost_contracts.events import CancelRequest, CancelRequested
-from milepost_gateway.errors import JobAlreadyFinished, NotKnownYet
-from milepost_gateway.ports import Broker, StatusStore, Stored
+from milepost_gateway.errors import JobAlreadyFinished
+from milepost_gateway.ports import Broker, Stored
 from milepost_gateway.status import Statuses
 
 
@@ -14,7 +14,6 @@ class Cancellation:
     """Takes requests to cancel, for one deployment."""
 
     statuses: Statuses
-    store: StatusStore
     broker: Broker
 
     async def request(
@@ -28,10 +27,7 @@ class Cancellation:
             NotAccepted, OutcomeUnknown: The request is not stored, or nobody can say; asking again is harmless.
             StoreUnavailable: What the job is can't be read now.
         """
-        stored = await self.statuses.get(job_id, tenant=tenant)
-        snapshot = await self.store.snapshot(job_id)
-        if snapshot is None:
-            raise NotKnownYet("the job was accepted just now, and no tracker has seen it yet")
+        stored, snapshot = await self.statuses.known(job_id, tenant=tenant)
         if stored.cancel_requested and not stored.terminal:
             return stored, None
         if snapshot.status.terminal:

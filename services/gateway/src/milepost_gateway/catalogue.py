@@ -69,9 +69,6 @@ class Catalogue:
             except ValueError as error:
                 log.warning("schema_unusable", type=announced.type, error=str(error))
         self._types = types
-        alive = time.monotonic()
-        self._alive_at |= {queue: alive for beat in await self.store.processors() for queue in beat.queues}
-        self._looked_at = alive
 
     def serves(self, queue: str) -> bool:
         """Whether a processor that serves this queue was alive lately, or nobody can say."""
@@ -85,6 +82,7 @@ class Catalogue:
         while True:
             try:
                 await self.refresh()
+                await self.processors()
             except StoreUnavailable as error:
                 log.warning("catalogue_not_refreshed", error=str(error))
             await asyncio.sleep(REFRESH_EVERY.total_seconds())
@@ -110,8 +108,11 @@ class Catalogue:
         return [self._types[name].announced for name in sorted(self._types)]
 
     async def processors(self) -> Sequence[Beat]:
-        """Return the processors that are alive."""
-        return await self.store.processors()
+        """Return the processors that are alive, and take note of the queues that they serve."""
+        beats = await self.store.processors()
+        self._looked_at = time.monotonic()
+        self._alive_at |= {queue: self._looked_at for beat in beats for queue in beat.queues}
+        return beats
 
     def _compiled(self, announced: JobType) -> KnownType:
         known = self._types.get(announced.type)

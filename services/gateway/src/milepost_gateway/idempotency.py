@@ -26,7 +26,7 @@ IN_FLIGHT = timedelta(seconds=10)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Turn:
     """One request with a key."""
 

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitted
 from milepost_contracts.fleet import Beat, JobType
+from milepost_contracts.glance import Glance, glance
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_rabbit.depth import Depth
@@ -58,6 +60,11 @@ class Stored:
     cancel_requested: bool = False
     #: Whether the document says that the job waits in vain; not a thing of versions.
     waits_in_vain: bool = False
+
+    @cached_property
+    def seen(self) -> Glance:
+        """What can be read of the document without parsing it."""
+        return glance(self.body)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from milepost_contracts.envelope import now
 from milepost_contracts.values import MAX_RUN, Job
-from milepost_gateway.errors import JobNotFinished, NotKnownYet, RunsExhausted
-from milepost_gateway.ports import Broker, StatusStore
+from milepost_gateway.errors import JobNotFinished, RunsExhausted
+from milepost_gateway.ports import Broker
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import submitted
 
@@ -18,7 +18,6 @@ class Reruns:
     """Hands jobs over again, for one deployment."""
 
     statuses: Statuses
-    store: StatusStore
     broker: Broker
 
     async def run_again(self, job_id: str, *, tenant: str) -> Job:
@@ -30,10 +29,7 @@ class Reruns:
             NotAccepted, OutcomeUnknown: It is not accepted, or nobody can say; doing it again is harmless.
             StoreUnavailable: What became of it can't be read now.
         """
-        await self.statuses.get(job_id, tenant=tenant)
-        snapshot = await self.store.snapshot(job_id)
-        if snapshot is None:
-            raise NotKnownYet("the job was accepted just now, and no tracker has seen it yet")
+        _, snapshot = await self.statuses.known(job_id, tenant=tenant)
         if not snapshot.status.terminal:
             raise JobNotFinished(snapshot.status)
         return await self.next_run(snapshot.job)

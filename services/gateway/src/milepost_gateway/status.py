@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import UnknownJobId
-from milepost_contracts.glance import glance
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
-from milepost_gateway.errors import InvalidCursor, JobExpired, JobUnknown
-from milepost_gateway.ports import Place, StatusStore, Stored
+from milepost_gateway.errors import InvalidCursor, JobExpired, JobUnknown, NotKnownYet
+from milepost_gateway.ports import Place, Snapshot, StatusStore, Stored
 
 AT_ONCE = 201
 MOST_LOOKS = 10
@@ -46,7 +45,7 @@ class Wanted:
         """Whether a job of this type and status is meant."""
         if not self.looks_inside:
             return True
-        seen = glance(stored.body)
+        seen = stored.seen
         return self.queue in (None, seen.queue) and (self.tag is None or self.tag in seen.tags)
 
     def ends_before(self, place: Place) -> bool:
@@ -79,7 +78,20 @@ class Statuses:
             return stored
         if now() - issued.created_at > self.retention:
             raise JobExpired
-        return self.unprojected(job_id, tenant=tenant)
+        return Stored(0, document.unprojected(job_id, issued.created_at))
+
+    async def known(self, job_id: str, *, tenant: str) -> tuple[Stored, Snapshot]:
+        """Return the job's document, and what it does not show.
+
+        Raises:
+            JobUnknown, JobExpired, StoreUnavailable: As `get` does.
+            NotKnownYet: No tracker has seen the job yet.
+        """
+        stored = await self.get(job_id, tenant=tenant)
+        snapshot = await self.store.snapshot(job_id)
+        if snapshot is None:
+            raise NotKnownYet("the job was accepted just now, and no tracker has seen it yet")
+        return stored, snapshot
 
     def unprojected(self, job_id: str, *, tenant: str) -> Stored:
         """Return what the id of an accepted job says by itself."""

@@ -85,7 +85,6 @@ class RedisStatusStore:
         if event is None:
             return [job_id, *[""] * 11, *cancel, 0]
         patience, error = document.patience(event), event.job.error
-        last = (event,) if event.lifecycle else ()
         return [
             job_id,
             event.sequence,
@@ -100,8 +99,8 @@ class RedisStatusStore:
             _ticks(event.job.created_at),
             "" if event.lifecycle else steps.kept(event),
             *cancel,
-            len(view.steps or last),
-            *(argument for step in view.steps or last for argument in (step.sequence, steps.kept(step))),
+            len(view.steps),
+            *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:

@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from milepost_contracts.problems import MEDIA_TYPE, Problem
+from milepost_contracts.problems import Problem
 from milepost_gateway.api.dead_letters import RedriveRequest
+from milepost_gateway.api.responses import problem
 from milepost_gateway.submission import Submission
 
 REFERENCE = "#/components/schemas/{model}"
@@ -122,14 +123,6 @@ def document(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             _complete(operation)
     return told
-
-
-def problem(description: str) -> dict[str, Any]:
-    """Describe an answer that is a problem."""
-    return {
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}},
-    }
 
 
 def _complete(operation: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from milepost_contracts.document import JobDocument
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import responses
 from milepost_gateway.api.jobs import next_run
-from milepost_gateway.api.requests import MalformedRequest, read_model
+from milepost_gateway.api.requests import read_model, refuse_unknown_parameters
 from milepost_gateway.api.services import TENANT, services
 from milepost_gateway.dead_letters import Filter
 from milepost_gateway.submission import TextMoment
@@ -57,8 +57,7 @@ async def list_dead_letters(
     request: Request, type: _Word = None, queue: _Word = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
 ) -> DeadLetters:
     """Answer the jobs that were given up, and the messages that nobody could read."""
-    if set(request.query_params) - {"type", "queue", "limit"}:
-        raise MalformedRequest("the listing knows type, queue and limit, and no other parameter")
+    refuse_unknown_parameters(request, "type", "queue", "limit")
     found = services(request).dead_letters
     jobs = await found.find(Filter(type_name=type, queue=queue), limit=limit)
     unreadable = [Unreadable.model_validate_json(body) for body in await found.unreadable(limit)]

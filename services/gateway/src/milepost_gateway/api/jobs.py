@@ -11,16 +11,16 @@ from pydantic import AwareDatetime, BaseModel
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
-from milepost_contracts.glance import glance, with_waiting
+from milepost_contracts.glance import with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.requests import (
-    MalformedRequest,
     SubmissionBody,
     fingerprint,
     idempotency_key,
     read_submission,
+    refuse_unknown_parameters,
     traceparent,
 )
 from milepost_gateway.api.services import TENANT, Services, services
@@ -31,9 +31,6 @@ from milepost_gateway.status import Wanted
 from milepost_gateway.submission import submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
-
-
-LISTED_BY = {"status", "type", "queue", "tag", "created_after", "limit", "cursor"}
 
 
 SEEN_WITHIN = timedelta(seconds=2)
@@ -93,16 +90,14 @@ async def submit_job(request: Request) -> Response:
                     job_id, document_then = await _accept(request, body, job_id=turn.job_id)
     if (how := preferences.form(request)) is not None:
         return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
-    if within := preferences.wait(request):
-        stored = await _waited(request, job_id, within)
-        if stored.terminal:
+    within = preferences.wait(request)
+    if within or document_then is None:
+        stored = await _seen(request, job_id, within)
+        if within and stored.terminal:
             return responses.done(request, job_id, stored, within)
-        if stored.version:
+        if stored.version or document_then is None:
             return responses.accepted(request, job_id, stored.body, version=stored.version, waited=within)
-    if document_then is not None:
-        return responses.accepted(request, job_id, document_then, waited=within)
-    known = await _known(parts, job_id)
-    return responses.accepted(request, job_id, known.body, version=known.version, waited=within)
+    return responses.accepted(request, job_id, document_then, waited=within)
 
 
 async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> tuple[str, bytes]:
@@ -113,16 +108,8 @@ async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None 
     return command.job.id, document.accepted(command, retention=parts.retention)
 
 
-async def _known(parts: Services, job_id: str) -> Stored:
-    """Return a job that was accepted earlier, as far as it can be seen."""
-    try:
-        return await parts.statuses.get(job_id, tenant=TENANT)
-    except StoreUnavailable:
-        return parts.statuses.unprojected(job_id, tenant=TENANT)
-
-
-async def _waited(request: Request, job_id: str, within: timedelta) -> Stored:
-    """Wait for the end of a job that was accepted, and return it as far as it has come, or can be seen."""
+async def _seen(request: Request, job_id: str, within: timedelta) -> Stored:
+    """Return a job that was accepted, at its end if it comes in time, or as far as it has come, or can be seen."""
     parts = services(request)
     try:
         return await parts.following.document(
@@ -148,8 +135,7 @@ def _present(request: Request) -> Present:
 @router.get("/jobs/counts", summary="Count the jobs in each state", responses=responses.problems(400, 503))
 async def count_jobs(request: Request) -> dict[Status, int]:
     """Answer how many jobs there are, live or remembered, by status."""
-    if request.query_params:
-        raise MalformedRequest("all jobs are counted: there are no parameters")
+    refuse_unknown_parameters(request)
     return dict(await services(request).store.counts())
 
 
@@ -181,7 +167,7 @@ async def get_job(
         within=within,
         present=_present(request),
     )
-    if redirect and stored.terminal and glance(stored.body).status is Status.SUCCEEDED:
+    if redirect and stored.terminal and stored.seen.status is Status.SUCCEEDED:
         result = str(request.url_for("get_result", job_id=job_id))
         return Response(status_code=303, headers={**responses.STATUS_HEADERS, "Location": result})
     return responses.status(request, _with_reason(parts, stored), waited=within)
@@ -189,7 +175,7 @@ async def get_job(
 
 def _with_reason(parts: Services, stored: Stored) -> Stored:
     """Say why the job waits, if that is known."""
-    seen = glance(stored.body)
+    seen = stored.seen
     if seen.status is not Status.QUEUED or seen.queue is None or parts.catalogue.serves(seen.queue):
         return stored
     return replace(stored, body=with_waiting(stored.body, _nobody_serves(seen.queue)), waits_in_vain=True)
@@ -257,13 +243,13 @@ async def next_run(request: Request, job: Job) -> Response:
         stored = await parts.following.document(
             job.id,
             tenant=TENANT,
-            enough=lambda stored: glance(stored.body).run >= job.run,
+            enough=lambda stored: stored.seen.run >= job.run,
             within=SEEN_WITHIN,
             present=_present(request),
         )
     except StoreUnavailable:
         stored = Stored(0, b"")
-    if stored.body and glance(stored.body).run >= job.run:
+    if stored.body and stored.seen.run >= job.run:
         return responses.accepted(request, job.id, stored.body, version=stored.version)
     event = submitted(job, at=job.run_at or job.created_at)
     body = document.render(event, cancel=None, version=stored.version, retention=parts.retention)
@@ -282,8 +268,7 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Answer a page, maybe a short one, and where the next one is; jobs that no tracker has seen are not listed yet."""
-    if set(request.query_params) - LISTED_BY:
-        raise MalformedRequest(f"the listing knows {', '.join(sorted(LISTED_BY))}, and no other parameter")
+    refuse_unknown_parameters(request, "status", "type", "queue", "tag", "created_after", "limit", "cursor")
     wanted = Wanted(type_name=type, status=status, queue=queue, tag=tag, created_after=created_after)
     page = await services(request).statuses.page(wanted, tenant=TENANT, cursor=cursor, limit=limit)
     headers = dict(responses.STATUS_HEADERS)

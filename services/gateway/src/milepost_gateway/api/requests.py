@@ -182,6 +182,17 @@ def _clean_name(name: str | None) -> str:
     return "/".join(step for step in kept if step not in ("", ".", ".."))[-_NAME:] or "unnamed"
 
 
+def refuse_unknown_parameters(request: Request, *known: str) -> None:
+    """Let no filter be ignored silently: it would answer what was not asked for.
+
+    Raises:
+        MalformedRequest: There are other query parameters than these.
+    """
+    if set(request.query_params) - set(known):
+        what = f"knows {', '.join(sorted(known))}, and no other parameter" if known else "knows no parameters"
+        raise MalformedRequest(f"this listing {what}")
+
+
 def idempotency_key(request: Request) -> str | None:
     """Return the request's Idempotency-Key: a quoted string (RFC 8941 §3.3.3), or the same without its quotes.
 

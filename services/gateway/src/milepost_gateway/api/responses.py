@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from milepost_contracts.envelope import now
-from milepost_contracts.glance import Glance, glance
+from milepost_contracts.glance import Glance
 from milepost_contracts.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
 from milepost_gateway.ports import Stored
@@ -63,7 +63,7 @@ def _applied(waited: timedelta) -> str:
 
 def result(request: Request, stored: Stored, body: bytes) -> Response:
     """200 with the result alone; it does not change any more, but for another run of the job."""
-    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": _sunset(glance(stored.body))}
+    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": _sunset(stored.seen)}
     if _matches(request.headers.get("if-none-match"), stored):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
@@ -79,7 +79,7 @@ def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
     headers = {**STATUS_HEADERS, "ETag": _etag_of(stored)}
     if waited:
         headers["Preference-Applied"] = _applied(waited)
-    seen = glance(stored.body)
+    seen = stored.seen
     if not stored.terminal:
         headers["Retry-After"] = str(look_again_in(seen, now()))
     else:
@@ -129,10 +129,9 @@ def _matches(condition: str | None, stored: Stored) -> bool:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Declare in OpenAPI that these statuses are answered with problems."""
-    return {
-        one: {
-            "description": HTTPStatus(one).phrase,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for one in statuses
-    }
+    return {one: problem(HTTPStatus(one).phrase) for one in statuses}
+
+
+def problem(description: str) -> dict[str, object]:
+    """Describe an answer that is a problem."""
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
