@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from milepost_client import Client, JobFailed, JobNotFound, Refused, StillRunning, Unavailable, find_files
+from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
 
 
 def test_a_job_is_handed_over_and_followed_to_its_end(client, gateway):
@@ -110,3 +111,23 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_sent(client, gatewa
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_files([tmp_path / "nowhere"])
     assert [] == gateway.requests
+
+
+def test_a_client_says_who_asks(gateway, monkeypatch):
+    """With the key that it is given, or with that of its environment."""
+    transport = httpx.MockTransport(gateway)
+    monkeypatch.setenv("MILEPOST_API_KEY", "mp_environment")
+    for given, sent in (({"api_key": "mp_given"}, "Bearer mp_given"), ({}, "Bearer mp_environment")):
+        with Client("http://gateway.test", http=httpx.Client(transport=transport), **given) as client:
+            client.types()
+        assert sent == gateway.requests[-1].headers["authorization"]
+
+
+def test_a_limit_is_something_to_come_back_from(client, gateway):
+    """429 is no mistake of the request."""
+    problem = Problem.of(ProblemType.TOO_MANY_JOBS, "two are the most").model_dump_json()
+    headers = {"content-type": MEDIA_TYPE, "retry-after": "7"}
+    gateway.script = [httpx.Response(429, content=problem, headers=headers)]
+    with pytest.raises(Unavailable) as caught:
+        client.submit("digest-files")
+    assert 7 == caught.value.retry_after

@@ -172,7 +172,8 @@ def test_all_keys_of_a_job_share_a_slot(job_id):
         keys.expiry(shard),
         keys.changes(shard),
         keys.deadline(shard),
-        keys.dead(shard),
+        keys.dead(shard, tenant="default"),
+        keys.everybodys(shard, "queued"),
         keys.mark(shard),
         keys.index_prefix(shard),
     ):

@@ -75,8 +75,8 @@ async def say_all(url, count):
 def jobs_in(redis):
     with redis.pipeline(transaction=False) as pipe:
         for shard in range(SHARDS):
-            pipe.zcard(KEYS.index(shard, type_name=None, status="succeeded"))
-            pipe.zcard(KEYS.index(shard, type_name=None, status="running"))
+            pipe.zcard(KEYS.index(shard, tenant="*", status="succeeded"))
+            pipe.zcard(KEYS.index(shard, tenant="*", status="running"))
         return sum(pipe.execute())
 
 
@@ -97,7 +97,7 @@ def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count, c
     wait_until(lambda: jobs_in(redis) == count, within=600, what="all jobs are in the view")
     ended = count - count // 10
     wait_until(
-        lambda: sum(redis.zcard(KEYS.index(s, type_name=None, status="succeeded")) for s in range(SHARDS)) == ended,
+        lambda: sum(redis.zcard(KEYS.index(s, tenant="*", status="succeeded")) for s in range(SHARDS)) == ended,
         within=600,
         what="all ends are in the view",
     )

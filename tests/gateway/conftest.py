@@ -11,17 +11,20 @@ import pytest
 from samples import BEAT
 
 from milepost_contracts import steps
+from milepost_contracts.access import Access as AccessRules
 from milepost_contracts.document import render
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
 from milepost_contracts.states import Status
+from milepost_gateway.access import Access
+from milepost_gateway.admission import Admission
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
 from milepost_gateway.bootstrap import build_app
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
-from milepost_gateway.errors import BrokerUnavailable, StoreUnavailable
+from milepost_gateway.errors import BrokerUnavailable, StoreUnavailable, Unauthenticated
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.ports import Happened, Listener, Place, Snapshot, Stored, Told, Use
@@ -112,33 +115,35 @@ class FakeStore:
         self._answer()
         return self.snapshots.get(job_id)
 
-    async def dead_letters(self, *, before, limit):
+    async def dead_letters(self, *, tenant, before, limit):
         self._answer()
-        return [(place, self.snapshots[place.job_id]) for place in self._newest(before)][:limit]
+        return [(place, self.snapshots[place.job_id]) for place in self._newest(tenant, before)][:limit]
 
     async def poison(self, limit):
         self._answer()
         return self.poisons[:limit]
 
-    async def page(self, *, type_name, status, before, limit):
+    async def page(self, *, tenant, type_name, status, before, limit):
         self._answer()
-        found = [(place, self.documents[place.job_id], self.snapshots[place.job_id]) for place in self._newest(before)]
+        newest = self._newest(tenant, before)
+        found = [(place, self.documents[place.job_id], self.snapshots[place.job_id]) for place in newest]
         return [
             (place, stored)
             for place, stored, snapshot in found
             if status in (None, snapshot.status) and type_name in (None, snapshot.job.type)
         ][:limit]
 
-    def _newest(self, before):
+    def _newest(self, tenant, before):
         places = [
             Place(int(snapshot.job.created_at.timestamp() * 1000), job_id)
             for job_id, snapshot in self.snapshots.items()
+            if tenant == snapshot.job.tenant
         ]
         return sorted((place for place in places if before is None or place < before), reverse=True)
 
-    async def counts(self):
+    async def counts(self, *, tenant):
         self._answer()
-        found = Counter(snapshot.status for snapshot in self.snapshots.values())
+        found = Counter(snapshot.status for snapshot in self.snapshots.values() if tenant == snapshot.job.tenant)
         return {status: found[status] for status in Status}
 
     async def answers(self):
@@ -235,16 +240,49 @@ def keyring():
     return KEYRING
 
 
+class FakeRules:
+    """An access file, or none."""
+
+    def __init__(self, access=None):
+        self.access = access
+
+    def current(self):
+        return self.access or AccessRules()
+
+
+class FakeTokens:
+    def __init__(self):
+        self.good: dict[str, dict[str, str]] = {}
+
+    async def verify(self, token, issuers):
+        if token not in self.good:
+            raise Unauthenticated("not a good one")
+        return self.good[token], issuers[0].tenant_claim
+
+
 @pytest.fixture
-def app(broker, store, blobs, key_store, monkeypatch):
+def rules():
+    return FakeRules()
+
+
+@pytest.fixture
+def tokens():
+    return FakeTokens()
+
+
+@pytest.fixture
+def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
     monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(milliseconds=1))
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
     made = build_app()
     reruns = Reruns(statuses=statuses, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)
+    admission = Admission(rules=rules, store=store)
     made.state.services = Services(
-        acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, broker=broker, blobs=blobs),
+        access=Access(rules=rules, tokens=tokens, keyring=KEYRING, open=rules.access is None),
+        admission=admission,
+        acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs),
         statuses=statuses,
         cancellation=Cancellation(statuses=statuses, broker=broker),
         following=following,

@@ -122,10 +122,12 @@ async def test_types_say_how_many_live_processors_serve_them(http):
     assert "integer" == items[0]["params_schema"]["properties"]["steps"]["type"]
 
 
-async def test_processors_say_what_they_run(http):
-    """As they last said."""
+async def test_processors_say_what_they_run(http, store, keyring):
+    """As they last said; nothing of a job whose id was never issued to who asks."""
+    job, other = (store.beats[0].running[0].model_copy(update={"id": keyring.issue(t)}) for t in ("default", "acme"))
+    store.beats = [store.beats[0].model_copy(update={"running": (other, job)})]
     (item,) = (await http.get("/v1/processors")).json()["items"]
-    assert ("host-1-ab12", 4, "count") == (item["instance"], item["threads"], item["running"][0]["type"])
+    assert ("host-1-ab12", 4, [job.id]) == (item["instance"], item["threads"], [one["id"] for one in item["running"]])
 
 
 @pytest.mark.parametrize("path, status, slug", [("/nothing", 404, "not-found"), ("/v1/jobs/", 404, "not-found")])

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from samples import ENDED, RUNNING
 
+from milepost_contracts.access import Scope
 from milepost_contracts.events import JobStarted, JobSucceeded
+from milepost_gateway.access import Caller
 from milepost_gateway.errors import NotAccepted
 
 
@@ -164,3 +167,18 @@ async def test_a_client_that_leaves_is_no_error(connect, store, running):
     async with connect(f"/v1/jobs/{running}/ws") as socket:
         await socket.hear()
     assert [] == store.listeners
+
+
+async def test_nobody_opens_one_without_a_key_and_a_token_of_the_job_will_do(connect, app, keyring, store):
+    """1008, with a reason. Browsers can set no headers; and who may read may not cancel."""
+    app.state.services = replace(app.state.services, access=replace(app.state.services.access, open=False))
+    job = RUNNING.model_copy(update={"id": keyring.issue("acme"), "tenant": "acme"})
+    store.project(JobStarted(job=job))
+    async with connect(f"/v1/jobs/{job.id}/ws") as socket:
+        assert 1008 == await socket.code()
+    caller = Caller(tenant="acme", scopes=frozenset({Scope.READ}), name="me")
+    token, _ = app.state.services.access.issue_stream_token(caller, [job.id])
+    async with connect(f"/v1/jobs/{job.id}/ws", query=f"token={token}") as socket:
+        assert "started" in await socket.hear()
+        await socket.say(text='{"type":"cancel"}')
+        assert 1008 == await socket.code()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
 
 import pytest
 from hypothesis import given
@@ -100,16 +100,17 @@ class TestTheLuaScript(MergeLaw):
         expected = set()
         if view.latest is not None:
             status = str(view.latest.status)
-            expected = {"*:*", "count:*", f"*:{status}", f"count:{status}"}
+            own = {"*:*", "count:*", f"*:{status}", f"count:{status}"}
+            expected = {f"*:*:{status}", *(f"default:{index}" for index in own)}
         assert expected == self.runner.run(self._indexes_of(job_id))
 
     async def _indexes_of(self, job_id):
         prefix = self.keys.index_prefix(shard_of(job_id))
         found = set()
-        for kind in ("*", "count"):
-            for status in ("*", *Status):
-                if await self.redis.zscore(f"{prefix}{kind}:{status}", job_id) is not None:
-                    found.add(f"{kind}:{status}")
+        for tenant, kind, status in product(("*", "default"), ("*", "count"), ("*", *Status)):
+            index = f"{tenant}:{kind}:{status}"
+            if await self.redis.zscore(f"{prefix}{index}", job_id) is not None:
+                found.add(index)
         return found
 
     @RELAXED
@@ -155,7 +156,7 @@ async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(stor
     with pytest.raises(StoreUnavailable):
         await store.apply(view(event) | view(renamed(event, twin)))
     assert not await redis.exists(keys.job(ID))
-    assert 0 == await redis.zcard(keys.index(shard_of(ID), type_name=None, status=None))
+    assert 0 == await redis.zcard(keys.index(shard_of(ID), tenant="default"))
 
 
 async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is_not(redis, keys):
@@ -163,13 +164,21 @@ async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is
     store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=LIVE_FOR)
     await store.apply(view(JobSucceeded(job=ENDED)) | view(renamed(JobStarted(job=RUNNING), "live")))
     shard = shard_of(ID)
-    assert await redis.zcard(keys.index(shard, type_name="digest-files", status="succeeded")) >= 1
+    mine = (
+        keys.everybodys(shard, "succeeded"),
+        keys.dead(shard, tenant="default"),
+        *(
+            keys.index(shard, tenant="default", type_name=type_name, status=status)
+            for type_name in (None, "digest-files")
+            for status in (None, "succeeded")
+        ),
+    )
+    assert [1, 0, 1, 1, 1, 1] == [await redis.zcard(name) for name in mine]
     swept = 0
     while not swept:
         swept = await store.sweep()
     assert (1, 0, 1) == (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live")))
-    for type_name, status in ((None, None), ("digest-files", None), (None, "succeeded"), ("digest-files", "succeeded")):
-        assert await redis.zscore(keys.index(shard, type_name=type_name, status=status), ID) is None
+    assert [None] * 6 == [await redis.zscore(name, ID) for name in mine]
     assert 0 == await store.sweep()
 
 
@@ -197,7 +206,7 @@ async def test_a_batch_may_touch_every_shard(store, redis, keys):
     views = {f"job{n}": View(latest=renamed(JobSubmitted(job=SUBMITTED), f"job{n}")) for n in range(600)}
     assert 600 == (await store.apply(views)).changed
     assert 0 == (await store.apply(views)).changed
-    sizes = [await redis.zcard(keys.index(shard, type_name=None, status="queued")) for shard in range(256)]
+    sizes = [await redis.zcard(keys.index(shard, tenant="default", status="queued")) for shard in range(256)]
     assert 600 == sum(sizes)
 
 

@@ -27,7 +27,9 @@ async def listed(reader, limit, **which):
     """Walk all pages."""
     found, before = [], None
     while True:
-        page = await reader.page(**{"type_name": None, "status": None, **which}, before=before, limit=limit)
+        page = await reader.page(
+            **{"tenant": "default", "type_name": None, "status": None, **which}, before=before, limit=limit
+        )
         found += [place.job_id for place, _ in page]
         if len(page) < limit:
             return found
@@ -58,7 +60,7 @@ async def test_a_listing_is_of_a_type_and_a_state(store, reader):
     assert ["a"] == await listed(reader, 10, status=Status.SUCCEEDED)
     assert ["b"] == await listed(reader, 10, type_name="other")
     assert [] == await listed(reader, 10, type_name="other", status=Status.SUCCEEDED)
-    counted = await reader.counts()
+    counted = await reader.counts(tenant="default")
     assert (1, 1, 2) == (counted[Status.SUCCEEDED], counted[Status.QUEUED], sum(counted.values()))
 
 
@@ -69,7 +71,7 @@ async def test_dead_letters_are_listed_page_by_page(store, reader):
     await apply(store, event("innocent"))
     found, before = [], None
     for _ in count():
-        page = await reader.dead_letters(before=before, limit=3)
+        page = await reader.dead_letters(tenant="default", before=before, limit=3)
         found += [snapshot.job.id for _, snapshot in page]
         if len(page) < 3:
             break

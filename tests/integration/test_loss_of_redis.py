@@ -117,7 +117,11 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
     await heal(store)
     await store.apply(view(JobSubmitted(job=SUBMITTED)))
     await another_server(redis, keys, *ALL)
-    for read in (reader.get(ID), reader.snapshot(ID), reader.page(type_name=None, status=None, before=None, limit=1)):
+    for read in (
+        reader.get(ID),
+        reader.snapshot(ID),
+        reader.page(tenant="default", type_name=None, status=None, before=None, limit=1),
+    ):
         with pytest.raises(NotKnownYet):
             await read
     assert {} == await store.watermarks.lost_shards()
@@ -125,7 +129,7 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
     monkeypatch.setattr("milepost_tracker.watermarks.VOUCH_AFTER", timedelta(0))
     assert await store.watermarks.vouch()
     assert (await reader.get(ID)).version > 0
-    assert 1 == len(await reader.page(type_name=None, status=None, before=None, limit=1))
+    assert 1 == len(await reader.page(tenant="default", type_name=None, status=None, before=None, limit=1))
 
 
 async def test_a_tracker_that_has_not_looked_at_the_new_server_is_waited_for(tracker, redis, keys, monkeypatch):

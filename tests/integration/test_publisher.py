@@ -10,6 +10,7 @@ from waiting import wait_until_async
 from yarl import URL
 
 from milepost_contracts.topology import Queue
+from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare, missing
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, TopologyMismatch
 from milepost_rabbit.link import Link
@@ -144,6 +145,7 @@ class Wire:
         self._target = port
         self._writers = []
         self._silent = []
+        self._accepting = set()
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -151,8 +153,9 @@ class Wire:
         return self
 
     async def __aexit__(self, *_):
-        self.cut()
         self._server.close()
+        await end(self._accepting)
+        self.cut()
 
     def cut(self):
         for writer in self._writers:
@@ -164,8 +167,10 @@ class Wire:
             silent.set()
 
     async def _accept(self, reader, writer):
+        self._accepting.add(asyncio.current_task())
+        self._writers.append(writer)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        self._writers += [writer, far_writer]
+        self._writers.append(far_writer)
         silent = asyncio.Event()
         self._silent.append(silent)
         await asyncio.gather(self._copy(reader, far_writer, silent), self._copy(far_reader, writer, silent))

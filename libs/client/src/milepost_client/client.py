@@ -19,14 +19,20 @@ from milepost_contracts.states import Status
 
 DEFAULT_URL = "http://127.0.0.1:8800"
 URL_VARIABLE = "MILEPOST_URL"
+KEY_VARIABLE = "MILEPOST_API_KEY"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
 class Client:
-    """Talks to one gateway: the one at `url`, in `MILEPOST_URL`, or on this machine. Use it as a context manager."""
+    """Talks to one gateway: the one at `url`, in `MILEPOST_URL`, or on this machine. Use it as a context manager.
 
-    def __init__(self, url: str | None = None, *, http: httpx.Client | None = None) -> None:
+    It says who asks with `api_key`, or what is in `MILEPOST_API_KEY`: an API key or a JSON Web Token.
+    """
+
+    def __init__(self, url: str | None = None, *, api_key: str | None = None, http: httpx.Client | None = None) -> None:
         self._http = http or httpx.Client(timeout=TIMEOUT)
+        if key := api_key or environ.get(KEY_VARIABLE):
+            self._http.headers["Authorization"] = f"Bearer {key}"
         self._transport = Transport(url or environ.get(URL_VARIABLE) or DEFAULT_URL, self._http)
 
     @property

@@ -50,7 +50,7 @@ def _error(base_url: str, response: httpx.Response) -> Refused | Unavailable:
             problem = None
     if problem is None:
         return Unavailable(f"{base_url} answered {response.status_code}, not as a Milepost gateway does.")
-    if response.is_server_error:
+    if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
         job = f" (job_id: {problem.job_id})" if problem.job_id else ""
         return Unavailable(f"{problem.title}: {problem.detail}{job}", problem, retry_after=retry_after(response))
     if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):

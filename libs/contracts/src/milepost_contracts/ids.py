@@ -108,6 +108,20 @@ class Keyring:
         milliseconds = int.from_bytes(signed[:6], "big")
         return IssuedId(job_id=job_id, created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
 
+    def seal(self, text: str) -> str:
+        """Return what proves that this deployment wrote a text."""
+        return f"{self._signing.number}-{_seal(self._signing.secret, text)}"
+
+    def sealed(self, text: str, seal: str) -> bool:
+        """Whether the seal proves it."""
+        number, _, mac = seal.partition("-")
+        secret = self._secrets.get(int(number)) if number.isdecimal() and len(number) < 4 else None  # noqa: PLR2004
+        return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text))
+
+
+def _seal(secret: bytes, text: str) -> str:
+    return blake2b(text.encode(), key=secret, digest_size=20, person=b"milepost-seal").hexdigest()
+
 
 def _derived(secret: bytes, tenant: str, name: str) -> bytes:
     text = f"{len(tenant)}:{tenant}{name}".encode()

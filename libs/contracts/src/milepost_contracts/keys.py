@@ -6,10 +6,11 @@ Cluster, so that a batch of a shard is one Lua call.
 | key                                        | type   | written by | holds                                             |
 |--------------------------------------------|--------|------------|---------------------------------------------------|
 | `<ns>:job:{sNNN}:<id>`                     | hash   | tracker    | document, version, sequence, cancel               |
-| `<ns>:index:{sNNN}:<type\|*>:<status\|*>` | zset   | tracker    | ids of a type and status, sorted by id            |
+| `<ns>:index:{sNNN}:*:*:<status>`           | zset   | tracker    | ids of all jobs of a status, by creation          |
+| `<ns>:index:{sNNN}:<tenant>:<type\|*>:…`   | zset   | tracker    | … of a tenant, a type and a status, or of any     |
+| `<ns>:index:{sNNN}:<tenant>:dead`          | zset   | tracker    | ids of jobs that the broker gave up, by creation  |
 | `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
 | `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
-| `<ns>:dead:{sNNN}`                         | zset   | tracker    | ids of jobs that the broker gave up, sorted by id |
 | `<ns>:mark:{sNNN}`                         | string | tracker    | the watermark: missing or lower, writes were lost |
 | `<ns>:claim:{sNNN}:<id>`                   | hash   | processor  | who runs the job                                  |
 | `<ns>:type:{fleet}:<type>`                 | string | tracker    | an announced job type                             |
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 
 SHARDS = 256
 ANY = "*"
-"""Stands for every type, or every status, in the name of an index."""
+"""Stands for every tenant, type or status in the name of an index."""
 
 
 def shard_of(job_id: str) -> int:
@@ -57,8 +58,12 @@ class Keys:
     def claim(self, job_id: str) -> str:
         return f"{self._in_shard('claim', shard_of(job_id))}:{job_id}"
 
-    def index(self, shard: int, *, type_name: str | None, status: str | None) -> str:
-        return f"{self.index_prefix(shard)}{type_name or ANY}:{status or ANY}"
+    def index(self, shard: int, *, tenant: str, type_name: str | None = None, status: str | None = None) -> str:
+        return f"{self.index_prefix(shard)}{tenant}:{type_name or ANY}:{status or ANY}"
+
+    def everybodys(self, shard: int, status: str) -> str:
+        """Name the index of all tenants' jobs of a status."""
+        return self.index(shard, tenant=ANY, status=status)
 
     def index_prefix(self, shard: int) -> str:
         return f"{self._in_shard('index', shard)}:"
@@ -69,8 +74,8 @@ class Keys:
     def deadline(self, shard: int) -> str:
         return self._in_shard("deadline", shard)
 
-    def dead(self, shard: int) -> str:
-        return self._in_shard("dead", shard)
+    def dead(self, shard: int, *, tenant: str) -> str:
+        return f"{self.index_prefix(shard)}{tenant}:dead"
 
     def mark(self, shard: int) -> str:
         """Name the shard's watermarks: `whole` is the `run_id` of the Redis server that has all of the shard."""

@@ -49,6 +49,8 @@ Span = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=366))]
 TypeName = Annotated[str, Field(pattern=WORD, max_length=64)]
 #: The name of a queue, for example `cpu`.
 QueueName = Annotated[str, Field(pattern=WORD, max_length=64)]
+#: Whose jobs they are, for example `default`.
+TenantName = Annotated[str, Field(pattern=WORD, max_length=64)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 #: A JSON Schema (2020-12).
 JsonSchema = dict[str, Any]
@@ -124,7 +126,7 @@ class Job(Value):
     """The whole current snapshot of a job: every event carries one, so that any single event is enough to know it."""
 
     id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
-    tenant: str = Field(min_length=1, max_length=64)
+    tenant: TenantName
     type: TypeName
     queue: QueueName
     tags: tuple[Tag, ...] = ()

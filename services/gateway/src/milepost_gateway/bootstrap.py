@@ -1,19 +1,24 @@
 """The composition root: builds the gateway's app from its settings."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
 from milepost_contracts.ids import Keyring
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
+from milepost_gateway.access import Access
+from milepost_gateway.access_file import AccessFile
+from milepost_gateway.admission import Admission
 from milepost_gateway.api import contract, dead_letters, fleet, health, jobs, problems, streams, websocket
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
@@ -32,6 +37,7 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.tokens import JsonWebTokens
 from milepost_rabbit.cancelling import end
 
 REDIS_TIMEOUT = 1.0
@@ -53,9 +59,17 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
         changes = RedisChanges(hearing, keys)
         reruns = Reruns(statuses=statuses, broker=broker)
+        rules = AccessFile(settings.access_file)
+        admission = Admission(rules=rules, store=store)
         app.state.services = Services(
+            access=Access(rules=rules, tokens=JsonWebTokens(), keyring=keyring, open=settings.access_file is None),
+            admission=admission,
             acceptance=Acceptance(
-                keyring=keyring, catalogue=catalogue, broker=broker, blobs=ObjectBlobs(settings.blobs_url)
+                keyring=keyring,
+                catalogue=catalogue,
+                admission=admission,
+                broker=broker,
+                blobs=ObjectBlobs(settings.blobs_url),
             ),
             statuses=statuses,
             cancellation=Cancellation(statuses=statuses, broker=broker),
@@ -80,7 +94,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await redis.aclose()
             await hearing.aclose()
 
-    return build_app(lifespan)
+    return build_app(lifespan, origins=settings.cors_origins)
+
+
+def cors(origins: Sequence[str]) -> dict[str, Any]:
+    """Let pages of these origins ask, and read what a client needs to go on. There are no cookies."""
+    return {
+        "allow_origins": list(origins),
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["Authorization", "X-API-Key", "Prefer", "If-None-Match", "Idempotency-Key", "Last-Event-ID",
+                          "Content-Type", "traceparent"],
+        "expose_headers": ["Location", "Operation-Location", "Retry-After", "ETag", "Link", "Preference-Applied",
+                           "Sunset", "X-Request-Id"],
+        "max_age": 600,
+    }  # fmt: skip
 
 
 def _redis(url: str) -> Redis:
@@ -97,7 +124,7 @@ def _redis(url: str) -> Redis:
     )
 
 
-def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[str] = ()) -> FastAPI:
     """Return the routes, problems and request log; whoever calls puts `Services` on `app.state.services`."""
     app = FastAPI(
         title="Milepost",
@@ -108,6 +135,8 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.closing = asyncio.Event()
+    if origins:
+        app.add_middleware(CORSMiddleware, **cors(origins))
     app.add_middleware(RequestLog)
     problems.install(app)
     contract.install(app)

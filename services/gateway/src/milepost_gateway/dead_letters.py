@@ -42,12 +42,12 @@ class DeadLetters:
     store: StatusStore
     reruns: Reruns
 
-    async def find(self, wanted: Filter, *, limit: int) -> Sequence[Job]:
-        """Return up to `limit` jobs that were given up, newest first."""
+    async def find(self, wanted: Filter, *, tenant: str, limit: int) -> Sequence[Job]:
+        """Return up to `limit` jobs of a tenant that were given up, newest first."""
         found: list[Job] = []
         before: Place | None = None
         while len(found) < limit:
-            page = await self.store.dead_letters(before=before, limit=PAGE)
+            page = await self.store.dead_letters(tenant=tenant, before=before, limit=PAGE)
             found += [one.job for _, one in page if one is not None and _given_up(one) and wanted.takes(one.job)]
             if len(page) < PAGE:
                 break

@@ -14,6 +14,11 @@ GatewayError
 ├── JobNotFinished     it can't run again while it has not ended
 ├── NoResult           it ended without one: failed or canceled, and says why
 ├── RunsExhausted      it has run as often as a job can
+├── Unauthenticated    who asks can't be told
+├── Forbidden          who asks is known, and may not do this
+├── IssuerUnavailable  the issuer of a token does not say which keys verify it
+├── TooManyRequests    more than the tenant may ask for; carries when to try again
+├── TooManyJobs        the tenant has as many live jobs as it may have
 ├── KeyReused          another request has used this Idempotency-Key
 ├── KeyInFlight        the first request with this Idempotency-Key is still being worked on
 ├── NotADeadLetter     the broker has not given this job up
@@ -107,6 +112,39 @@ class NoResult(GatewayError):  # noqa: N818
     def __init__(self, status: str, why: str) -> None:
         super().__init__(why)
         self.status = status
+
+
+class Unauthenticated(GatewayError):  # noqa: N818
+    """Who asks can't be told."""
+
+
+class Forbidden(GatewayError):  # noqa: N818
+    """Who asks may not do this."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(scope)
+        self.scope = scope
+
+
+class IssuerUnavailable(GatewayError):  # noqa: N818
+    """The issuer of a token does not answer."""
+
+
+class TooManyRequests(GatewayError):  # noqa: N818
+    """The tenant asks for more than it may."""
+
+    def __init__(self, why: str, *, retry_after: float) -> None:
+        super().__init__(why)
+        #: Seconds.
+        self.retry_after = retry_after
+
+
+class TooManyJobs(GatewayError):  # noqa: N818
+    """The tenant has as many live jobs as it may have."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
 
 
 class KeyReused(GatewayError):  # noqa: N818

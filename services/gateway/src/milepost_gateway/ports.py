@@ -6,8 +6,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from milepost_contracts.access import Access, Issuer
 from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitted
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.glance import Glance, glance
@@ -117,8 +118,10 @@ class StatusStore(Protocol):
 
     async def snapshot(self, job_id: str) -> Snapshot | None: ...
 
-    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot | None]]:
-        """Return up to `limit` jobs that the broker gave up, newest first, of those that stand behind `before`.
+    async def dead_letters(
+        self, *, tenant: str, before: Place | None, limit: int
+    ) -> Sequence[tuple[Place, Snapshot | None]]:
+        """Return up to `limit` jobs of a tenant that the broker gave up, newest first, behind `before`.
 
         Nothing stands for one that was forgotten meanwhile.
         """
@@ -127,15 +130,15 @@ class StatusStore(Protocol):
         """Return what there is to tell of the latest messages that nobody could read: rendered JSON."""
 
     async def page(
-        self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
+        self, *, tenant: str, type_name: str | None, status: Status | None, before: Place | None, limit: int
     ) -> Sequence[tuple[Place, Stored | None]]:
-        """Return up to `limit` jobs, newest first, of those that stand behind `before`.
+        """Return up to `limit` jobs of a tenant, newest first, of those that stand behind `before`.
 
         Nothing stands for one that was forgotten meanwhile.
         """
 
-    async def counts(self) -> Mapping[Status, int]:
-        """Return how many jobs there are in each state."""
+    async def counts(self, *, tenant: str) -> Mapping[Status, int]:
+        """Return how many jobs of a tenant there are in each state."""
 
     async def answers(self) -> bool:
         """Whether the store answers now; never raises."""
@@ -203,6 +206,21 @@ class FleetStore(Protocol):
     async def job_types(self) -> Sequence[JobType]: ...
 
     async def processors(self) -> Sequence[Beat]: ...
+
+
+class Rules(Protocol):
+    def current(self) -> Access:
+        """Return who may do what, and how much, as of now."""
+
+
+class Tokens(Protocol):
+    async def verify(self, token: str, issuers: Sequence[Issuer]) -> tuple[dict[str, Any], str]:
+        """Return a token's claims, and the name of the one that says which tenant it is about.
+
+        Raises:
+            Unauthenticated: It is not a good token of any of these issuers.
+            IssuerUnavailable: Nobody can say.
+        """
 
 
 class Blobs(Protocol):

@@ -1,14 +1,24 @@
 """The gateway's settings: `MILEPOST_…` in the environment."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
+from milepost_contracts.access import is_loopback, read_access
 from milepost_contracts.errors import WeakKeyring
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
 from milepost_service.settings import BlobsUrl, ServiceSettings
+
+
+def _origins(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class GatewaySettings(ServiceSettings):
@@ -27,6 +37,12 @@ class GatewaySettings(ServiceSettings):
     max_upload: int = Field(default=1024**3, ge=1_024)
     #: The most files of a submission.
     max_files: int = Field(default=500, ge=1, le=1_000)
+    #: The file that says who may do what, and how much; see `milepost keys`. Without one the gateway is open.
+    access_file: Path | None = None
+    #: Let anybody who reaches the gateway do everything, though other machines may.
+    open: bool = False
+    #: Pages of these origins may ask, from a browser: `https://app.example.com,…`; `*` for any.
+    cors_origins: Origins = ()
 
     @field_validator("id_keys")
     @classmethod
@@ -42,8 +58,22 @@ class GatewaySettings(ServiceSettings):
             raise ValueError(str(error)) from None
         return value
 
+    @field_validator("access_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_access(value)
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.access_file is None and not self.open and not is_loopback(self.host):
+            raise ValueError(
+                f"whoever reaches {self.host} could do everything: say who may what in MILEPOST_ACCESS_FILE "
+                "(see 'milepost keys create --help'), or MILEPOST_OPEN=true if everybody may"
+            )
+        if self.access_file is not None and self.open:
+            raise ValueError("MILEPOST_OPEN and MILEPOST_ACCESS_FILE contradict each other")
         if self.max_body < MAX_PARAMS:
             raise ValueError(
                 f"MILEPOST_MAX_BODY ({self.max_body}) is smaller than the params that a job may have ({MAX_PARAMS})"

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -80,6 +81,13 @@ class Statuses:
             raise JobExpired
         return Stored(0, document.unprojected(job_id, issued.created_at))
 
+    def owns(self, tenant: str, job_id: str) -> bool:
+        """Whether the id was issued to this tenant."""
+        with suppress(UnknownJobId):
+            self.keyring.verify(job_id, tenant)
+            return True
+        return False
+
     async def known(self, job_id: str, *, tenant: str) -> tuple[Stored, Snapshot]:
         """Return the job's document, and what it does not show.
 
@@ -106,12 +114,13 @@ class Statuses:
             InvalidCursor: The cursor is not from a page before.
             StoreUnavailable: The listing can't be read now.
         """
-        del tenant  # there is one so far
         before = None if cursor is None else _read_cursor(cursor)
         found: list[Stored] = []
         at_once = AT_ONCE if wanted.looks_inside else limit + 1
         for _ in range(MOST_LOOKS):
-            some = await self.store.page(type_name=wanted.type_name, status=wanted.status, before=before, limit=at_once)
+            some = await self.store.page(
+                tenant=tenant, type_name=wanted.type_name, status=wanted.status, before=before, limit=at_once
+            )
             for place, stored in some:
                 if wanted.ends_before(place):
                     return Page(found, None)

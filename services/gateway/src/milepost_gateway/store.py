@@ -85,8 +85,10 @@ class RedisStatusStore:
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
 
     @or_unavailable
-    async def dead_letters(self, *, before: Place | None, limit: int) -> Sequence[tuple[Place, Snapshot | None]]:
-        newest = await self._newest(self._keys.dead, before, limit)
+    async def dead_letters(
+        self, *, tenant: str, before: Place | None, limit: int
+    ) -> Sequence[tuple[Place, Snapshot | None]]:
+        newest = await self._newest(lambda shard: self._keys.dead(shard, tenant=tenant), before, limit)
         return [(place, await self.snapshot(place.job_id)) for place in newest]
 
     @or_unavailable
@@ -99,10 +101,10 @@ class RedisStatusStore:
 
     @or_unavailable
     async def page(
-        self, *, type_name: str | None, status: Status | None, before: Place | None, limit: int
+        self, *, tenant: str, type_name: str | None, status: Status | None, before: Place | None, limit: int
     ) -> Sequence[tuple[Place, Stored | None]]:
         def index(shard: int) -> str:
-            return self._keys.index(shard, type_name=type_name, status=status)
+            return self._keys.index(shard, tenant=tenant, type_name=type_name, status=status)
 
         newest = await self._newest(index, before, limit)
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -112,10 +114,10 @@ class RedisStatusStore:
         return [(place, _stored(fields)) for place, fields in zip(newest, found, strict=True)]
 
     @or_unavailable
-    async def counts(self) -> Mapping[Status, int]:
+    async def counts(self, *, tenant: str) -> Mapping[Status, int]:
         def of_each_state(pipe: Any, shard: int) -> None:
             for status in Status:
-                pipe.zcard(self._keys.index(shard, type_name=None, status=status))
+                pipe.zcard(self._keys.index(shard, tenant=tenant, status=status))
 
         counted = await self._in_every_shard(of_each_state)
         return {status: sum(shard[number] for shard in counted) for number, status in enumerate(Status)}

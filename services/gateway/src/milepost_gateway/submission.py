@@ -34,6 +34,7 @@ from milepost_contracts.values import (
     QueueName,
     Tag,
 )
+from milepost_gateway.admission import Admission
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.errors import InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker, Submitted
@@ -139,6 +140,7 @@ class Acceptance:
 
     keyring: Keyring
     catalogue: Catalogue
+    admission: Admission
     broker: Broker
     blobs: Blobs
 
@@ -167,6 +169,7 @@ class Acceptance:
         if size > MAX_PARAMS:
             raise PayloadTooLarge(f"the params have {size} bytes as JSON; {MAX_PARAMS} are allowed")
         known.check(submission.params)
+        await self.admission.admit(tenant)
 
         created_at = now()
         fresh = job_id is None  # else another request may have handed the same job over, with the same files

@@ -31,7 +31,7 @@ class RedisAccounts:
         async def count(pipe: Any) -> list[int]:
             for status in Status:
                 for shard in range(SHARDS):
-                    pipe.zcard(self._keys.index(shard, type_name=None, status=status))
+                    pipe.zcard(self._keys.everybodys(shard, status))
             counted: list[int] = await pipe.execute()
             return counted
 
@@ -42,7 +42,7 @@ class RedisAccounts:
         async def find(pipe: Any) -> list[list[bytes]]:
             for status in OPEN:
                 for shard in range(SHARDS):
-                    pipe.zrange(self._keys.index(shard, type_name=None, status=status), 0, count - 1)
+                    pipe.zrange(self._keys.everybodys(shard, status), 0, count - 1)
             found: list[list[bytes]] = await pipe.execute()
             return found
 

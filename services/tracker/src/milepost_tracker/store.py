@@ -69,7 +69,7 @@ class RedisStatusStore:
 
     def _merge(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
         own = self._keys
-        keys = [own.expiry(shard), own.deadline(shard), own.dead(shard), own.mark(shard)]
+        keys = [own.expiry(shard), own.deadline(shard), own.mark(shard)]
         for job_id, _ in group:
             keys += [own.job(job_id), own.claim(job_id)]
         watermark: list[Argument] = [self.watermarks.owner, "" if replayed else self.watermarks.seen(shard)]
@@ -83,7 +83,7 @@ class RedisStatusStore:
             cancel = [cancel_key(view.cancel), document.render_cancel(view.cancel)]
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 11, *cancel, 0]
+            return [job_id, *[""] * 11, *cancel, "", 0]
         patience, error = document.patience(event), event.job.error
         return [
             job_id,
@@ -99,6 +99,7 @@ class RedisStatusStore:
             _ticks(event.job.created_at),
             "" if event.lifecycle else steps.kept(event),
             *cancel,
+            event.job.tenant,
             len(view.steps),
             *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]
@@ -120,7 +121,7 @@ class RedisStatusStore:
         for status in Status:
             if status.terminal:
                 continue
-            index, cursor = self._keys.index(shard, type_name=None, status=status), -1
+            index, cursor = self._keys.everybodys(shard, status), -1
             while cursor:
                 with or_unavailable():
                     scanned: Any = await self._redis.zscan(index, max(0, cursor), count=AT_ONCE)
@@ -150,7 +151,7 @@ class RedisStatusStore:
 
     async def sweep(self) -> int:
         def forget(pipe: Any, shard: int) -> None:
-            keys = [self._keys.expiry(shard), self._keys.deadline(shard), self._keys.dead(shard)]
+            keys = [self._keys.expiry(shard), self._keys.deadline(shard)]
             prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
             pipe.eval(self._sweep, len(keys), *keys, *prefixes, AT_ONCE)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from milepost_client.cli import dead
+from milepost_client.cli import dead, keys
 from milepost_client.cli.options import AsJson, Url
 from milepost_client.cli.params import read_length, read_moment, read_params
 from milepost_client.cli.render import (
@@ -174,6 +174,7 @@ def types(as_json: AsJson = False, url: Url = None) -> None:
 
 
 app.add_typer(dead.app, name="dead")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Column, Table
 
 from milepost_client.handle import JobHandle
+from milepost_contracts.access import ApiKey
 from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
@@ -158,6 +159,16 @@ def print_jobs(documents: Sequence[JobDocument]) -> None:
             _when(one.created_at),
         )
     _print_table(table, len(documents), "no jobs")
+
+
+def print_keys(keys: Sequence[ApiKey]) -> None:
+    """Print one line for each key."""
+    table = Table(Column("id", no_wrap=True), "tenant", "may", "created", "expires", "note", box=None, pad_edge=False)
+    for key in keys:
+        expires = "never" if key.expires_at is None else _when(key.expires_at)
+        may = ", ".join(sorted(key.scopes))
+        table.add_row(key.id, key.tenant, may, _when(key.created_at), expires, key.note or "")
+    _print_table(table, len(keys), "no keys")
 
 
 def print_dead_letters(found: DeadLetters) -> None:

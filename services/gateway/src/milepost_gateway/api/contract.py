@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from milepost_contracts.problems import Problem
+from milepost_gateway.api.access import TOKEN
 from milepost_gateway.api.dead_letters import RedriveRequest
 from milepost_gateway.api.responses import problem
 from milepost_gateway.submission import Submission
@@ -89,6 +90,23 @@ _LEADS_TO = {
 }
 
 
+_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`milepost keys create`), or a JSON Web Token of an issuer that the gateway trusts",
+    },
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key"},
+    "streamToken": {
+        "type": "apiKey",
+        "in": "query",
+        "name": TOKEN,
+        "description": "A stream token, for an EventSource or a browser's WebSocket, which can set no headers",
+    },
+}
+_WHO: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+
+
 def install(app: FastAPI) -> None:
     """Serve this document at `/openapi.json`."""
 
@@ -112,7 +130,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/", "description": "This gateway"}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    told["security"] = []
+    told["security"] = [*_WHO, {}]
+    told["components"]["securitySchemes"] = _SCHEMES
     schemas = told["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -127,6 +146,13 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any]) -> None:
     name, responses = operation["operationId"], operation["responses"]
+    if operation["tags"] == ["health"]:
+        operation["security"] = []
+    else:
+        responses["401"] = problem("Who asks can't be told")
+        responses["403"] = problem("Who asks may not do this")
+    if name in ("follow_job", "follow_jobs"):
+        operation["security"] = [*_WHO, {"streamToken": []}, {}]
     validation = responses.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
     if validation.get("$ref", "").endswith("HTTPValidationError"):
         del responses["422"]

@@ -9,14 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from milepost_contracts.dead_letters import DeadLetter, DeadLetters, Unreadable
 from milepost_contracts.document import JobDocument
 from milepost_contracts.values import WORD, Job
+from milepost_gateway.access import OPEN_TENANT
 from milepost_gateway.api import responses
+from milepost_gateway.api.access import MAY_ADMINISTER, tenant
 from milepost_gateway.api.jobs import next_run
 from milepost_gateway.api.requests import read_model, refuse_unknown_parameters
-from milepost_gateway.api.services import TENANT, services
+from milepost_gateway.api.services import services
 from milepost_gateway.dead_letters import Filter
 from milepost_gateway.submission import TextMoment
 
-router = APIRouter(prefix="/v1", tags=["dead letters"])
+router = APIRouter(prefix="/v1", tags=["dead letters"], dependencies=[MAY_ADMINISTER])
 
 MOST_AT_ONCE = 1_000
 
@@ -56,11 +58,12 @@ _Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
 async def list_dead_letters(
     request: Request, type: _Word = None, queue: _Word = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
 ) -> DeadLetters:
-    """Answer the jobs that were given up, and the messages that nobody could read."""
+    """Answer the jobs that were given up, and to admins of `default` the messages that nobody could read."""
     refuse_unknown_parameters(request, "type", "queue", "limit")
     found = services(request).dead_letters
-    jobs = await found.find(Filter(type_name=type, queue=queue), limit=limit)
-    unreadable = [Unreadable.model_validate_json(body) for body in await found.unreadable(limit)]
+    jobs = await found.find(Filter(type_name=type, queue=queue), tenant=tenant(request), limit=limit)
+    bodies = await found.unreadable(limit) if tenant(request) == OPEN_TENANT else ()
+    unreadable = [Unreadable.model_validate_json(body) for body in bodies]
     return DeadLetters(items=tuple(_told(job) for job in jobs), unreadable=tuple(unreadable))
 
 
@@ -74,7 +77,7 @@ async def list_dead_letters(
 async def redrive(request: Request, job_id: str) -> Response:
     """Answer 202 once the job's next run is stored durably."""
     parts = services(request)
-    job = await parts.dead_letters.redrive(await parts.dead_letters.get(job_id, tenant=TENANT))
+    job = await parts.dead_letters.redrive(await parts.dead_letters.get(job_id, tenant=tenant(request)))
     return await next_run(request, job)
 
 
@@ -96,7 +99,7 @@ async def redrive_many(request: Request) -> Response:
     parts = services(request)
     wanted = await read_model(request, RedriveRequest, parts.limits)
     only = Filter(type_name=wanted.type, queue=wanted.queue, before=wanted.before)
-    jobs = await parts.dead_letters.find(only, limit=wanted.limit)
+    jobs = await parts.dead_letters.find(only, tenant=tenant(request), limit=wanted.limit)
     done = jobs if wanted.dry_run else await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
     told = Redriven(
         dry_run=wanted.dry_run, count=len(done), job_ids=[job.id for job in done], left=len(jobs) - len(done)

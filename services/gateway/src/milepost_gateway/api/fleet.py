@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from milepost_contracts.fleet import Beat, JobType
+from milepost_gateway.api.access import MAY_READ, tenant
 from milepost_gateway.api.responses import problems
 from milepost_gateway.api.services import services
 from milepost_rabbit.depth import Depth
 
-router = APIRouter(prefix="/v1", tags=["fleet"])
+router = APIRouter(prefix="/v1", tags=["fleet"], dependencies=[MAY_READ])
 
 
 class JobTypeInfo(JobType):
@@ -77,5 +78,11 @@ def _told(name: str, depth: Depth, serving: Sequence[Beat]) -> QueueInfo:
 
 @router.get("/processors", summary="List the processors that are alive", responses=problems(503))
 async def list_processors(request: Request) -> Processors:
-    """Answer each processor's queues, threads and what it runs now, as it last said."""
-    return Processors(items=list(await services(request).catalogue.processors()))
+    """Answer each processor's queues, threads and what it runs now, as it last said; of the jobs, one's own."""
+    parts = services(request)
+
+    def with_own(beat: Beat) -> Beat:
+        own = tuple(one for one in beat.running if parts.statuses.owns(tenant(request), one.id))
+        return beat.model_copy(update={"running": own})
+
+    return Processors(items=[with_own(beat) for beat in await parts.catalogue.processors()])

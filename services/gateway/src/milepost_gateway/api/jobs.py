@@ -1,5 +1,6 @@
 """`/v1/jobs`: submit, look at one, list."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -15,6 +16,7 @@ from milepost_contracts.glance import with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import preferences, responses, streams
+from milepost_gateway.api.access import MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.requests import (
     SubmissionBody,
     fingerprint,
@@ -23,9 +25,8 @@ from milepost_gateway.api.requests import (
     refuse_unknown_parameters,
     traceparent,
 )
-from milepost_gateway.api.services import TENANT, Services, services
+from milepost_gateway.api.services import Services, services
 from milepost_gateway.errors import NoResult, StoreUnavailable
-from milepost_gateway.following import Present
 from milepost_gateway.ports import Stored
 from milepost_gateway.status import Wanted
 from milepost_gateway.submission import submitted
@@ -67,11 +68,12 @@ _SUBMISSION_BODY = {
 @router.post(
     "/jobs",
     status_code=202,
+    dependencies=[MAY_SUBMIT],
     summary="Hand a job over",
     response_model=JobDocument,
     responses={
         200: {"model": JobDocument, "description": "With Prefer: wait, of a job that has ended in time"},
-        **responses.problems(400, 409, 413, 415, 422, 503),
+        **responses.problems(400, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_SUBMISSION_BODY,
 )
@@ -83,13 +85,13 @@ async def submit_job(request: Request) -> Response:
         if key is None:
             job_id, document_then = await _accept(request, body)
         else:
-            async with parts.idempotency.turn(TENANT, key, await fingerprint(body)) as turn:
+            async with parts.idempotency.turn(tenant(request), key, await fingerprint(body)) as turn:
                 if turn.repeated:
                     job_id, document_then = turn.job_id, None
                 else:
                     job_id, document_then = await _accept(request, body, job_id=turn.job_id)
     if (how := preferences.form(request)) is not None:
-        return streams.stream(parts, [job_id], how, since=[0], headers=responses.locations(request, job_id))
+        return streams.stream(request, [job_id], how, since=[0], headers=responses.locations(request, job_id))
     within = preferences.wait(request)
     if within or document_then is None:
         stored = await _seen(request, job_id, within)
@@ -103,7 +105,7 @@ async def submit_job(request: Request) -> Response:
 async def _accept(request: Request, body: SubmissionBody, *, job_id: str | None = None) -> tuple[str, bytes]:
     parts = services(request)
     command = await parts.acceptance.accept(
-        body.submission, tenant=TENANT, uploads=body.uploads, traceparent=traceparent(request), job_id=job_id
+        body.submission, tenant=tenant(request), uploads=body.uploads, traceparent=traceparent(request), job_id=job_id
     )
     return command.job.id, document.accepted(command, retention=parts.retention)
 
@@ -112,35 +114,44 @@ async def _seen(request: Request, job_id: str, within: timedelta) -> Stored:
     """Return a job that was accepted, at its end if it comes in time, or as far as it has come, or can be seen."""
     parts = services(request)
     try:
-        return await parts.following.document(
-            job_id, tenant=TENANT, enough=_has_ended, within=within, present=_present(request)
-        )
+        return await _followed(request, job_id, enough=_has_ended, within=within)
     except StoreUnavailable:
-        return parts.statuses.unprojected(job_id, tenant=TENANT)
+        return parts.statuses.unprojected(job_id, tenant=tenant(request))
 
 
 def _has_ended(stored: Stored) -> bool:
     return stored.terminal
 
 
-def _present(request: Request) -> Present:
-    closing = services(request).closing
+async def _followed(request: Request, job_id: str, *, enough: Callable[[Stored], bool], within: timedelta) -> Stored:
+    parts = services(request)
 
     async def present() -> bool:
-        return not closing.is_set() and not await request.is_disconnected()
+        return not parts.closing.is_set() and not await request.is_disconnected()
 
-    return present
+    if within:
+        parts.admission.check_listener(tenant(request))
+    with parts.admission.listening(tenant(request)):
+        return await parts.following.document(
+            job_id, tenant=tenant(request), enough=enough, within=within, present=present
+        )
 
 
-@router.get("/jobs/counts", summary="Count the jobs in each state", responses=responses.problems(400, 503))
+@router.get(
+    "/jobs/counts",
+    dependencies=[MAY_READ],
+    summary="Count the jobs in each state",
+    responses=responses.problems(400, 503),
+)
 async def count_jobs(request: Request) -> dict[Status, int]:
     """Answer how many jobs there are, live or remembered, by status."""
     refuse_unknown_parameters(request)
-    return dict(await services(request).store.counts())
+    return dict(await services(request).store.counts(tenant=tenant(request)))
 
 
 @router.get(
     "/jobs/{job_id}",
+    dependencies=[MAY_READ],
     summary="Look at a job",
     response_model=JobDocument,
     responses={
@@ -160,13 +171,8 @@ async def get_job(
     """
     parts = services(request)
     known, within = responses.known_version(request), preferences.wait(request)
-    stored = await parts.following.document(
-        job_id,
-        tenant=TENANT,
-        enough=_has_ended if known is None else lambda stored: stored.terminal or stored.version != known,
-        within=within,
-        present=_present(request),
-    )
+    enough = _has_ended if known is None else lambda stored: stored.terminal or stored.version != known
+    stored = await _followed(request, job_id, enough=enough, within=within)
     if redirect and stored.terminal and stored.seen.status is Status.SUCCEEDED:
         result = str(request.url_for("get_result", job_id=job_id))
         return Response(status_code=303, headers={**responses.STATUS_HEADERS, "Location": result})
@@ -188,6 +194,7 @@ def _nobody_serves(queue: str) -> bytes:
 
 @router.get(
     "/jobs/{job_id}/result",
+    dependencies=[MAY_READ],
     summary="Take a job's result",
     response_class=Response,
     responses={
@@ -198,7 +205,7 @@ def _nobody_serves(queue: str) -> bytes:
 )
 async def get_result(request: Request, job_id: str) -> Response:
     """Answer 200 with the result alone, or 202 while there is none; a job that has none is a problem that says why."""
-    stored = await services(request).statuses.get(job_id, tenant=TENANT)
+    stored = await services(request).statuses.get(job_id, tenant=tenant(request))
     if not stored.terminal:
         return responses.accepted(request, job_id, stored.body, version=stored.version)
     told = pydantic_core.from_json(stored.body)
@@ -210,6 +217,7 @@ async def get_result(request: Request, job_id: str) -> Response:
 @router.post(
     "/jobs/{job_id}/cancel",
     status_code=202,
+    dependencies=[MAY_SUBMIT],
     summary="Ask that a job be canceled",
     response_model=JobDocument,
     responses=responses.problems(404, 409, 410, 503),
@@ -217,7 +225,7 @@ async def get_result(request: Request, job_id: str) -> Response:
 async def cancel_job(request: Request, job_id: str) -> Response:
     """Answer 202 once the request is stored durably; the document says later whether it came in time, and how."""
     parts = services(request)
-    stored, new = await parts.cancellation.request(job_id, tenant=TENANT, traceparent=traceparent(request))
+    stored, new = await parts.cancellation.request(job_id, tenant=tenant(request), traceparent=traceparent(request))
     body = stored.body if new is None else document.with_cancel_request(stored.body, new)
     return responses.accepted(request, job_id, body, version=stored.version)
 
@@ -225,6 +233,7 @@ async def cancel_job(request: Request, job_id: str) -> Response:
 @router.post(
     "/jobs/{job_id}/retry",
     status_code=202,
+    dependencies=[MAY_SUBMIT],
     summary="Run a finished job again",
     response_model=JobDocument,
     responses=responses.problems(404, 409, 410, 503),
@@ -232,7 +241,7 @@ async def cancel_job(request: Request, job_id: str) -> Response:
 async def retry_job(request: Request, job_id: str) -> Response:
     """Answer 202 once the job's next run is stored durably: the same id, params and files."""
     parts = services(request)
-    job = await parts.reruns.run_again(job_id, tenant=TENANT)
+    job = await parts.reruns.run_again(job_id, tenant=tenant(request))
     return await next_run(request, job)
 
 
@@ -240,13 +249,7 @@ async def next_run(request: Request, job: Job) -> Response:
     """Answer 202 with the job's next run; once it can be seen, so that nobody takes the last one's end for its own."""
     parts = services(request)
     try:
-        stored = await parts.following.document(
-            job.id,
-            tenant=TENANT,
-            enough=lambda stored: stored.seen.run >= job.run,
-            within=SEEN_WITHIN,
-            present=_present(request),
-        )
+        stored = await _followed(request, job.id, enough=lambda stored: stored.seen.run >= job.run, within=SEEN_WITHIN)
     except StoreUnavailable:
         stored = Stored(0, b"")
     if stored.body and stored.seen.run >= job.run:
@@ -256,7 +259,13 @@ async def next_run(request: Request, job: Job) -> Response:
     return responses.accepted(request, job.id, body, version=stored.version)
 
 
-@router.get("/jobs", summary="List jobs, newest first", response_model=JobPage, responses=responses.problems(400, 503))
+@router.get(
+    "/jobs",
+    dependencies=[MAY_READ],
+    summary="List jobs, newest first",
+    response_model=JobPage,
+    responses=responses.problems(400, 503),
+)
 async def list_jobs(
     request: Request,
     status: Annotated[Status | None, Query()] = None,
@@ -270,7 +279,7 @@ async def list_jobs(
     """Answer a page, maybe a short one, and where the next one is; jobs that no tracker has seen are not listed yet."""
     refuse_unknown_parameters(request, "status", "type", "queue", "tag", "created_after", "limit", "cursor")
     wanted = Wanted(type_name=type, status=status, queue=queue, tag=tag, created_after=created_after)
-    page = await services(request).statuses.page(wanted, tenant=TENANT, cursor=cursor, limit=limit)
+    page = await services(request).statuses.page(wanted, tenant=tenant(request), cursor=cursor, limit=limit)
     headers = dict(responses.STATUS_HEADERS)
     next_url = "null"
     if page.next_cursor is not None:

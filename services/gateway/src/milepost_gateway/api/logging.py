@@ -6,10 +6,16 @@ import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from milepost_gateway.access import Caller
 from milepost_gateway.api.requests import request_id
 
 log = structlog.get_logger(__name__)
 QUIET = frozenset({"/livez", "/readyz"})
+
+
+def _who(scope: Scope) -> dict[str, str]:
+    caller = scope.get("state", {}).get("caller")
+    return {"tenant": caller.tenant, "caller": caller.name} if isinstance(caller, Caller) else {}
 
 
 class RequestLog:
@@ -43,5 +49,6 @@ class RequestLog:
                         method=scope["method"],
                         path=scope["path"],
                         status=status,
+                        **_who(scope),
                         ms=round((time.monotonic() - begun) * 1000, 1),
                     )

@@ -1,5 +1,6 @@
 """Every error as problem+json (RFC 9457): one table says what each of the core's errors is over HTTP."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -18,6 +19,8 @@ from milepost_gateway.api.requests import MalformedRequest, UnsupportedMediaType
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER = "2"
+JOBS_END_WITHIN = "5"
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="milepost"'}
 
 
 def install(app: FastAPI) -> None:
@@ -88,6 +91,21 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.NoResult():
             canceled = error.status == Status.CANCELED
             return _problem(request, ProblemType.JOB_CANCELED if canceled else ProblemType.JOB_FAILED, str(error))
+        case errors.Unauthenticated():
+            return _problem(request, ProblemType.UNAUTHENTICATED, _sentence(str(error)), headers=CHALLENGE)
+        case errors.Forbidden():
+            return _problem(request, ProblemType.FORBIDDEN, f"It needs a key with the scope {error.scope}.")
+        case errors.IssuerUnavailable():
+            detail = "The issuer of the token does not say which keys verify it."
+            return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
+        case errors.TooManyRequests():
+            wait = str(math.ceil(error.retry_after))
+            return _problem(
+                request, ProblemType.TOO_MANY_REQUESTS, _sentence(str(error)), headers={"Retry-After": wait}
+            )
+        case errors.TooManyJobs():
+            detail = f"{error.most} that have not ended are the most: wait until some have."
+            return _problem(request, ProblemType.TOO_MANY_JOBS, detail, headers={"Retry-After": JOBS_END_WITHIN})
         case errors.KeyReused():
             return _problem(request, ProblemType.KEY_REUSED, "Its first request had another body: take a new key.")
         case errors.KeyInFlight():
@@ -99,10 +117,14 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.MALFORMED_REQUEST, "The cursor is not from a page before.")
         case errors.StoreUnavailable():
             why = str(error) if isinstance(error, errors.NotKnownYet) else "the status store does not answer"
-            detail = f"{why[0].upper()}{why[1:]}. Jobs are accepted and run all the same."
+            detail = f"{_sentence(why)} Jobs are accepted and run all the same."
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
         case _:
             raise error
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _counted(error: errors.InvalidSubmission) -> str:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from fastapi.requests import HTTPConnection
 
+from milepost_gateway.access import Access
+from milepost_gateway.admission import Admission
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
@@ -17,13 +19,13 @@ from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
 
-TENANT = "default"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """The gateway's core, ready to use."""
 
+    access: Access
+    admission: Admission
     acceptance: Acceptance
     statuses: Statuses
     cancellation: Cancellation

@@ -6,7 +6,7 @@ some readers make an empty event of one.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -14,8 +14,9 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 from milepost_gateway.api import responses
+from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, StreamToken, caller, tenant
 from milepost_gateway.api.preferences import Form, form
-from milepost_gateway.api.services import TENANT, Services, services
+from milepost_gateway.api.services import services
 from milepost_gateway.following import GAP, Step, read_cursor
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -25,7 +26,6 @@ KEEP_ALIVE = 13.0
 SEND_WITHIN = 10.0
 """Seconds after which a client that reads nothing is left."""
 RETRY_MS = 1_000
-MOST_JOBS = 100
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -43,9 +43,18 @@ Steps = AsyncGenerator[Sequence[Step], None]
 class EventStream(StreamingResponse):
     """A stream that does not wait for ever for its reader."""
 
-    def __init__(self, body: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes, None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        counted: AbstractContextManager[None],
+    ) -> None:
+        """Prepare; the stream counts as one while it lasts."""
         super().__init__(body, media_type=media_type, headers=headers)
         self._body = body
+        self._counted = counted
 
     async def stream_response(self, send: Send) -> None:
         async def bounded(message: Message) -> None:
@@ -53,15 +62,17 @@ class EventStream(StreamingResponse):
                 await send(message)
 
         async with aclosing(self._body):
-            with suppress(TimeoutError):
+            with self._counted, suppress(TimeoutError):
                 await super().stream_response(bounded)
 
 
+Jobs = Annotated[list[str], Query(min_length=1, max_length=MOST_JOBS, description="A job's id; up to 100 of them")]
 LastEventId = Annotated[str | None, Query(description="As the header Last-Event-ID", max_length=2_000)]
 
 
 @router.get(
     "/jobs/{job_id}/events",
+    dependencies=[MAY_LISTEN],
     summary="Follow a job",
     status_code=200,
     response_class=EventStream,
@@ -74,6 +85,7 @@ async def follow_job(request: Request, job_id: str, last_event_id: LastEventId =
 
 @router.get(
     "/events",
+    dependencies=[MAY_LISTEN],
     summary="Follow several jobs at once",
     status_code=200,
     response_class=EventStream,
@@ -81,33 +93,72 @@ async def follow_job(request: Request, job_id: str, last_event_id: LastEventId =
 )
 async def follow_jobs(
     request: Request,
-    job: Annotated[list[str], Query(min_length=1, max_length=MOST_JOBS, description="A job's id; up to 100 of them")],
+    job: Jobs,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Answer what happens to these jobs, until all have ended; the id of an event resumes behind it in all of them."""
     return await _follow(request, list(dict.fromkeys(job)), last_event_id)
 
 
+@router.post(
+    "/events/stream-token",
+    status_code=201,
+    summary="Get a token for a browser's EventSource of several jobs",
+    dependencies=[MAY_READ],
+    responses=responses.problems(400, 404, 410, 503),
+)
+async def issue_token_for_jobs(request: Request, job: Jobs) -> StreamToken:
+    """Answer a token that opens the stream of these jobs together, as often as one likes for a quarter of an hour."""
+    return await _issue(request, list(dict.fromkeys(job)))
+
+
+@router.post(
+    "/jobs/{job_id}/stream-token",
+    status_code=201,
+    summary="Get a token for a browser's EventSource or WebSocket",
+    dependencies=[MAY_READ],
+    responses=responses.problems(404, 410, 503),
+)
+async def issue_token_for_job(request: Request, job_id: str) -> StreamToken:
+    """Answer a token that opens streams of this job alone, as often as one likes for a quarter of an hour."""
+    return await _issue(request, [job_id])
+
+
+async def _issue(request: Request, job_ids: Sequence[str]) -> StreamToken:
+    parts = services(request)
+    for job_id in job_ids:
+        await parts.statuses.get(job_id, tenant=tenant(request))
+    token, until = parts.access.issue_stream_token(caller(request), job_ids)
+    return StreamToken(token=token, expires_at=until)
+
+
 async def _follow(request: Request, job_ids: Sequence[str], last_event_id: str | None) -> Response:
     parts = services(request)
     since = read_cursor(request.headers.get("last-event-id") or last_event_id, len(job_ids))
-    if not await parts.following.begin(job_ids, tenant=TENANT, since=since):
+    if not await parts.following.begin(job_ids, tenant=tenant(request), since=since):
         return Response(status_code=204, headers=HEADERS)
-    return stream(parts, job_ids, form(request) or Form.SSE, since=since)
+    return stream(request, job_ids, form(request) or Form.SSE, since=since)
 
 
 def stream(
-    parts: Services,
+    request: Request,
     job_ids: Sequence[str],
     how: Form,
     *,
     since: Sequence[int],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a stream of what happens to some jobs."""
+    """Return a stream of what happens to some jobs.
+
+    Raises:
+        TooManyRequests: The tenant has as many open as it may have.
+    """
+    parts = services(request)
+    parts.admission.check_listener(tenant(request))
     render = _sse if how is Form.SSE else _ndjson
     body = render(until_closing(parts.following.steps(job_ids, since=since), parts.closing))
-    return EventStream(body, media_type=how.value, headers={**HEADERS, **(headers or {})})
+    counted = parts.admission.listening(tenant(request))
+    return EventStream(body, media_type=how.value, headers={**HEADERS, **(headers or {})}, counted=counted)
 
 
 async def _sse(steps: Steps) -> AsyncGenerator[bytes, None]:

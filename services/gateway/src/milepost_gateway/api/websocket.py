@@ -1,7 +1,7 @@
 """Events over a WebSocket: one text frame for each, and a client that may ask to cancel.
 
 Close codes: 1000 the job has ended, 1001 the gateway stops, 1003 a binary frame, 1008 a frame that is not understood,
-1013 the status can't be read now, 4404 no such job, 4410 its retention time is over.
+or somebody who may not do that, 1013 it can't be done now, 4404 no such job, 4410 its retention time is over.
 """
 
 import asyncio
@@ -10,9 +10,12 @@ from contextlib import aclosing, suppress
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from milepost_contracts.access import Scope
 from milepost_gateway import errors
+from milepost_gateway.access import Caller
 from milepost_gateway.api import strict_json
-from milepost_gateway.api.services import TENANT, Services, services
+from milepost_gateway.api.access import authenticate_listener, caller
+from milepost_gateway.api.services import Services, services
 from milepost_gateway.api.streams import SEND_WITHIN, LastEventId, until_closing
 from milepost_gateway.following import GAP, read_cursor
 from milepost_rabbit.cancelling import end
@@ -22,7 +25,14 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 SUBPROTOCOL = "cloudevents.json"
 ENDED, GOING_AWAY, UNSUPPORTED, NOT_UNDERSTOOD, TRY_AGAIN = 1000, 1001, 1003, 1008, 1013
 UNKNOWN_JOB, EXPIRED_JOB = 4404, 4410
-CODES = ((errors.JobUnknown, UNKNOWN_JOB), (errors.JobExpired, EXPIRED_JOB), (errors.GatewayError, TRY_AGAIN))
+NOT_ALLOWED = NOT_UNDERSTOOD
+CODES = (
+    (errors.Unauthenticated, NOT_ALLOWED),
+    (errors.Forbidden, NOT_ALLOWED),
+    (errors.JobUnknown, UNKNOWN_JOB),
+    (errors.JobExpired, EXPIRED_JOB),
+    (errors.GatewayError, TRY_AGAIN),
+)
 
 
 @router.websocket("/jobs/{job_id}/ws")
@@ -32,16 +42,20 @@ async def follow_over_websocket(socket: WebSocket, job_id: str, last_event_id: L
     await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
     since = read_cursor(last_event_id, 1)
     try:
-        more = await parts.following.begin([job_id], tenant=TENANT, since=since)
+        await authenticate_listener(socket)
+        reader = caller(socket)
+        more = await parts.following.begin([job_id], tenant=reader.tenant, since=since)
+        parts.admission.check_listener(reader.tenant)
     except errors.GatewayError as error:
         await socket.close(_code(error), type(error).__doc__)
         return
     tasks = [
         asyncio.create_task(_tell(socket, parts, job_id, since if more else None)),
-        asyncio.create_task(_hear(socket, parts, job_id)),
+        asyncio.create_task(_hear(socket, parts, reader, job_id)),
     ]
     try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        with parts.admission.listening(reader.tenant):
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         code = ended.pop().result()
     except (WebSocketDisconnect, TimeoutError, RuntimeError):
         return  # nobody is there any more
@@ -64,7 +78,7 @@ async def _tell(socket: WebSocket, parts: Services, job_id: str, since: Sequence
     return GOING_AWAY if parts.closing.is_set() else ENDED
 
 
-async def _hear(socket: WebSocket, parts: Services, job_id: str) -> int:
+async def _hear(socket: WebSocket, parts: Services, reader: Caller, job_id: str) -> int:
     """Do what the client asks for; return why there is no going on with it."""
     while True:
         message = await socket.receive()
@@ -80,7 +94,8 @@ async def _hear(socket: WebSocket, parts: Services, job_id: str) -> int:
             return NOT_UNDERSTOOD
         with suppress(errors.JobAlreadyFinished):  # its end is on its way
             try:
-                await parts.cancellation.request(job_id, tenant=TENANT, traceparent=None)
+                reader.need(Scope.SUBMIT)
+                await parts.cancellation.request(job_id, tenant=reader.tenant, traceparent=None)
             except errors.GatewayError as error:
                 return _code(error)
 

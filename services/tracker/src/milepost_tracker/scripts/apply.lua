@@ -1,13 +1,13 @@
 -- Merges views of one shard into the stored ones: the merge law of milepost_contracts.view, in Redis.
 -- Every stored value is read before the first write, so a key of a wrong type fails the whole call unapplied.
 --
--- KEYS  1: expiry zset · 2: deadline zset · 3: dead zset · 4: watermarks · then job hash and claim for each view
+-- KEYS  1: expiry zset · 2: deadline zset · 3: watermarks · then job hash and claim for each view
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
---       then 15 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       then 16 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
 --       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
---       progress or '', cancel key or '', cancel, how many steps; and sequence and event of each step, in their order
+--       progress or '', cancel key or '', cancel, tenant, how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was and nobody has replayed the shard since, or the shard is not whole,
 -- Redis lost writes: returns {-1}, and nothing is applied.
@@ -20,8 +20,8 @@
 -- others. `progress` is the event of a state that is no step, and `progressed_at` its version. Progress may overtake a
 -- step on its way: the step is told all the same, and changes no state.
 
-local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 15, 4, 16
-local expiry, deadlines, dead, mark = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 16, 3, 16
+local expiry, deadlines, mark = KEYS[1], KEYS[2], KEYS[3]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local count = (#KEYS - SHARED) / 2
@@ -52,16 +52,18 @@ for i = 1, count do
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
-local function names(kind, status)
-  return { index .. '*:*', index .. kind .. ':*', index .. '*:' .. status, index .. kind .. ':' .. status }
+local function names(tenant, kind, status)
+  local own = index .. tenant .. ':'
+  return { index .. '*:*:' .. status, own .. '*:*', own .. kind .. ':*', own .. '*:' .. status,
+    own .. kind .. ':' .. status }
 end
 
-local function move(id, kind, status, old_kind, old_status, created)
+local function move(id, tenant, kind, status, old_kind, old_status, created)
   if kind == old_kind and status == old_status then return end
   if old_status then
-    for _, name in ipairs(names(old_kind, old_status)) do redis.call('ZREM', name, id) end
+    for _, name in ipairs(names(tenant, old_kind, old_status)) do redis.call('ZREM', name, id) end
   end
-  for _, name in ipairs(names(kind, status)) do
+  for _, name in ipairs(names(tenant, kind, status)) do
     redis.call('ZADD', name, created, id)
     redis.call('PEXPIRE', name, live_for + grace)
   end
@@ -119,7 +121,7 @@ local answer = { 0 }
 for i = 1, count do
   local at = places[i]
   local id, sequence, kind, status, terminal = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local progress, cancel_key, cancel = ARGV[at + 12], ARGV[at + 13], ARGV[at + 14]
+  local progress, cancel_key, cancel, tenant = ARGV[at + 12], ARGV[at + 13], ARGV[at + 14], ARGV[at + 15]
   local key, old = KEYS[SHARED + 2 * i - 1], stored[i]
   local old_sequence, old_version, old_kind, old_status, old_cancel = old[1], old[2], old[3], old[4], old[5]
   local created = old[7]
@@ -134,14 +136,14 @@ for i = 1, count do
     created = ARGV[at + 11]
     -- Counted from when we hear of it: the clocks of those who report may be wrong.
     local due = ARGV[at + 9] == '' and '' or string.format('%.0f', now + ARGV[at + 9])
-    redis.call('HSET', key, 'sequence', sequence, 'type', kind, 'status', status, 'terminal', terminal,
+    redis.call('HSET', key, 'sequence', sequence, 'tenant', tenant, 'type', kind, 'status', status, 'terminal', terminal,
       'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', due,
       'created', created)
     redis.call('PEXPIRE', key, lasts + grace)
     note(expiry, id, now + lasts)
     note(deadlines, id, due)
-    note(dead, id, ARGV[at + 10] == '1' and created or '')
-    move(id, kind, status, old_kind, old_status, created)
+    note(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
+    move(id, tenant, kind, status, old_kind, old_status, created)
   elseif asked and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end

@@ -1,6 +1,6 @@
 -- Forgets jobs of one shard whose time is over: their hash, and their places in the indexes.
 --
--- KEYS  1: expiry zset · 2: deadline zset · 3: dead zset
+-- KEYS  1: expiry zset · 2: deadline zset
 -- ARGV  1: prefix of the shard's job hashes · 2: prefix of the shard's indexes · 3: how many at most
 -- Returns how many were forgotten.
 
@@ -10,17 +10,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
 
 for _, id in ipairs(due) do
-  local old = redis.call('HMGET', jobs .. id, 'type', 'status')
-  local kind, status = old[1], old[2]
-  redis.call('ZREM', index .. '*:*', id)
-  if kind and status then
-    redis.call('ZREM', index .. kind .. ':*', id)
-    redis.call('ZREM', index .. '*:' .. status, id)
-    redis.call('ZREM', index .. kind .. ':' .. status, id)
+  local old = redis.call('HMGET', jobs .. id, 'tenant', 'type', 'status')
+  if old[1] and old[2] and old[3] then
+    local own, kind, status = index .. old[1] .. ':', old[2], old[3]
+    redis.call('ZREM', index .. '*:*:' .. status, id)
+    redis.call('ZREM', own .. 'dead', id)
+    for _, name in ipairs({ '*:*', kind .. ':*', '*:' .. status, kind .. ':' .. status }) do
+      redis.call('ZREM', own .. name, id)
+    end
   end
   redis.call('DEL', jobs .. id)
   redis.call('ZREM', KEYS[2], id)
-  redis.call('ZREM', KEYS[3], id)
   redis.call('ZREM', expiry, id)
 end
 return #due

@@ -1,0 +1,84 @@
+"""`milepost keys`: makes, lists and revokes API keys, in the access file that gateways read."""
+
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from milepost_client.cli.options import AsJson
+from milepost_client.cli.params import read_length
+from milepost_client.cli.render import print_json, print_keys
+from milepost_contracts.access import Access, Scope, create_key, read_access, write_access
+from milepost_contracts.envelope import now
+from milepost_contracts.values import WORD
+
+app = typer.Typer(
+    help="Make, list and revoke API keys, in the access file that gateways read (MILEPOST_ACCESS_FILE). They notice "
+    "within two seconds that it has changed.",
+    no_args_is_help=True,
+)
+
+File = Annotated[Path, typer.Option("--file", envvar="MILEPOST_ACCESS_FILE", dir_okay=False, help="The access file.")]
+DEFAULT_FILE = Path("access.json")
+
+
+def _read(path: Path) -> Access:
+    try:
+        return read_access(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--file") from error
+
+
+def _tenant(text: str) -> str:
+    if not re.fullmatch(WORD, text) or len(text) > 64:  # noqa: PLR2004
+        raise typer.BadParameter(f"{text!r} is no tenant: lower-case words with hyphens, up to 64 characters")
+    return text
+
+
+@app.command()
+def create(
+    tenant: Annotated[str, typer.Option(parser=_tenant, metavar="NAME", help="Whose jobs the key is for.")] = "default",
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What it may: may be repeated; read and submit by default.")
+    ] = None,
+    expires_in: Annotated[
+        timedelta | None,
+        typer.Option(parser=read_length, metavar="LENGTH", help="Refuse it from then on: 12h, 90d; never by default."),
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="What it is for, for people.")] = None,
+    file: File = DEFAULT_FILE,
+) -> None:
+    """Make a key and print it. It is shown this once: the file has only a digest of it."""
+    access = _read(file) if file.exists() else Access()
+    if not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent}", param_hint="--file")
+    expires_at = None if expires_in is None else now() + expires_in
+    scopes = frozenset(scope or (Scope.READ, Scope.SUBMIT))
+    text, key = create_key(tenant, scopes, expires_at=expires_at, note=note)
+    write_access(file, access.with_key(key))
+    sys.stdout.write(f"{text}\n")
+    sys.stderr.write(f"{', '.join(sorted(scopes))} for the tenant {tenant}; keep it: {file} has only its digest\n")
+
+
+@app.command("list")
+def list_keys(as_json: AsJson = False, file: File = DEFAULT_FILE) -> None:
+    """List the keys: whose they are and what they may, not what they are."""
+    keys = _read(file).keys
+    print_json(keys) if as_json else print_keys(keys)
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'milepost keys list' shows it.")],
+    file: File = DEFAULT_FILE,
+) -> None:
+    """Take a key out of the file: it is refused from then on."""
+    access = _read(file)
+    key_id = key_id.removeprefix("mp_").partition("_")[0]  # the whole key will do
+    if not any(key.id == key_id for key in access.keys):
+        raise typer.BadParameter(f"there is no key {key_id} in {file}", param_hint="ID")
+    write_access(file, access.without_key(key_id))
+    sys.stderr.write(f"{key_id} is revoked\n")
