@@ -110,7 +110,7 @@ def held(pace, note):
     from fault_suite import scenario
 
     def judge(fault, seed, cluster):
-        wait_until(cluster.all_ready, within=60, what="every service is ready")
+        wait_until(cluster.settled, within=60, what="every service is ready, and the last fault over")
         row = scenario.run(fault, cluster, pace, seed=seed)
         note(row)
         assert row.held, "\n".join(row.faults)

@@ -15,6 +15,7 @@ import psutil
 from aio_pika.abc import AbstractConnection
 from redis import Redis
 
+from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
 from milepost_stack import install, processes
 from milepost_stack.stack import Stack
@@ -140,6 +141,11 @@ class Cluster:
         """Whether every service says that it is."""
         urls = [one.ready_url for one in self._state.processes if one.ready_url]
         return all(processes.answers(url) for url in urls)
+
+    def settled(self) -> bool:
+        """Whether the last fault is over too: a tracker that it killed is waited for before a new Redis is trusted."""
+        trackers = sum(one.name.startswith("tracker") for one in self._state.processes)
+        return self.all_ready() and self.redis.hlen(Keys().lookers) <= trackers
 
     # The broker.
 
