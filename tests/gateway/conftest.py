@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -24,10 +25,10 @@ from milepost_gateway.bootstrap import build_app
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
-from milepost_gateway.errors import BrokerUnavailable, StoreUnavailable, Unauthenticated
+from milepost_gateway.errors import BlobsUnavailable, BrokerUnavailable, JobExpired, StoreUnavailable, Unauthenticated
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
-from milepost_gateway.ports import Happened, Listener, Place, Snapshot, Stored, Told, Use
+from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Stored, Told, Use
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
@@ -180,10 +181,32 @@ class FakeStore:
 class FakeBlobs:
     def __init__(self):
         self.stored: dict[str, bytes] = {}
+        self.away = False
 
-    async def put(self, key: str, content: AsyncIterator[bytes]) -> int:
-        self.stored[key] = b"".join([chunk async for chunk in content])
-        return len(self.stored[key])
+    async def put(self, key: str, content: AsyncIterator[bytes]) -> Put:
+        stored = self.stored[key] = b"".join([chunk async for chunk in content])
+        return Put(len(stored), sha256(stored).hexdigest())
+
+    async def open(self, key, start, end):
+        self._answer()
+        if key not in self.stored:
+            raise JobExpired
+
+        async def bytewise():
+            for at in range(start, end):
+                yield self.stored[key][at : at + 1]
+
+        return bytewise()
+
+    async def keys(self, folder):
+        self._answer()
+        for key in list(self.stored):
+            if key.startswith(f"{folder}/"):
+                yield key
+
+    def _answer(self):
+        if self.away:
+            raise BlobsUnavailable
 
     async def remove(self, keys):
         for key in keys:
@@ -289,6 +312,7 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
         reruns=reruns,
         dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
+        blobs=blobs,
         catalogue=catalogue,
         broker=broker,
         store=store,

@@ -1,6 +1,7 @@
 """`POST /v1/jobs`: what a client gets for what it sends."""
 
 import json
+from hashlib import sha256
 
 import pytest
 from problem_answers import problem
@@ -188,7 +189,9 @@ async def test_files_travel_along_in_their_order(http, broker, blobs):
     """A form: one part says what to do, the others are files."""
     files = [("file", ("docs/a.txt", b"aaa")), ("file", ("b.txt", b""))]
     response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files=files)
-    assert [{"name": "docs/a.txt", "size": 3}, {"name": "b.txt", "size": 0}] == response.json()["files"]
+    told = [(one["name"], one["size"], one["media_type"]) for one in response.json()["files"]]
+    assert [("docs/a.txt", 3, "text/plain"), ("b.txt", 0, "text/plain")] == told
+    assert sha256(b"aaa").hexdigest() == response.json()["files"][0]["digest"]
     (command,) = broker.submitted
     assert [b"aaa", b""] == [blobs.stored[ref.key] for ref in command.job.files]
 

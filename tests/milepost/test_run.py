@@ -5,10 +5,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from milepost import Canceled, Interrupted, Run
+from milepost import Canceled, Interrupted, Run, job
 from milepost.meter import Meter, eta
-from milepost_contracts.values import LAST_ITEMS
+from milepost.testing import MemoryOutputs, run_handler
+from milepost_contracts.values import LAST_ITEMS, MAX_OUTPUTS
 
 
 @pytest.fixture
@@ -167,3 +169,39 @@ def test_saving_is_a_checkpoint():
     with pytest.raises(Interrupted):
         run.save(7)
     assert 7 == run.saved_state
+
+
+class Nothing(BaseModel):
+    """No params."""
+
+
+def test_a_handler_writes_files_and_its_test_sees_them():
+    """By name, as bytes."""
+
+    @job("writer")
+    def writer(params: Nothing, run: Run) -> None:
+        with run.create("out/a.txt") as file:
+            file.write(b"hello")
+
+    assert {"out/a.txt": b"hello"} == run_handler(writer, {}).outputs
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "C:\\x", "a\nb", "a\0", "x" * 256, "."]
+)
+def test_a_name_that_is_no_relative_path_is_refused(name):
+    """At once, and before anything is written."""
+    with pytest.raises(ValueError, match="relative path"):
+        Run(job_id="1", outputs=MemoryOutputs()).create(name)
+
+
+def test_a_handler_writes_no_two_files_of_one_name_and_not_too_many():
+    """Every event of the job carries their names."""
+    run = Run(job_id="1", outputs=MemoryOutputs())
+    run.create("0")
+    with pytest.raises(ValueError, match="already"):
+        run.create("0")
+    for number in range(1, MAX_OUTPUTS):
+        run.create(str(number))
+    with pytest.raises(ValueError, match="100 files are the most"):
+        run.create("one more")

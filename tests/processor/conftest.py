@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from fake_files import FakeFiles
 from odd_handlers import REGISTRY
 
 from milepost_contracts.envelope import now
@@ -102,11 +103,6 @@ class FakeOutbox:
 
     def unfollow(self, run):
         self.followed = [(one, progressed) for one, progressed in self.followed if one is not run]
-
-
-class FakeFiles:
-    def open(self, ref):
-        return ref
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from fake_files import FakeFiles
 from samples import SUBMITTED
 
 from milepost import Canceled, Run, Superseded, TimedOut
@@ -16,7 +17,7 @@ SOON = timedelta(microseconds=1)
 
 def execution(**changes):
     job = SUBMITTED.model_copy(update={"turn": 1, "execution": "aaaaaaaa", **changes})
-    return Execution(job, JobSubmitted(job=SUBMITTED), Run(job_id=job.id))
+    return Execution(job, JobSubmitted(job=SUBMITTED), Run(job_id=job.id), FakeFiles().outputs(job))
 
 
 @pytest.fixture

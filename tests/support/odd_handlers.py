@@ -120,8 +120,18 @@ async def async_handler(params: Params, run: Run) -> Answer:
     return behave(params, run)
 
 
-@job("text")
-def text_handler(params: Params, run: Run) -> str:
+@job("files")
+def files_handler(params: Params, run: Run) -> Answer | None:
+    name, as_result = ("a/report.csv", False) if params.do == "write" else ("picture.png", params.do != "write-half")
+    with run.create(name, as_result=as_result) as file:
+        file.write(b"1,2")
+        if params.do == "write-half":
+            raise ValueError("broken")
+    return None if as_result and params.do != "write-both" else Answer(n=1)
+
+
+@job("large", retries=1)
+def large_handler(params: Params, run: Run) -> str:
     return "x" * MAX_RESULT
 
 
@@ -137,7 +147,13 @@ def tricky_handler(params: Tricky, run: Run) -> None:
 
 MODULE = types.ModuleType("handlers")
 MODULE.__dict__.update(
-    r=retried_handler, a=sync_handler, b=async_handler, c=text_handler, d=odd_handler, e=tricky_handler
+    r=retried_handler,
+    a=sync_handler,
+    b=async_handler,
+    c=large_handler,
+    f=files_handler,
+    d=odd_handler,
+    e=tricky_handler,
 )
 REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
 

@@ -53,7 +53,8 @@ class Digests(BaseModel):
 def digest_files(params: DigestParams, run: Run) -> Digests:
     """Digest files: SHA-256, size, lines, words and media type of each.
 
-    Takes the files that came with the job, then those named by `paths`. Each finished file appears in `items`.
+    Takes the files that came with the job, then those named by `paths`. Each finished file appears in `items`, and all
+    in the file `SHA256SUMS`, which `sha256sum --check` reads.
     """
     files: list[File] = [*run.files, *_named(params.paths)]
     if not files:
@@ -71,13 +72,16 @@ def digest_files(params: DigestParams, run: Run) -> Digests:
         run.emit(digests[-1])
         run.progress(read, total, _says(file, len(digests), len(files)), unit="bytes")
         time.sleep(params.pause)
+    listing = "".join(f"{digest.sha256}  {digest.name}\n" for digest in digests).encode()
+    with run.create("SHA256SUMS", media_type="text/plain") as file_of_digests:
+        file_of_digests.write(listing)
     return Digests(
         files=len(digests),
         size=sum(digest.size for digest in digests),
         lines=sum(digest.lines for digest in digests),
         words=sum(digest.words for digest in digests),
         media_types=dict(Counter(digest.media_type for digest in digests).most_common(50)),
-        listing_sha256=hashlib.sha256("".join(f"{d.sha256}  {d.name}\n" for d in digests).encode()).hexdigest(),
+        listing_sha256=hashlib.sha256(listing).hexdigest(),
     )
 
 

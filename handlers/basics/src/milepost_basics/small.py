@@ -40,6 +40,8 @@ class EchoParams(Strict):
     text: str = Field(max_length=10_000)
     #: Seconds to wait before the answer.
     pause: float = Field(default=0, ge=0, le=3_600, allow_inf_nan=False)
+    #: How often to say it.
+    times: int = Field(default=1, ge=1, le=1_000)
 
 
 class Echoed(BaseModel):
@@ -51,7 +53,7 @@ async def echo(params: EchoParams, run: Run) -> Echoed:
     """Say the same again, after a pause."""
     run.checkpoint()
     await asyncio.sleep(params.pause)
-    return Echoed(text=params.text)
+    return Echoed(text=params.text * params.times)
 
 
 class NoParams(Strict):

@@ -4,6 +4,7 @@ MilepostError
 ├── Refused        the gateway answered with a problem (`.problem`): the request does not fit
 │   └── JobNotFound    no such job, or it is past its retention
 ├── Unavailable    the gateway can't be reached or can't do it now; `.problem` where it said why
+├── Damaged        what was downloaded is not what was written
 ├── StillRunning   `wait` gave up; the job goes on
 ├── JobFailed      the job ended `failed` (`.document`)
 └── JobCanceled    the job ended `canceled` (`.document`)
@@ -38,6 +39,10 @@ class Unavailable(MilepostError):  # noqa: N818
         self.problem = problem
         #: Seconds after which to try again.
         self.retry_after = retry_after
+
+
+class Damaged(MilepostError):  # noqa: N818
+    """What was downloaded is not what the handler wrote: try again."""
 
 
 class StillRunning(MilepostError):  # noqa: N818

@@ -1,10 +1,12 @@
 """A job that was handed over: look at it, follow it, wait for its end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pydantic import JsonValue
 
+from milepost_client.downloads import save, within
 from milepost_client.errors import JobCanceled, JobFailed, StillRunning, Unavailable
 from milepost_client.transport import Transport, retry_after
 from milepost_contracts.document import JobDocument
@@ -117,10 +119,36 @@ class JobHandle:
         Raises:
             JobFailed, JobCanceled: It ended without one.
             StillRunning: It has not ended within `timeout` seconds.
+            ValueError: It is a file that is no JSON.
         """
         document = self.wait(timeout)
         if document.status is Status.FAILED:
             raise JobFailed(document)
         if document.status is Status.CANCELED:
             raise JobCanceled(document)
-        return document.result
+        if document.result_file is None:
+            return document.result
+        if document.result_file.media_type != "application/json":
+            raise ValueError(f"the result is {document.result_file.media_type}: take it with download()")
+        content: JsonValue = self._transport.send("GET", f"/v1/jobs/{self.id}/result").json()
+        return content
+
+    def download(self, folder: Path, *, names: Sequence[str] = ()) -> Iterator[Path]:
+        """Save what the handler wrote, and a result that is a file, in a folder; yield each path once it is whole.
+
+        Args:
+            folder: Where to; made, if need be.
+            names: Only these; all by default.
+
+        Raises:
+            KeyError: There is no file of such a name.
+            Damaged: What came is not what the handler wrote.
+        """
+        found = {output.name: (output.url, output.digest) for output in self.document.outputs}
+        if (result := self.document.result_file) is not None:
+            found.setdefault(result.name, (f"/v1/jobs/{self.id}/result", result.digest))
+        for name in names:
+            if name not in found:
+                raise KeyError(name)
+        for name in names or found:
+            yield save(self._transport, *found[name], within(folder, name))

@@ -1,5 +1,7 @@
 """HTTP under the SDK: what the gateway answers becomes a document or an error of `errors`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -33,6 +35,22 @@ class Transport:
         if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
             return response
         raise _error(self.base_url, response)
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[httpx.Response]:
+        """Open a response whose body comes piece by piece.
+
+        Raises:
+            Refused, Unavailable: As `send` does.
+        """
+        try:
+            with self._http.stream("GET", self.base_url + path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(self.base_url, response)
+                yield response
+        except httpx.TransportError as error:
+            raise Unavailable(f"{self.base_url} can't be reached: {error or type(error).__name__}") from error
 
 
 def retry_after(response: httpx.Response, default: float = 1.0) -> float:

@@ -2,13 +2,14 @@
 
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import quote
 
 import pydantic_core
 from pydantic import AwareDatetime, JsonValue
 
 from milepost_contracts.events import CancelRequest, JobEvent, JobFailed
 from milepost_contracts.states import Status
-from milepost_contracts.values import START_WITHIN, Attempt, Items, Job, JobError, Progress, Value, utc_text
+from milepost_contracts.values import START_WITHIN, Attempt, FileRef, Items, Job, JobError, Progress, Value, utc_text
 
 GIVEN_UP = "dead_lettered"
 """The kind of error of a job that the broker gave up: it can be redriven."""
@@ -19,11 +20,21 @@ STARTED_IS_TOLD_WITHIN = timedelta(seconds=5)
 
 
 class FileInfo(Value):
-    """A file that came with the job."""
+    """A file that came with the job, or its result."""
 
     name: str
     #: Bytes.
     size: int
+    #: SHA-256 of the bytes, in hex.
+    digest: str | None
+    media_type: str | None
+
+
+class OutputInfo(FileInfo):
+    """A file that the handler wrote."""
+
+    #: Where it can be downloaded, as a relative reference.
+    url: str
 
 
 class CancelInfo(Value):
@@ -68,6 +79,10 @@ class JobDocument(Value):
     files: tuple[FileInfo, ...]
     items: Items
     result: JsonValue
+    #: What can be downloaded as the result, where it is larger than 64 KiB or no JSON; `result` is nothing then.
+    result_file: FileInfo | None
+    #: What can be downloaded beside it, once the job has ended.
+    outputs: tuple[OutputInfo, ...]
     error: JobError | None
     cancel_requested: CancelInfo | None
     #: Whether the job ran without the gate's word, because Redis was away.
@@ -80,7 +95,7 @@ class JobDocument(Value):
 def links(job_id: str) -> dict[str, str]:
     """Where the job can be followed, as relative references."""
     own = f"/v1/jobs/{job_id}"
-    return {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel"}
+    return {"self": own, "events": f"{own}/events", "result": f"{own}/result", "cancel": f"{own}/cancel"}
 
 
 def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
@@ -109,15 +124,23 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
             "expires_at": utc_text(job.finished_at + retention if job.finished_at else None),
             "worker": job.worker,
             "params": job.params,
-            "files": [{"name": file.name, "size": file.size} for file in job.files],
+            "files": [_file(file) for file in job.files],
             "items": job.items,
             "result": job.result,
+            "result_file": None if job.result_file is None else _file(job.result_file),
+            "outputs": [
+                {**_file(file), "url": f"/v1/jobs/{job.id}/outputs/{quote(file.name)}"} for file in job.outputs
+            ],
             "error": job.error,
             "ungated": job.ungated,
             "waiting": None,
             "links": links(job.id),
         }
     )
+
+
+def _file(file: FileRef) -> dict[str, Any]:
+    return {"name": file.name, "size": file.size, "digest": file.digest, "media_type": file.media_type}
 
 
 def start_by(job: Job) -> datetime:
@@ -177,7 +200,18 @@ def job_of(state: bytes, hidden: bytes) -> Job:
 
 
 _HIDDEN = {
-    *("tenant", "files", "turn", "execution", "step", "retried", "redelivered", "quarantined"),
+    *(
+        "tenant",
+        "files",
+        "result_file",
+        "outputs",
+        "turn",
+        "execution",
+        "step",
+        "retried",
+        "redelivered",
+        "quarantined",
+    ),
     *("start_within", "max_runtime", "saved_state", "canceled_how"),
 }
 _SHOWN = set(Job.model_fields) - _HIDDEN
@@ -252,6 +286,8 @@ def unprojected(job_id: str, created_at: datetime) -> bytes:
         "files": [],
         "items": Items(),
         "result": None,
+        "result_file": None,
+        "outputs": [],
         "error": None,
         "ungated": False,
         "waiting": None,

@@ -119,6 +119,14 @@ class Keyring:
         return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text))
 
 
+def claimed_time(job_id: str) -> datetime | None:
+    """Return when an id says that it was issued, whoever issued it; nothing if it is no id."""
+    if not _CANONICAL.fullmatch(job_id):
+        return None
+    milliseconds = int(job_id, 32) >> 8 * (_UUID + _KEY + _MAC - 6)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
 def _seal(secret: bytes, text: str) -> str:
     return blake2b(text.encode(), key=secret, digest_size=20, person=b"milepost-seal").hexdigest()
 

@@ -31,6 +31,11 @@ class ProblemType(Enum):
     KEY_REUSED = ("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request")
     KEY_IN_FLIGHT = ("key-in-flight", HTTPStatus.CONFLICT, "The first request with this key is still being worked on")
     JOB_NOT_FINISHED = ("job-not-finished", HTTPStatus.CONFLICT, "The job has not ended yet")
+    RANGE_NOT_SATISFIABLE = (
+        "range-not-satisfiable",
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        "There are no such bytes",
+    )
     TOO_LARGE = ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",

@@ -9,6 +9,8 @@ MAX_PARAMS = 64 * 1024
 """The most bytes of a job's params as JSON: every event carries them."""
 MAX_RESULT = 64 * 1024
 """The most bytes of a result that travels inside an event and the document."""
+MAX_OUTPUTS = 100
+"""The most files that a handler may write: every event of the job carries their names."""
 MAX_EVENT = 256 * 1024
 """The most bytes of any message; a tracker parks what is larger."""
 LAST_ITEMS = 10
@@ -62,15 +64,27 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class FileRef(Value):
-    """A file that travelled with a submission; its bytes are in blob storage."""
+def _is_none(value: object) -> bool:
+    """Say whether to leave out what older releases did not write: the bytes of a message stay what they were."""
+    return value is None
 
-    #: The client's name for it: a relative path, a label only.
+
+def _is_empty(value: tuple[object, ...]) -> bool:
+    return not value
+
+
+class FileRef(Value):
+    """A file that travelled with a submission, or that a handler wrote; its bytes are in blob storage."""
+
+    #: The client's or the handler's name for it: a relative path, a label only.
     name: str = Field(min_length=1, max_length=255)
     #: Bytes.
     size: int = Field(ge=0)
     #: Where the bytes are, relative to the deployment's blob storage.
-    key: str
+    key: str = Field(max_length=200)
+    #: SHA-256 of the bytes, in hex.
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", exclude_if=_is_none)
+    media_type: str | None = Field(default=None, max_length=100, exclude_if=_is_none)
 
 
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
@@ -150,6 +164,10 @@ class Job(Value):
     progress: Progress | None = None
     items: Items = Items()
     result: JsonValue = None
+    #: The result, where it is too large to travel, or no JSON.
+    result_file: FileRef | None = Field(default=None, exclude_if=_is_none)
+    #: What the handler wrote.
+    outputs: tuple[FileRef, ...] = Field(default=(), max_length=MAX_OUTPUTS, exclude_if=_is_empty)
     error: JobError | None = None
     #: The latest attempts, oldest first, with the present one.
     attempts: tuple[Attempt, ...] = Field(default=(), max_length=LAST_ATTEMPTS)

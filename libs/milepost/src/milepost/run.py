@@ -4,10 +4,12 @@ A `Run` does not know where its reports go. Whoever drives it (the processor's c
 it likes; between two reads only the newest state counts, and items are counted even when they are no longer shown.
 """
 
+import mimetypes
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -15,11 +17,11 @@ import pydantic_core
 
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
-from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, MAX_STATE, Items, Progress, too_deep
+from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, MAX_OUTPUTS, MAX_STATE, Items, Progress, too_deep
 
 T = TypeVar("T")
 
-_MESSAGE, _UNIT = 500, 64
+_MESSAGE, _UNIT, _NAME = 500, 64, 255
 _MOST = 2**53
 """The largest whole number that every JSON reader holds exactly."""
 
@@ -39,6 +41,13 @@ class File(Protocol):
         """Open it for reading, as bytes."""
 
 
+class Outputs(Protocol):
+    """Where a handler's files go."""
+
+    def create(self, name: str, *, media_type: str, as_result: bool) -> AbstractContextManager[BinaryIO]:
+        """Open a new file for writing; it counts once it is closed without an error."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a run has told of itself so far."""
@@ -53,7 +62,14 @@ class Run:
     """What a handler can ask and tell while it runs. Safe to use from several threads."""
 
     def __init__(
-        self, *, job_id: str, attempt: int = 1, token: str = "", files: tuple[File, ...] = (), saved_state: Any = None
+        self,
+        *,
+        job_id: str,
+        attempt: int = 1,
+        token: str = "",
+        files: tuple[File, ...] = (),
+        saved_state: Any = None,
+        outputs: Outputs | None = None,
     ) -> None:
         #: The job's id, for the handler's own logs.
         self.job_id = job_id
@@ -66,6 +82,8 @@ class Run:
         self.files = files
         #: What an earlier attempt gave to `save`, if it was interrupted, failed or asked to be called again.
         self.saved_state = saved_state
+        self._outputs = outputs
+        self._output_names: set[str] = set()
         self._stop: RunStopped | None = None
         self._version = 0
         self._progress: tuple[float, float | None, str | None, str | None] | None = None
@@ -145,6 +163,36 @@ class Run:
         """
         self.saved_state = _plain_json(state, "a saved state", MAX_STATE)
         self.checkpoint()
+
+    def create(
+        self, name: str, *, media_type: str | None = None, as_result: bool = False
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open a file for writing, as bytes: `with run.create("report.csv") as file: …`.
+
+        Whoever looks at the job can download it once the job has ended. Those of an attempt that is not the last are
+        forgotten.
+
+        Args:
+            name: A relative path, a label only; up to 255 characters.
+            media_type: For example `text/csv`; guessed from the name by default.
+            as_result: It is the job's result; the handler returns nothing then.
+
+        Raises:
+            ValueError: The name is no relative path, or there is such a file already, or there are 100 of them.
+        """
+        steps = name.split("/")
+        if not 0 < len(name) <= _NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(steps):
+            raise ValueError(f"{name!r} is no relative path of up to {_NAME} printable characters")
+        if name in self._output_names:
+            raise ValueError(f"there is a file {name!r} already")
+        if len(self._output_names) >= MAX_OUTPUTS:
+            raise ValueError(f"{MAX_OUTPUTS} files are the most")
+        if self._outputs is None:
+            raise ValueError("this run has nowhere to write files to")
+        self.checkpoint()
+        self._output_names.add(name)
+        guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return self._outputs.create(name, media_type=media_type or guessed, as_result=as_result)
 
     def checkpoint(self) -> None:
         """Do nothing, unless the run must end.

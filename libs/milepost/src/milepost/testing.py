@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -28,6 +29,20 @@ class MemoryFile:
         return BytesIO(self.content)
 
 
+class MemoryOutputs:
+    """See `milepost.run.Outputs`: keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, bytes] = {}
+
+    @contextmanager
+    def create(self, name: str, *, media_type: str, as_result: bool) -> Iterator[BinaryIO]:
+        del media_type, as_result
+        file = BytesIO()
+        yield file
+        self.written[name] = file.getvalue()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a handler did."""
@@ -39,11 +54,16 @@ class Outcome:
     items: Items
     #: What it saved last, if it did.
     saved_state: Any
+    #: What it wrote, by name.
+    outputs: Mapping[str, bytes]
 
 
 class _RecordingRun(Run):
     def __init__(self, *, files: Sequence[File], cancel_at: int | None, saved_state: Any, attempt: int) -> None:
-        super().__init__(job_id="test", attempt=attempt, files=tuple(files), saved_state=saved_state)
+        self.outputs = MemoryOutputs()
+        super().__init__(
+            job_id="test", attempt=attempt, files=tuple(files), saved_state=saved_state, outputs=self.outputs
+        )
         self.recorded: list[Progress] = []
         self._cancel_at = cancel_at
 
@@ -87,6 +107,7 @@ def run_handler(
         progress=tuple(run.recorded),
         items=run.report().items,
         saved_state=run.saved_state,
+        outputs=run.outputs.written,
     )
 
 

@@ -1,13 +1,23 @@
 """Blob storage (obstore): a local folder, or S3 and its like by URL, behind one port."""
 
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
 import structlog
 from obstore.exceptions import BaseError
 from obstore.store import from_url
+
+from milepost_gateway.errors import BlobsUnavailable, JobExpired
+from milepost_gateway.ports import Put
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+
+CHUNK = 1 << 18
 
 log = structlog.get_logger(__name__)
 
@@ -20,17 +30,37 @@ class ObjectBlobs:
             Path(unquote(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
         self._store = from_url(url)
 
-    async def put(self, key: str, content: AsyncIterator[bytes]) -> int:
-        size = 0
+    async def put(self, key: str, content: AsyncIterator[bytes]) -> Put:
+        size, digest = 0, sha256()
 
         async def counted() -> AsyncIterator[bytes]:
             nonlocal size
             async for chunk in content:
                 size += len(chunk)
+                digest.update(chunk)
                 yield chunk
 
         await obstore.put_async(self._store, key, counted())
-        return size
+        return Put(size, digest.hexdigest())
+
+    async def open(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        if start == end:
+            return _nothing()
+        try:
+            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        except FileNotFoundError as error:
+            raise JobExpired from error
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(str(error)) from error
+        return _chunks(found)
+
+    async def keys(self, folder: str) -> AsyncIterator[str]:
+        try:
+            async for some in obstore.list(self._store, prefix=folder):
+                for one in some:
+                    yield one["path"]
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(str(error)) from error
 
     async def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -38,3 +68,12 @@ class ObjectBlobs:
                 await obstore.delete_async(self._store, key)
             except (BaseError, OSError) as error:
                 log.warning("blob_not_removed", key=key, error=str(error))
+
+
+async def _chunks(found: "GetResult") -> AsyncIterator[bytes]:
+    async for chunk in found.stream(min_chunk_size=CHUNK):
+        yield bytes(chunk)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    yield b""

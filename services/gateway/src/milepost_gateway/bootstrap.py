@@ -19,7 +19,7 @@ from milepost_contracts.topology import Topology
 from milepost_gateway.access import Access
 from milepost_gateway.access_file import AccessFile
 from milepost_gateway.admission import Admission
-from milepost_gateway.api import contract, dead_letters, fleet, health, jobs, problems, streams, websocket
+from milepost_gateway.api import contract, dead_letters, downloads, fleet, health, jobs, problems, streams, websocket
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
@@ -32,6 +32,7 @@ from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.key_store import RedisKeyStore
+from milepost_gateway.leftovers import Leftovers
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
@@ -60,6 +61,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         changes = RedisChanges(hearing, keys)
         reruns = Reruns(statuses=statuses, broker=broker)
         rules = AccessFile(settings.access_file)
+        blobs = ObjectBlobs(settings.blobs_url)
+        leftovers = Leftovers(blobs=blobs, store=store, retention=settings.retention)
         admission = Admission(rules=rules, store=store)
         app.state.services = Services(
             access=Access(rules=rules, tokens=JsonWebTokens(), keyring=keyring, open=settings.access_file is None),
@@ -69,7 +72,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                 catalogue=catalogue,
                 admission=admission,
                 broker=broker,
-                blobs=ObjectBlobs(settings.blobs_url),
+                blobs=blobs,
             ),
             statuses=statuses,
             cancellation=Cancellation(statuses=statuses, broker=broker),
@@ -77,6 +80,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             following=Following(statuses=statuses, store=store, changes=changes),
             reruns=reruns,
             dead_letters=DeadLetters(keyring=keyring, store=store, reruns=reruns),
+            blobs=blobs,
             catalogue=catalogue,
             broker=broker,
             store=store,
@@ -85,7 +89,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             closing=app.state.closing,
         )
         broker.link.start()
-        tasks = [asyncio.create_task(catalogue.keep_fresh()), asyncio.create_task(changes.keep())]
+        kept = (catalogue.keep_fresh(), changes.keep(), leftovers.keep())
+        tasks = [asyncio.create_task(one) for one in kept]
         try:
             yield
         finally:
@@ -140,6 +145,6 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[st
     app.add_middleware(RequestLog)
     problems.install(app)
     contract.install(app)
-    for router in (jobs.router, streams.router, websocket.router, dead_letters.router, fleet.router, health.router):
-        app.include_router(router)
+    for part in (jobs, downloads, streams, websocket, dead_letters, fleet, health):
+        app.include_router(part.router)
     return app

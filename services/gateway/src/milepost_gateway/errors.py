@@ -13,6 +13,9 @@ GatewayError
 ├── JobAlreadyFinished  there is nothing left to cancel
 ├── JobNotFinished     it can't run again while it has not ended
 ├── NoResult           it ended without one: failed or canceled, and says why
+├── NoSuchOutput       its handler wrote no such file, or the job has not ended yet
+├── RangeNotSatisfiable  the file has no such bytes; carries how many it has
+├── BlobsUnavailable   the blob storage does not answer
 ├── RunsExhausted      it has run as often as a job can
 ├── Unauthenticated    who asks can't be told
 ├── Forbidden          who asks is known, and may not do this
@@ -100,6 +103,22 @@ class JobNotFinished(GatewayError):  # noqa: N818
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
+
+
+class NoSuchOutput(GatewayError):  # noqa: N818
+    """The job has no such file."""
+
+
+class RangeNotSatisfiable(GatewayError):  # noqa: N818
+    """The file has no such bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class BlobsUnavailable(GatewayError):  # noqa: N818
+    """The blob storage does not answer."""
 
 
 class RunsExhausted(GatewayError):  # noqa: N818

@@ -223,9 +223,40 @@ class Tokens(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Put:
+    """What was stored."""
+
+    #: Bytes.
+    size: int
+    #: SHA-256, in hex.
+    digest: str
+
+
 class Blobs(Protocol):
-    async def put(self, key: str, content: AsyncIterator[bytes]) -> int:
-        """Store the content and return its size in bytes."""
+    """Where files are."""
+
+    async def put(self, key: str, content: AsyncIterator[bytes]) -> Put:
+        """Store the content and return what it was.
+
+        Raises:
+            BlobsUnavailable: It is not stored.
+        """
+
+    async def open(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Return these bytes of a blob: from the first to behind the last.
+
+        Raises:
+            JobExpired: It is not kept any more.
+            BlobsUnavailable: It can't be read now.
+        """
+
+    def keys(self, folder: str) -> AsyncIterator[str]:
+        """Yield the keys of all blobs there.
+
+        Raises:
+            BlobsUnavailable: They can't be listed now.
+        """
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove what is there of these; never raises."""

@@ -131,6 +131,9 @@ class Upload(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def media_type(self) -> str | None: ...
+
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
@@ -208,8 +211,10 @@ class Acceptance:
         try:
             for number, upload in enumerate(uploads):
                 key = f"jobs/{job_id}/{number:04d}"
-                size = await self.blobs.put(key, upload.chunks())
-                stored.append(FileRef(name=upload.name, size=size, key=key))
+                put = await self.blobs.put(key, upload.chunks())
+                stored.append(
+                    FileRef(name=upload.name, size=put.size, key=key, digest=put.digest, media_type=upload.media_type)
+                )
             _check_names(stored)
         except BaseException:
             if fresh:

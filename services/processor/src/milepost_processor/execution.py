@@ -13,6 +13,7 @@ from milepost import Run, RunStopped
 from milepost_contracts.envelope import now
 from milepost_contracts.events import Command, JobEvent, JobFailed
 from milepost_contracts.values import LAST_STEP, Job, JobError
+from milepost_processor.ports import Outputs
 
 WHY = 300
 
@@ -20,9 +21,11 @@ WHY = 300
 class Execution:
     """One execution of a job. Its events carry everything that the handler has reported up to then."""
 
-    def __init__(self, job: Job, command: Command, run: Run) -> None:
+    def __init__(self, job: Job, command: Command, run: Run, outputs: Outputs) -> None:
         self.job = job
         self.run = run
+        #: What its handler writes.
+        self.outputs = outputs
         #: Whether an exception was raised inside the handler, because it did not stop when asked.
         self.forced = False
         self._traceparent = command.traceparent
@@ -49,7 +52,8 @@ class Execution:
 
     def end(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
         """Build the event that ends the job."""
-        return self.over(kind, why, finished_at=now(), **changes)
+        outputs = {"outputs": self.outputs.written, "result_file": self.outputs.result}
+        return self.over(kind, why, finished_at=now(), **(outputs | changes))
 
     def put_back(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
         """Build the event that another attempt begins with."""

@@ -25,7 +25,7 @@ from milepost_processor import metrics
 from milepost_processor.errors import DeliveredTooOften, GateUnavailable, Stopping
 from milepost_processor.execution import Execution
 from milepost_processor.outcome import outcome_of
-from milepost_processor.ports import AsyncRunner, Claim, Files, Gate, Outbox, Verdict
+from milepost_processor.ports import AsyncRunner, Claim, Files, Gate, Outbox, Outputs, Verdict
 from milepost_processor.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,8 @@ class Executor:
                     self._postpone(command, turn=turn, redelivered=redelivered)
                 return
             claimed = self._claimed(job, claim, definition, turn=turn, execution=execution_id, ungated=not gated)
-            execution = Execution(claimed, command, self._new_run(claimed))
+            outputs = self._files.outputs(claimed)
+            execution = Execution(claimed, command, self._new_run(claimed, outputs), outputs)
             if claim.verdict is Verdict.CANCELED:
                 self._cancel(execution, claim)
             elif _came_too_late(claimed):
@@ -124,13 +125,14 @@ class Executor:
         for execution in self.running():
             execution.stop(Interrupted())
 
-    def _new_run(self, job: Job) -> Run:
+    def _new_run(self, job: Job, outputs: Outputs) -> Run:
         return Run(
             job_id=job.id,
             attempt=job.attempt,
             token=f"{job.run:04d}.{job.turn:08d}.{job.execution}",
             files=tuple(self._files.open(ref) for ref in job.files),
             saved_state=job.saved_state,
+            outputs=outputs,
         )
 
     def _claimed(

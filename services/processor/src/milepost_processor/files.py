@@ -1,7 +1,11 @@
 """The files of jobs, in blob storage (obstore: a local folder, S3, …), as ordinary binary streams."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
@@ -9,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.store import from_url
 
-from milepost_contracts.values import FileRef
+from milepost_contracts.values import FileRef, Job
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-    from obstore import ReadableFile
+    from _typeshed import ReadableBuffer, WriteableBuffer
+    from obstore import ReadableFile, WritableFile
     from obstore.store import ObjectStore
 
 BUFFER = 1 << 20
@@ -76,3 +80,60 @@ class BlobFiles:
 
     def open(self, ref: FileRef) -> BlobFile:
         return BlobFile(self._store, ref)
+
+    def outputs(self, job: Job) -> "BlobOutputs":
+        return BlobOutputs(self._store, f"jobs/{job.id}/{job.execution}")
+
+
+class _Digested(io.RawIOBase):
+    """Passes on what is written, and knows its size and digest."""
+
+    def __init__(self, writer: "WritableFile") -> None:
+        self._writer = writer
+        self.size = 0
+        self.digest = sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, buffer: "ReadableBuffer") -> int:
+        chunk = bytes(buffer)
+        self._writer.write(chunk)
+        self.digest.update(chunk)
+        self.size += len(chunk)
+        return len(chunk)
+
+
+class BlobOutputs:
+    """See `ports.Outputs`. What is not closed, or fails, is left to the gateways: they remove what nobody refers to."""
+
+    def __init__(self, store: "ObjectStore", prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._begun = count()
+        self._written: list[FileRef] = []
+        self._result: FileRef | None = None
+
+    @property
+    def written(self) -> tuple[FileRef, ...]:
+        return tuple(self._written)
+
+    @property
+    def result(self) -> FileRef | None:
+        return self._result
+
+    @contextmanager
+    def create(self, name: str, *, media_type: str, as_result: bool) -> Iterator[BinaryIO]:
+        key = f"{self._prefix}/{next(self._begun):04d}"
+        writer = obstore.open_writer(self._store, key, buffer_size=BUFFER)
+        digested = _Digested(writer)
+        buffered = io.BufferedWriter(digested, BUFFER)
+        yield cast("BinaryIO", buffered)
+        if not buffered.closed:  # the handler may have closed it itself
+            buffered.close()
+        writer.close()
+        ref = FileRef(name=name, size=digested.size, key=key, digest=digested.digest.hexdigest(), media_type=media_type)
+        if as_result:
+            self._result = ref
+        else:
+            self._written.append(ref)

@@ -85,10 +85,21 @@ def _call(  # noqa: PLR0911 - one for each thing a handler can do
         log.warning("handler_raised", type=execution.job.type, exc_info=error)
         return _failed_or_retrying(execution, definition, _described(error))
     try:
-        result = _as_json(definition, returned)
+        encoded, result = _as_json(definition, returned)
     except ValueError as error:
         return _failed(execution, JobError(kind="invalid-result", message=_fitting(str(error))))
-    return execution.end(JobSucceeded, "succeeded", result=result)
+    if execution.outputs.result is not None and result is not None:
+        message = "the handler wrote its result to a file, and returned another one"
+        return _failed(execution, JobError(kind="invalid-result", message=message))
+    if len(encoded) <= MAX_RESULT:
+        return execution.end(JobSucceeded, "succeeded", result=result)
+    try:
+        with execution.outputs.create("result.json", media_type="application/json", as_result=True) as file:
+            file.write(encoded)
+    except Exception as error:
+        log.warning("result_not_stored", type=execution.job.type, exc_info=error)
+        return _failed_or_retrying(execution, definition, _described(error))
+    return execution.end(JobSucceeded, "succeeded")
 
 
 def _stopped(execution: Execution, definition: JobDefinition, reason: BaseException) -> JobEvent | None:
@@ -141,22 +152,20 @@ async def _contained(handler: Awaitable[Any]) -> Any:
         raise HandlerExited(repr(error)) from error
 
 
-def _as_json(definition: JobDefinition, returned: Any) -> Any:
-    """Return the result as the JSON value that travels.
+def _as_json(definition: JobDefinition, returned: Any) -> tuple[bytes, Any]:
+    """Return the result as JSON, and as the value that it is to its readers.
 
     Raises:
-        ValueError: It is not what the handler is annotated to return, has no JSON form, or is too large.
+        ValueError: It is not what the handler is annotated to return, or has no JSON form.
     """
     try:
         encoded = definition.result.dump_json(definition.result.validate_python(returned))
     except ValidationError as error:
         raise ValueError(f"the handler returned something else than it says: {_places(error)}") from error
-    if len(encoded) > MAX_RESULT:
-        raise ValueError(f"the result has {len(encoded)} bytes as JSON; {MAX_RESULT} are allowed")
     result = pydantic_core.from_json(encoded, allow_inf_nan=False)
     if too_deep(result):
         raise ValueError(f"the result may have {MAX_DEPTH} levels")
-    return result
+    return encoded, result
 
 
 def _described(error: BaseException) -> JobError:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+import milepost.run
 from milepost import File, Run
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobEvent
@@ -100,6 +101,21 @@ class Outbox(Protocol):
         """Stop publishing the run's progress."""
 
 
+class Outputs(milepost.run.Outputs, Protocol):
+    """What one execution writes."""
+
+    @property
+    def written(self) -> tuple[FileRef, ...]:
+        """What was written whole, in its order."""
+
+    @property
+    def result(self) -> FileRef | None:
+        """The result, if it was written."""
+
+
 class Files(Protocol):
     def open(self, ref: FileRef) -> File:
         """Return the file that came with a job."""
+
+    def outputs(self, job: Job) -> Outputs:
+        """Return where this execution of a job writes to."""

@@ -138,6 +138,26 @@ def status(
 
 
 @app.command()
+def download(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these files.")] = None,
+    to: Annotated[Path, typer.Option(file_okay=False, help="The folder to save them in.")] = Path(),
+    url: Url = None,
+) -> None:
+    """Save what a job's handler wrote, and a result that is a file; prints the paths."""
+    with Client(url) as client:
+        handle = client.job(job_id)
+        try:
+            for path in handle.download(to, names=name or ()):
+                sys.stdout.write(f"{path}\n")
+        except KeyError as error:
+            known = ", ".join(output.name for output in handle.document.outputs) or "none"
+            raise typer.BadParameter(f"there is no file {error.args[0]!r}; there are: {known}") from error
+        if not (handle.document.outputs or handle.document.result_file):
+            sys.stderr.write(f"there is nothing to download: the job is {handle.document.status}\n")
+
+
+@app.command()
 def cancel(
     job_id: Annotated[str, typer.Argument(metavar="ID")],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,

@@ -26,7 +26,7 @@ from milepost_gateway.api.requests import (
     traceparent,
 )
 from milepost_gateway.api.services import Services, services
-from milepost_gateway.errors import NoResult, StoreUnavailable
+from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.ports import Stored
 from milepost_gateway.status import Wanted
 from milepost_gateway.submission import submitted
@@ -190,28 +190,6 @@ def _with_reason(parts: Services, stored: Stored) -> Stored:
 def _nobody_serves(queue: str) -> bytes:
     detail = f"no live processor serves the queue {queue}"
     return pydantic_core.to_json({"reason": "no-live-processor", "detail": detail})
-
-
-@router.get(
-    "/jobs/{job_id}/result",
-    dependencies=[MAY_READ],
-    summary="Take a job's result",
-    response_class=Response,
-    responses={
-        200: {"description": "What the handler returned", "content": {"application/json": {"schema": {}}}},
-        202: {"model": JobDocument, "description": "There is none yet: the document"},
-        **responses.problems(404, 409, 410, 503),
-    },
-)
-async def get_result(request: Request, job_id: str) -> Response:
-    """Answer 200 with the result alone, or 202 while there is none; a job that has none is a problem that says why."""
-    stored = await services(request).statuses.get(job_id, tenant=tenant(request))
-    if not stored.terminal:
-        return responses.accepted(request, job_id, stored.body, version=stored.version)
-    told = pydantic_core.from_json(stored.body)
-    if told["status"] != Status.SUCCEEDED:
-        raise NoResult(told["status"], (told["error"] or {}).get("message") or f"The job was {told['status']}.")
-    return responses.result(request, stored, pydantic_core.to_json(told["result"]))
 
 
 @router.post(

@@ -86,6 +86,15 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
         case errors.JobNotFinished():
             return _problem(request, ProblemType.JOB_NOT_FINISHED, f"It is {error.status}.")
+        case errors.NoSuchOutput():
+            detail = "The job has no file of this name; what there is, its document lists once it has ended."
+            return _problem(request, ProblemType.NOT_FOUND, detail)
+        case errors.RangeNotSatisfiable():
+            headers = {"Content-Range": f"bytes */{error.size}"}
+            detail = f"There are {error.size} bytes."
+            return _problem(request, ProblemType.RANGE_NOT_SATISFIABLE, detail, headers=headers)
+        case errors.BlobsUnavailable():
+            return _problem(request, ProblemType.STATUS_UNAVAILABLE, "The file storage does not answer.")
         case errors.RunsExhausted():
             return _problem(request, ProblemType.RUNS_EXHAUSTED, f"{MAX_RUN} runs are the most. Hand over a new job.")
         case errors.NoResult():

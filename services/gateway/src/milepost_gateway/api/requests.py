@@ -47,12 +47,21 @@ class Limits:
     files: int
 
 
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
+
+
 @dataclass(frozen=True)
 class FormUpload:
     """See `submission.Upload`."""
 
     name: str
     part: UploadFile
+
+    @property
+    def media_type(self) -> str | None:
+        """As the client says, if that can be one (RFC 9110 §8.3.1)."""
+        kind = self.part.content_type or ""
+        return kind if _MEDIA_TYPE.fullmatch(kind) else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self.part.read(CHUNK):

@@ -14,7 +14,7 @@ from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
 from milepost_gateway.idempotency import Idempotency
-from milepost_gateway.ports import Broker, StatusStore
+from milepost_gateway.ports import Blobs, Broker, StatusStore
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
@@ -33,6 +33,7 @@ class Services:
     idempotency: Idempotency
     reruns: Reruns
     dead_letters: DeadLetters
+    blobs: Blobs
     catalogue: Catalogue
     broker: Broker
     store: StatusStore

@@ -1,0 +1,143 @@
+"""Results and files as downloads: whole, or in parts (RFC 9110 §14), with what it takes to check them."""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import pydantic_core
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from milepost_contracts.document import JobDocument
+from milepost_contracts.states import Status
+from milepost_contracts.values import FileRef
+from milepost_gateway.api import responses
+from milepost_gateway.api.access import MAY_READ, tenant
+from milepost_gateway.api.services import services
+from milepost_gateway.errors import NoResult, NoSuchOutput, RangeNotSatisfiable
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_PARTS: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The part that `Range` asks for", "content": {"*/*": {"schema": {"type": "string"}}}},
+    304: {"description": "It is the one in If-None-Match"},
+}
+
+
+@router.get(
+    "/jobs/{job_id}/result",
+    dependencies=[MAY_READ],
+    summary="Take a job's result",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "What the handler returned, or wrote as its result",
+            "content": {"application/json": {"schema": {}}, "*/*": {"schema": {"type": "string"}}},
+        },
+        202: {"model": JobDocument, "description": "There is none yet: the document"},
+        **_PARTS,
+        **responses.problems(404, 409, 410, 416, 503),
+    },
+)
+async def get_result(request: Request, job_id: str) -> Response:
+    """Answer 200 with the result alone, or 202 while there is none; a job that has none is a problem that says why.
+
+    A result of over 64 KiB, or that the handler wrote as a file, is a download, with the media type that it has.
+    """
+    parts = services(request)
+    stored = await parts.statuses.get(job_id, tenant=tenant(request))
+    if not stored.terminal:
+        return responses.accepted(request, job_id, stored.body, version=stored.version)
+    told = pydantic_core.from_json(stored.body)
+    if told["status"] != Status.SUCCEEDED:
+        raise NoResult(told["status"], (told["error"] or {}).get("message") or f"The job was {told['status']}.")
+    if told["result_file"] is None:
+        return responses.result(request, stored, pydantic_core.to_json(told["result"]))
+    _, snapshot = await parts.statuses.known(job_id, tenant=tenant(request))
+    if snapshot.job.result_file is None:  # another run has begun in between
+        raise NoSuchOutput
+    return await _download(request, snapshot.job.result_file)
+
+
+@router.get(
+    "/jobs/{job_id}/outputs/{name:path}",
+    dependencies=[MAY_READ],
+    summary="Download a file that the handler wrote",
+    response_class=Response,
+    responses={
+        200: {"description": "The file", "content": {"*/*": {"schema": {"type": "string"}}}},
+        **_PARTS,
+        **responses.problems(404, 410, 416, 503),
+    },
+)
+async def get_output(request: Request, job_id: str, name: str) -> Response:
+    """Answer the file of this name, once the job has ended; the document lists them under `outputs`."""
+    _, snapshot = await services(request).statuses.known(job_id, tenant=tenant(request))
+    found = next((file for file in snapshot.job.outputs if file.name == name), None)
+    if found is None:
+        raise NoSuchOutput
+    return await _download(request, found)
+
+
+async def _download(request: Request, file: FileRef) -> Response:
+    etag = f'"{(file.digest or file.key)[:32]}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": _disposition(file.name),
+        "X-Content-Type-Options": "nosniff",
+    }
+    if file.digest is not None:
+        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(file.digest)).decode()}:"
+    if etag in (request.headers.get("if-none-match") or ""):
+        return Response(status_code=304, headers=headers)
+    part = None if request.headers.get("if-range", etag) != etag else _part(request.headers.get("range"), file.size)
+    start, end = part or (0, file.size)
+    headers["Content-Length"] = str(end - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+    content = await services(request).blobs.open(file.key, start, end)
+    return _Download(content, status_code=206 if part else 200, headers=headers, media_type=file.media_type)
+
+
+class _Download(StreamingResponse):
+    """The bytes as they are: a handler's media type is not completed with a charset."""
+
+    def __init__(
+        self, content: AsyncIterator[bytes], *, status_code: int, headers: Mapping[str, str], media_type: str | None
+    ) -> None:
+        kind = media_type or "application/octet-stream"
+        super().__init__(content, status_code=status_code, headers={**headers, "Content-Type": kind})
+
+
+def _part(asked: str | None, size: int) -> tuple[int, int] | None:
+    """Return the bytes that are asked for, from the first to behind the last; nothing for all of them.
+
+    What is no single range of bytes is ignored, as RFC 9110 §14.2 allows.
+
+    Raises:
+        RangeNotSatisfiable: There are no such bytes.
+    """
+    found = _RANGE.fullmatch(asked or "")
+    if found is None or found[1] == found[2] == "":
+        return None
+    if found[1]:
+        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+        if found[2] and int(found[2]) < start:
+            return None
+    else:
+        start, end = max(0, size - int(found[2])), size
+    if start >= end:
+        raise RangeNotSatisfiable(size)
+    return start, end
+
+
+def _disposition(name: str) -> str:
+    """Say under which name to save it (RFC 6266): the last step of the path, as nothing else is safe there."""
+    last = name.rsplit("/", 1)[-1]
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", last)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"
