@@ -59,3 +59,17 @@ def test_the_next_run_of_a_job_has_its_own_files(client, url, folder, tmp_path):
     assert 2 == again.document.run
     (second,) = again.download(tmp_path / "second")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_job_is_forgotten_with_all_that_it_had(client, url, folder):
+    """410 from the very answer on, in every list too; and other jobs stay."""
+    handles = [client.submit("digest-files", files=find_files([folder]), tags=["to-forget"]) for _ in range(2)]
+    for handle in handles:
+        handle.wait(60)
+    gone, kept = (f"{url}/v1/jobs/{handle.id}" for handle in handles)
+    assert 204 == httpx.delete(gone).status_code
+    for path in ("", "/result", "/outputs/SHA256SUMS", "/events"):
+        assert 410 == httpx.get(gone + path).status_code
+    assert 200 == httpx.get(kept).status_code
+    listed = httpx.get(f"{url}/v1/jobs", params={"tag": "to-forget"}).json()["items"]
+    assert [handles[1].id] == [one["id"] for one in listed]

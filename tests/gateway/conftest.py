@@ -27,6 +27,7 @@ from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.errors import BlobsUnavailable, BrokerUnavailable, JobExpired, StoreUnavailable, Unauthenticated
 from milepost_gateway.following import Following
+from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Stored, Told, Use
 from milepost_gateway.reruns import Reruns
@@ -63,7 +64,7 @@ class FakeBroker:
             raise self.error(command)
         self.submitted.append(command)
 
-    async def ask_to_cancel(self, request):
+    async def say(self, request):
         if self.error is not None:
             raise self.error(request)
         self.requests.append(request)
@@ -83,6 +84,7 @@ class FakeStore:
     def __init__(self):
         self.documents: dict[str, Stored] = {}
         self.snapshots: dict[str, Snapshot] = {}
+        self.gone: set[str] = set()
         self.poisons: list[bytes] = []
         self.happened: dict[str, list[Happened]] = defaultdict(list)
         #: The version up to which events are no longer kept.
@@ -100,6 +102,8 @@ class FakeStore:
 
     async def get(self, job_id):
         self._answer()
+        if job_id in self.gone:
+            raise JobExpired
         return self.documents.get(job_id)
 
     async def told(self, job_id, since, *, latest=False):
@@ -311,6 +315,7 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
         reruns=reruns,
+        forgetting=Forgetting(statuses=statuses, broker=broker, blobs=blobs),
         dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
         blobs=blobs,
         catalogue=catalogue,

@@ -10,9 +10,11 @@ from milepost_contracts.events import (
     AnyJobMessage,
     CancelRequest,
     CancelRequested,
+    Forgotten,
     JobCanceled,
     JobEvent,
     JobFailed,
+    JobForgotten,
     JobRetrying,
     JobScheduled,
     JobSubmitted,
@@ -83,19 +85,32 @@ def cancel_requests(draw: st.DrawFn, job_id: str = "job") -> CancelRequested:
     return CancelRequested(request=request)
 
 
+@st.composite
+def forgets(draw: st.DrawFn, job_id: str = "job") -> JobForgotten:
+    told = Forgotten(job_id=job_id, tenant="default", type="count", queue="default", run=draw(st.integers(1, 2)))
+    return JobForgotten(forgotten=told)
+
+
 def order_key(event: AnyJobMessage) -> str:
     """What the merge law orders by. Two events that share it are the same event, published twice."""
+    if isinstance(event, JobForgotten):
+        return f"forgotten {event.forgotten.run}"
     return event.sequence if isinstance(event, JobEvent) else "cancel " + cancel_key(event.request)
 
 
-def histories(job_id: str = "job", *, min_size: int = 1) -> st.SearchStrategy[list[AnyJobMessage]]:
-    """Everything that is ever said of one job, in some order."""
-    return st.lists(job_events(job_id) | cancel_requests(job_id), min_size=min_size, max_size=12, unique_by=order_key)
+def histories(
+    job_id: str = "job", *, min_size: int = 1, forgetful: bool = False
+) -> st.SearchStrategy[list[AnyJobMessage]]:
+    """Everything that is ever said of one job, in some order; also that it is to be forgotten, where that is wanted."""
+    said = job_events(job_id) | cancel_requests(job_id)
+    if forgetful:
+        said |= forgets(job_id)
+    return st.lists(said, min_size=min_size, max_size=12, unique_by=order_key)
 
 
 @st.composite
 def deliveries(draw: st.DrawFn, job_id: str = "job") -> tuple[list[AnyJobMessage], list[AnyJobMessage]]:
     """A history, and the same events as a broker may deliver them: in another order, some of them again."""
-    history = draw(histories(job_id))
+    history = draw(histories(job_id, forgetful=True))
     again = draw(st.lists(st.sampled_from(history), max_size=6))
     return history, draw(st.permutations(history + again))

@@ -5,11 +5,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from job_histories import EPOCH, deliveries, ended_events, histories, job_events
+from job_histories import EPOCH, deliveries, ended_events, forgets, histories, job_events
 
 from milepost_contracts.events import (
     AnyJobMessage,
     JobEvent,
+    JobForgotten,
     JobProgressed,
 )
 from milepost_contracts.states import Status
@@ -68,6 +69,16 @@ class MergeLaw:
         late = JobProgressed(job=job, time=EPOCH)
         before = self.fold(one_by_one([*history, ended]))
         assert before == self.fold(one_by_one([*history, ended, late]))
+
+    @RELAXED
+    @given(histories(forgetful=True), forgets(), st.data())
+    def test_nothing_brings_back_what_is_forgotten_but_a_later_run(
+        self, history: list[AnyJobMessage], forgotten: JobForgotten, data: st.DataObject
+    ) -> None:
+        """Wherever among the events it comes, and whatever is said of that run after it."""
+        at = data.draw(st.integers(0, len(history)))
+        document = self.fold(one_by_one([*history[:at], forgotten, *history[at:]]))
+        assert document is None or document["run"] > forgotten.forgotten.run
 
     @RELAXED
     @given(histories(), ended_events())

@@ -6,8 +6,10 @@ from milepost_contracts.envelope import Message
 from milepost_contracts.events import (
     CancelRequest,
     CancelRequested,
+    Forgotten,
     JobCanceled,
     JobFailed,
+    JobForgotten,
     JobInterrupted,
     JobPostponed,
     JobProgressed,
@@ -107,6 +109,9 @@ SAMPLES: tuple[Message, ...] = (
     JobCanceled(job=ENDED.model_copy(update={"canceled_how": "cooperative"}), **_ENVELOPE),
     CancelRequested(
         request=CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=AT), **_ENVELOPE
+    ),
+    JobForgotten(
+        forgotten=Forgotten(job_id=ID, tenant="default", type="digest-files", queue="default", run=1), **_ENVELOPE
     ),
     ProcessorAnnounced(catalogue=Catalogue(instance="host-1-ab12", types=(COUNT,)), **_ENVELOPE),
     ProcessorBeat(beat=BEAT, **_ENVELOPE),

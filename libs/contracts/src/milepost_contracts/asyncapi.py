@@ -10,7 +10,15 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from milepost_contracts.envelope import CONTENT_TYPE, Message
-from milepost_contracts.events import JOB_EVENTS, CancelRequest, CancelRequested, JobEvent
+from milepost_contracts.events import (
+    JOB_EVENTS,
+    WISHES,
+    CancelRequest,
+    CancelRequested,
+    Forgotten,
+    JobEvent,
+    JobForgotten,
+)
 from milepost_contracts.fleet import Beat, Catalogue, ProcessorAnnounced, ProcessorBeat, ProcessorStopped
 from milepost_contracts.topology import WAITING, Exchange, Topology
 from milepost_contracts.values import Job
@@ -20,10 +28,11 @@ Every message is a CloudEvents 1.0 envelope in structured mode, and carries the 
 Of two events of a job, the one whose `sequence` sorts last is its state. Bind a queue of your own to `{exchange}`:
 `job.succeeded.#` for all that succeeds, `job.*.*.crunch` for all that happens to jobs of one type.
 """
-_JOBS: tuple[type[Message], ...] = (*JOB_EVENTS, CancelRequested)
+_JOBS: tuple[type[Message], ...] = (*JOB_EVENTS, *WISHES)
 _FLEET: tuple[type[Message], ...] = (ProcessorAnnounced, ProcessorBeat, ProcessorStopped)
 _ABOUT: dict[type[Message], type[Any]] = {
     CancelRequested: CancelRequest,
+    JobForgotten: Forgotten,
     ProcessorAnnounced: Catalogue,
     ProcessorBeat: Beat,
     ProcessorStopped: Beat,

@@ -20,7 +20,7 @@ from milepost_contracts.delay import delay_words
 from milepost_contracts.envelope import Message
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.states import Status
-from milepost_contracts.values import MAX_RUN, Job, Moment, QueueName, TypeName, Value
+from milepost_contracts.values import MAX_RUN, Job, Moment, QueueName, TenantName, TypeName, Value
 
 
 class JobEvent(Message):
@@ -225,8 +225,48 @@ class CancelRequested(Message):
         return cls.model_validate({**envelope, "request": data})
 
 
+class Forgotten(Value):
+    """Which job is forgotten: all that was said of it up to this run."""
+
+    job_id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
+    tenant: TenantName
+    type: TypeName
+    queue: QueueName
+    run: int = Field(ge=1, le=MAX_RUN)
+
+
+class JobForgotten(Message):
+    """Somebody wants an ended job forgotten before its time. Does not mean a run that begins later."""
+
+    fact = "job.forgotten"
+
+    forgotten: Forgotten
+
+    @property
+    def subject(self) -> str:
+        return self.forgotten.job_id
+
+    @property
+    def source(self) -> str:
+        return f"/v1/jobs/{self.forgotten.job_id}"
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.fact}.{self.forgotten.queue}.{self.forgotten.type}"
+
+    def data(self) -> Any:
+        return self.forgotten
+
+    @classmethod
+    def from_data(cls, data: Any, envelope: dict[str, Any]) -> Self:
+        return cls.model_validate({**envelope, "forgotten": data})
+
+
+#: What is wanted of a job.
+Wish = CancelRequested | JobForgotten
+WISHES = (CancelRequested, JobForgotten)
 #: Everything that is said about a job.
-AnyJobMessage = JobEvent | CancelRequested
+AnyJobMessage = JobEvent | CancelRequested | JobForgotten
 
 #: What says something of a job's state.
 JOB_EVENTS: tuple[type[JobEvent], ...] = (
@@ -246,7 +286,7 @@ JOB_EVENTS: tuple[type[JobEvent], ...] = (
 COMMANDS = (JobSubmitted, JobScheduled, JobRetrying, JobInterrupted, JobPostponed, JobQuarantined)
 Command = JobSubmitted | JobScheduled | JobRetrying | JobInterrupted | JobPostponed | JobQuarantined
 
-_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, JobPostponed, CancelRequested)
+_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, JobPostponed, *WISHES)
 _KNOWN = {message.cloudevent_type(): message for message in _MESSAGES}
 
 
@@ -262,6 +302,6 @@ def decode_event(body: bytes) -> AnyJobMessage:
         MalformedEvent: It is no event of a job; `UnknownEvent` if it is of an unknown type or version.
     """
     message = envelope.decode(body, _KNOWN)
-    if not isinstance(message, JobEvent | CancelRequested):
+    if not isinstance(message, JobEvent | CancelRequested | JobForgotten):
         raise MalformedEvent("not about a job")
     return message

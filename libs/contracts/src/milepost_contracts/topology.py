@@ -20,6 +20,7 @@ from milepost_contracts.delay import LEVELS, first_level
 from milepost_contracts.events import (
     JOB_EVENTS,
     POSTPONED_IN_QUARANTINE,
+    WISHES,
     CancelRequested,
     JobInterrupted,
     JobPostponed,
@@ -217,7 +218,7 @@ class Topology:
     # The queues of the tracker.
 
     def _lifecycle_bindings(self) -> tuple[Binding, ...]:
-        facts = [event.fact for event in JOB_EVENTS if event.lifecycle] + [CancelRequested.fact]
+        facts = [event.fact for event in JOB_EVENTS if event.lifecycle] + [wish.fact for wish in WISHES]
         return tuple(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in facts)
 
     @property

@@ -1,7 +1,8 @@
 """The merge law (law 4), as a pure function. The tracker's Lua script does the same in Redis, held by the same tests.
 
-A view is two registers: the event of the greatest sequence, and the cancel request of the latest run. Both are joins
-of a semilattice, so `apply` is commutative, associative and idempotent, whatever the order and number of deliveries.
+A view is three registers: the event of the greatest sequence, the cancel request of the latest run, and the latest
+run that is to be forgotten. Each is a join of a semilattice, so `apply` is commutative, associative and idempotent,
+whatever the order and number of deliveries.
 """
 
 from collections import defaultdict
@@ -10,7 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from milepost_contracts.envelope import peek
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import AnyJobMessage, CancelRequest, CancelRequested, JobEvent, decode_event
+from milepost_contracts.events import (
+    AnyJobMessage,
+    CancelRequest,
+    CancelRequested,
+    JobEvent,
+    JobForgotten,
+    decode_event,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +28,23 @@ class View:
     #: The event that won; nothing while only a cancel request has been heard of.
     latest: JobEvent | None = None
     cancel: CancelRequest | None = None
+    #: The run up to which the job is to be forgotten; 0 for none.
+    forgotten: int = 0
     #: The lifecycle events that led there, as far as they came together, in their order: for those who listen. The
     #: law is not about them.
     steps: tuple[JobEvent, ...] = field(default=(), compare=False)
 
+    @property
+    def shown(self) -> JobEvent | None:
+        """What a document is made of: the event that won, unless its run is forgotten."""
+        return None if self.latest is None or self.latest.job.run <= self.forgotten else self.latest
+
 
 def apply(view: View, event: AnyJobMessage) -> View:
     """Return the view with the event merged in; the same view when it says nothing new."""
+    if isinstance(event, JobForgotten):
+        run = event.forgotten.run
+        return view if view.forgotten >= run else replace(view, forgotten=run)
     if isinstance(event, CancelRequested):
         if view.cancel is not None and cancel_key(view.cancel) >= cancel_key(event.request):
             return view

@@ -30,6 +30,7 @@ from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.changes import RedisChanges
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
+from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.key_store import RedisKeyStore
 from milepost_gateway.leftovers import Leftovers
@@ -79,6 +80,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
             reruns=reruns,
+            forgetting=Forgetting(statuses=statuses, broker=broker, blobs=blobs),
             dead_letters=DeadLetters(keyring=keyring, store=store, reruns=reruns),
             blobs=blobs,
             catalogue=catalogue,

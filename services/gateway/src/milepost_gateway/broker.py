@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.events import AnyJobMessage, CancelRequested, JobScheduled, encode_event
+from milepost_contracts.events import AnyJobMessage, JobScheduled, Wish, encode_event
 from milepost_contracts.topology import Queue, Topology
 from milepost_gateway.errors import BrokerUnavailable, NotAccepted, OutcomeUnknown
 from milepost_gateway.ports import Submitted
@@ -37,8 +37,8 @@ class RabbitBroker:
         delay = command.delay if isinstance(command, JobScheduled) else timedelta(0)
         await self._publish(command, self._topology.accepting(command.job.queue, delay))
 
-    async def ask_to_cancel(self, request: CancelRequested) -> None:
-        await self._publish(request, (self._topology.lifecycle, self._topology.log))
+    async def say(self, wish: Wish) -> None:
+        await self._publish(wish, (self._topology.lifecycle, self._topology.log))
 
     async def _publish(self, message: AnyJobMessage, needed: tuple[Queue, ...]) -> None:
         body = encode_event(message)

@@ -34,5 +34,5 @@ class Cancellation:
             raise JobAlreadyFinished(snapshot.status)
         job = snapshot.job
         request = CancelRequest(job_id=job.id, type=job.type, queue=job.queue, run=job.run, requested_at=now())
-        await self.broker.ask_to_cancel(CancelRequested(request=request, traceparent=traceparent))
+        await self.broker.say(CancelRequested(request=request, traceparent=traceparent))
         return stored, request

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from milepost_contracts.access import Access, Issuer
-from milepost_contracts.events import CancelRequested, JobScheduled, JobSubmitted
+from milepost_contracts.events import JobScheduled, JobSubmitted, Wish
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.glance import Glance, glance
 from milepost_contracts.states import Status
@@ -29,8 +29,8 @@ class Broker(Protocol):
             OutcomeUnknown: Nobody can say.
         """
 
-    async def ask_to_cancel(self, request: CancelRequested) -> None:
-        """Return once the request is stored, within 2.5 s.
+    async def say(self, wish: Wish) -> None:
+        """Return once it is stored what is wanted of a job, within 2.5 s.
 
         Raises:
             NotAccepted: It is certainly not stored.
@@ -111,7 +111,12 @@ class Place(NamedTuple):
 class StatusStore(Protocol):
     """The status view, read only. Every call may raise `StoreUnavailable`."""
 
-    async def get(self, job_id: str) -> Stored | None: ...
+    async def get(self, job_id: str) -> Stored | None:
+        """Return the job's document; nothing if nobody has spoken of it.
+
+        Raises:
+            JobExpired: It is to be forgotten.
+        """
 
     async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
         """Return what happened to a job after this version, or what happened last; nothing if it is not known."""

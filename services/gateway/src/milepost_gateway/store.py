@@ -15,11 +15,11 @@ from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
-from milepost_gateway.errors import NotKnownYet
+from milepost_gateway.errors import JobExpired, NotKnownYet
 from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
 from milepost_gateway.redis_calls import or_unavailable
 
-FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence")
+FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence", "gone")
 LOOK, LISTEN = (files("milepost_gateway").joinpath("scripts", f"{name}.lua").read_text() for name in ("look", "listen"))
 TIES = 32
 """More jobs of one shard than these are not created within one millisecond."""
@@ -49,7 +49,11 @@ class RedisStatusStore:
 
     @or_unavailable
     async def get(self, job_id: str) -> Stored | None:
-        return _stored(await self._look(job_id, LOOK, *FIELDS))
+        found = await self._look(job_id, LOOK, *FIELDS)
+        stored = _stored(found)
+        if stored is None and found[-1] is not None:
+            raise JobExpired
+        return stored
 
     async def _look(self, job_id: str, script: str, *arguments: str | int) -> list[bytes | None]:
         """Return what a script reads of a job. Its first answer is the watermark, if somebody vouches for the shard."""
@@ -190,7 +194,7 @@ def _readable(kind: type[V], bodies: Sequence[bytes]) -> list[V]:
 
 
 def _stored(fields: Sequence[bytes | None]) -> Stored | None:
-    version, state, cancel, evidence, status, cancel_key, sequence = fields
+    version, state, cancel, evidence, status, cancel_key, sequence, _ = fields
     if version is None or state is None or status is None:
         return None
     if (cancel_key or b"")[:RUN] != (sequence or b"")[:RUN]:

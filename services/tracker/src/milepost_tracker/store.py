@@ -81,9 +81,10 @@ class RedisStatusStore:
         cancel: list[Argument] = ["", ""]
         if view.cancel is not None:
             cancel = [cancel_key(view.cancel), document.render_cancel(view.cancel)]
+        forgotten = f"{view.forgotten:04d}" if view.forgotten else ""
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 11, *cancel, "", 0]
+            return [job_id, *[""] * 11, *cancel, "", forgotten, 0]
         patience, error = document.patience(event), event.job.error
         return [
             job_id,
@@ -100,6 +101,7 @@ class RedisStatusStore:
             "" if event.lifecycle else steps.kept(event),
             *cancel,
             event.job.tenant,
+            forgotten,
             len(view.steps),
             *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]

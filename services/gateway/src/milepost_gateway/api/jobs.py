@@ -1,6 +1,7 @@
 """`/v1/jobs`: submit, look at one, list."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -16,7 +17,7 @@ from milepost_contracts.glance import with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import preferences, responses, streams
-from milepost_gateway.api.access import MAY_READ, MAY_SUBMIT, tenant
+from milepost_gateway.api.access import MAY_ADMINISTER, MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.requests import (
     SubmissionBody,
     fingerprint,
@@ -26,7 +27,7 @@ from milepost_gateway.api.requests import (
     traceparent,
 )
 from milepost_gateway.api.services import Services, services
-from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.errors import JobExpired, StoreUnavailable
 from milepost_gateway.ports import Stored
 from milepost_gateway.status import Wanted
 from milepost_gateway.submission import submitted
@@ -221,6 +222,23 @@ async def retry_job(request: Request, job_id: str) -> Response:
     parts = services(request)
     job = await parts.reruns.run_again(job_id, tenant=tenant(request))
     return await next_run(request, job)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    dependencies=[MAY_ADMINISTER],
+    summary="Forget a finished job",
+    response_class=Response,
+    responses=responses.problems(404, 409, 410, 503),
+)
+async def forget_job(request: Request, job_id: str) -> Response:
+    """Answer 204 once it is a durable fact that the job is forgotten, with its files: 410 from then on."""
+    parts = services(request)
+    await parts.forgetting.forget(job_id, tenant=tenant(request), traceparent=traceparent(request))
+    with suppress(JobExpired, StoreUnavailable):  # seen to be so, or it will be
+        await _followed(request, job_id, enough=lambda _: False, within=SEEN_WITHIN)
+    return Response(status_code=204)
 
 
 async def next_run(request: Request, job: Job) -> Response:

@@ -13,6 +13,7 @@ from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
+from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.ports import Blobs, Broker, StatusStore
 from milepost_gateway.reruns import Reruns
@@ -32,6 +33,7 @@ class Services:
     following: Following
     idempotency: Idempotency
     reruns: Reruns
+    forgetting: Forgetting
     dead_letters: DeadLetters
     blobs: Blobs
     catalogue: Catalogue

@@ -5,9 +5,9 @@
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
---       then 16 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       then 17 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
 --       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
---       progress or '', cancel key or '', cancel, tenant, how many steps; and sequence and event of each step, in their order
+--       progress or '', cancel key or '', cancel, tenant, the run that is forgotten (four digits) or '', how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was and nobody has replayed the shard since, or the shard is not whole,
 -- Redis lost writes: returns {-1}, and nothing is applied.
@@ -20,7 +20,7 @@
 -- others. `progress` is the event of a state that is no step, and `progressed_at` its version. Progress may overtake a
 -- step on its way: the step is told all the same, and changes no state.
 
-local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 16, 3, 16
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 17, 3, 16
 local expiry, deadlines, mark = KEYS[1], KEYS[2], KEYS[3]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -48,7 +48,7 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
-    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step')
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step', 'gone')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
@@ -117,6 +117,15 @@ local function keep(key, at, first, count, kept, version, replayed)
   return version
 end
 
+-- Takes away all that is shown of a job. What orders its events stays, so that none brings it back.
+local function erase(key, id, tenant, kind, status)
+  for one in string.gmatch(redis.call('HGET', key, 'steps') or '', '%d+') do redis.call('HDEL', key, 'step:' .. one) end
+  redis.call('HDEL', key, 'state', 'hidden', 'evidence', 'progress', 'progressed_at', 'steps', 'forgotten')
+  for _, name in ipairs(names(tenant, kind, status)) do redis.call('ZREM', name, id) end
+  note(index .. tenant .. ':dead', id, '')
+  note(deadlines, id, '')
+end
+
 local answer = { 0 }
 for i = 1, count do
   local at = places[i]
@@ -128,8 +137,12 @@ for i = 1, count do
 
   local newer = sequence ~= '' and (not old_sequence or sequence > old_sequence)
   local asked = cancel_key ~= '' and (not old_cancel or cancel_key > old_cancel)
+  local forget, old_gone = ARGV[at + 16], old[10] or ''
+  local forgets = forget > old_gone
+  if old_sequence and string.sub(old_sequence, 1, 4) <= old_gone then old_kind, old_status = nil, nil end
   local version, orphan = 0, 0
 
+  if forgets then redis.call('HSET', key, 'gone', forget) end
   if asked then redis.call('HSET', key, 'cancel_key', cancel_key, 'cancel', cancel) end
   if newer then
     local lasts = terminal == '1' and finished_for or live_for
@@ -144,12 +157,12 @@ for i = 1, count do
     note(deadlines, id, due)
     note(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
     move(id, tenant, kind, status, old_kind, old_status, created)
-  elseif asked and not old_sequence then
+  elseif (asked or forgets) and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
   local first, steps = first_new_step(at, old[9])
   local stepped = first <= steps and (newer or old_sequence)
-  if newer or stepped or (asked and old_sequence) then
+  if newer or stepped or ((asked or forgets) and old_sequence) then
     version = math.max((tonumber(old_version) or 0) + 1, now - tonumber(created))
     local after = stepped and keep(key, at, first, steps, old[8], version, not seen) or version
     if newer and progress ~= '' then
@@ -160,13 +173,17 @@ for i = 1, count do
       if newer then redis.call('HSET', key, 'progress', '') end
     end
     redis.call('HSET', key, 'version', string.format('%.0f', version))
-    redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old_status))
+    redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old[4]))
   end
 
-  local last, last_status = newer and sequence or old_sequence, newer and status or old_status
+  local last, last_status = newer and sequence or old_sequence, newer and status or old[4]
+  local gone = last and string.sub(last, 1, 4) <= (forgets and forget or old_gone)
+  if gone then
+    erase(key, id, newer and tenant or redis.call('HGET', key, 'tenant'), newer and kind or old[3], last_status)
+  end
   local ended = (newer and terminal or old[6]) == '1'
   local register = asked and cancel_key or old_cancel
-  if last and register and not ended and string.sub(register, 1, 4) == string.sub(last, 1, 4)
+  if last and register and not ended and not gone and string.sub(register, 1, 4) == string.sub(last, 1, 4)
     and not has_holder(claims[i], last, last_status) then orphan = 1 end
   answer[2 * i], answer[2 * i + 1] = version, orphan
 end
