@@ -21,6 +21,7 @@ from milepost_gateway.access import Access
 from milepost_gateway.admission import Admission
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
+from milepost_gateway.batches import Batches
 from milepost_gateway.bootstrap import build_app
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
@@ -128,14 +129,16 @@ class FakeStore:
         self._answer()
         return self.poisons[:limit]
 
-    async def page(self, *, tenant, type_name, status, before, limit):
+    async def page(self, *, tenant, type_name, status, before, limit, batch=None):
         self._answer()
         newest = self._newest(tenant, before)
         found = [(place, self.documents[place.job_id], self.snapshots[place.job_id]) for place in newest]
         return [
             (place, stored)
             for place, stored, snapshot in found
-            if status in (None, snapshot.status) and type_name in (None, snapshot.job.type)
+            if batch in (None, snapshot.job.batch)
+            and status in (None, snapshot.status)
+            and type_name in (None, snapshot.job.type)
         ][:limit]
 
     def _newest(self, tenant, before):
@@ -146,9 +149,13 @@ class FakeStore:
         ]
         return sorted((place for place in places if before is None or place < before), reverse=True)
 
-    async def counts(self, *, tenant):
+    async def counts(self, *, tenant, batch=None):
         self._answer()
-        found = Counter(snapshot.status for snapshot in self.snapshots.values() if tenant == snapshot.job.tenant)
+        found = Counter(
+            snapshot.status
+            for snapshot in self.snapshots.values()
+            if tenant == snapshot.job.tenant and batch in (None, snapshot.job.batch)
+        )
         return {status: found[status] for status in Status}
 
     async def answers(self):
@@ -306,10 +313,12 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
     reruns = Reruns(statuses=statuses, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)
     admission = Admission(rules=rules, store=store)
+    acceptance = Acceptance(keyring=KEYRING, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs)
     made.state.services = Services(
         access=Access(rules=rules, tokens=tokens, keyring=KEYRING, open=rules.access is None),
         admission=admission,
-        acceptance=Acceptance(keyring=KEYRING, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs),
+        acceptance=acceptance,
+        batches=Batches(keyring=KEYRING, acceptance=acceptance, store=store, retention=RETENTION),
         statuses=statuses,
         cancellation=Cancellation(statuses=statuses, broker=broker),
         following=following,

@@ -164,23 +164,26 @@ async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(stor
 async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is_not(redis, keys):
     """The sweep takes the document and its places in the indexes; nothing of it is left."""
     store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=LIVE_FOR)
-    await store.apply(view(JobSucceeded(job=ENDED)) | view(renamed(JobStarted(job=RUNNING), "live")))
+    ended = ENDED.model_copy(update={"batch": "abc"})
+    await store.apply(view(JobSucceeded(job=ended)) | view(renamed(JobStarted(job=RUNNING), "live")))
     shard = shard_of(ID)
     mine = (
         keys.everybodys(shard, "succeeded"),
         keys.dead(shard, tenant="default"),
+        keys.batch(shard, "abc"),
+        keys.batch(shard, "abc", "succeeded"),
         *(
             keys.index(shard, tenant="default", type_name=type_name, status=status)
             for type_name in (None, "digest-files")
             for status in (None, "succeeded")
         ),
     )
-    assert [1, 0, 1, 1, 1, 1] == [await redis.zcard(name) for name in mine]
+    assert [1, 0, 1, 1, 1, 1, 1, 1] == [await redis.zcard(name) for name in mine]
     swept = 0
     while not swept:
         swept = await store.sweep()
     assert (1, 0, 1) == (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live")))
-    assert [None] * 6 == [await redis.zscore(name, ID) for name in mine]
+    assert [None] * 8 == [await redis.zscore(name, ID) for name in mine]
     assert 0 == await store.sweep()
 
 

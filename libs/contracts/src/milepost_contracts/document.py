@@ -63,6 +63,8 @@ class JobDocument(Value):
     #: The latest attempts, oldest first.
     attempts: tuple[Attempt, ...]
     tags: tuple[str, ...]
+    #: The batch that the job came with.
+    batch: str | None
     progress: Progress | None
     created_at: AwareDatetime
     started_at: AwareDatetime | None
@@ -114,6 +116,7 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
             "attempt": job.attempt,
             "attempts": [_attempt(attempt) for attempt in job.attempts],
             "tags": job.tags,
+            "batch": job.batch,
             "progress": job.progress,
             "created_at": utc_text(job.created_at),
             "started_at": utc_text(job.started_at),
@@ -273,6 +276,7 @@ def unprojected(job_id: str, created_at: datetime) -> bytes:
         "attempt": 0,
         "attempts": [],
         "tags": [],
+        "batch": None,
         "progress": None,
         "created_at": utc_text(created_at),
         "started_at": None,

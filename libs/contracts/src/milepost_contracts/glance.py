@@ -14,7 +14,7 @@ from milepost_contracts.states import Status
 
 _FIELDS = re.compile(
     rb'.*?"queue":(?:null|"(?P<queue>[^"]+)"),"status":"(?P<status>[a-z]+)","run":(?P<run>[0-9]+),'
-    rb'.*?"tags":(?P<tags>\[.*?\]),'
+    rb'.*?"tags":(?P<tags>\[.*?\]),"batch":(?:null|"[0-9a-z]+"),'
     rb'"progress":(?:null|{.*?"eta_seconds":(?:null|(?P<eta>[0-9.e+-]+))})'
     rb'.*?"updated_at":"(?P<updated_at>[^"]+)"'
     rb'.*?"run_at":(?:null|"(?P<run_at>[^"]+)")'

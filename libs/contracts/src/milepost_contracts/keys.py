@@ -8,6 +8,7 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:job:{sNNN}:<id>`                     | hash   | tracker    | document, version, sequence, cancel               |
 | `<ns>:index:{sNNN}:*:*:<status>`           | zset   | tracker    | ids of all jobs of a status, by creation          |
 | `<ns>:index:{sNNN}:<tenant>:<type\|*>:…`   | zset   | tracker    | … of a tenant, a type and a status, or of any     |
+| `<ns>:index:{sNNN}:@<batch>:<status\|*>`   | zset   | tracker    | ids of a batch's jobs, by creation                |
 | `<ns>:index:{sNNN}:<tenant>:dead`          | zset   | tracker    | ids of jobs that the broker gave up, by creation  |
 | `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
 | `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
@@ -60,6 +61,9 @@ class Keys:
 
     def index(self, shard: int, *, tenant: str, type_name: str | None = None, status: str | None = None) -> str:
         return f"{self.index_prefix(shard)}{tenant}:{type_name or ANY}:{status or ANY}"
+
+    def batch(self, shard: int, batch_id: str, status: str | None = None) -> str:
+        return f"{self.index_prefix(shard)}@{batch_id}:{status or ANY}"
 
     def everybodys(self, shard: int, status: str) -> str:
         """Name the index of all tenants' jobs of a status."""

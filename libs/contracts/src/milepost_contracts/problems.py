@@ -16,6 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 class ProblemType(Enum):
     MALFORMED_REQUEST = ("malformed-request", HTTPStatus.BAD_REQUEST, "The request can't be read")
     UNKNOWN_JOB = ("unknown-job", HTTPStatus.NOT_FOUND, "No such job")
+    UNKNOWN_BATCH = ("unknown-batch", HTTPStatus.NOT_FOUND, "No such batch")
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND, "Nothing is here")
     METHOD_NOT_ALLOWED = ("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "This can't be done here")
     JOB_EXPIRED = ("job-expired", HTTPStatus.GONE, "The job's retention time is over")

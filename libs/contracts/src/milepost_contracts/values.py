@@ -144,6 +144,8 @@ class Job(Value):
     type: TypeName
     queue: QueueName
     tags: tuple[Tag, ...] = ()
+    #: The batch that it came with.
+    batch: str | None = Field(default=None, pattern=r"^[0-9a-z]{1,64}$", exclude_if=_is_none)
     params: dict[str, JsonValue]
     files: tuple[FileRef, ...] = ()
     created_at: Moment

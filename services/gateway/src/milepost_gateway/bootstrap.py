@@ -19,10 +19,22 @@ from milepost_contracts.topology import Topology
 from milepost_gateway.access import Access
 from milepost_gateway.access_file import AccessFile
 from milepost_gateway.admission import Admission
-from milepost_gateway.api import contract, dead_letters, downloads, fleet, health, jobs, problems, streams, websocket
+from milepost_gateway.api import (
+    batches,
+    contract,
+    dead_letters,
+    downloads,
+    fleet,
+    health,
+    jobs,
+    problems,
+    streams,
+    websocket,
+)
 from milepost_gateway.api.logging import RequestLog
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
+from milepost_gateway.batches import Batches
 from milepost_gateway.blobs import ObjectBlobs
 from milepost_gateway.broker import RabbitBroker
 from milepost_gateway.cancellation import Cancellation
@@ -65,16 +77,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         blobs = ObjectBlobs(settings.blobs_url)
         leftovers = Leftovers(blobs=blobs, store=store, retention=settings.retention)
         admission = Admission(rules=rules, store=store)
+        acceptance = Acceptance(keyring=keyring, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs)
         app.state.services = Services(
             access=Access(rules=rules, tokens=JsonWebTokens(), keyring=keyring, open=settings.access_file is None),
             admission=admission,
-            acceptance=Acceptance(
-                keyring=keyring,
-                catalogue=catalogue,
-                admission=admission,
-                broker=broker,
-                blobs=blobs,
-            ),
+            acceptance=acceptance,
+            batches=Batches(keyring=keyring, acceptance=acceptance, store=store, retention=settings.retention),
             statuses=statuses,
             cancellation=Cancellation(statuses=statuses, broker=broker),
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
@@ -147,6 +155,6 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[st
     app.add_middleware(RequestLog)
     problems.install(app)
     contract.install(app)
-    for part in (jobs, downloads, streams, websocket, dead_letters, fleet, health):
+    for part in (jobs, batches, downloads, streams, websocket, dead_letters, fleet, health):
         app.include_router(part.router)
     return app

@@ -10,6 +10,7 @@ GatewayError
 ├── OutcomeUnknown     the broker did not say whether it took the job; carries its id
 ├── JobUnknown         never issued, or another tenant's
 ├── JobExpired         issued, and past its retention
+├── BatchUnknown       no such batch was issued to this tenant
 ├── JobAlreadyFinished  there is nothing left to cancel
 ├── JobNotFinished     it can't run again while it has not ended
 ├── NoResult           it ended without one: failed or canceled, and says why
@@ -87,6 +88,10 @@ class JobUnknown(GatewayError):  # noqa: N818
 
 class JobExpired(GatewayError):  # noqa: N818
     """The job's retention time is over."""
+
+
+class BatchUnknown(GatewayError):  # noqa: N818
+    """This batch was never issued to this tenant."""
 
 
 class JobAlreadyFinished(GatewayError):  # noqa: N818

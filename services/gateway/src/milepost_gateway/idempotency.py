@@ -5,7 +5,7 @@ are kept for a day, has forgotten them or is away: the same command twice is one
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -31,8 +31,19 @@ class Turn:
     """One request with a key."""
 
     job_id: str
+    #: Returns an id that follows from the key, for whom it is and what it is for.
+    derive: Callable[[str, str], str]
+    tenant: str
     #: Whether an earlier request has handed the job over.
     repeated: bool = False
+
+    def nth(self, number: int) -> str:
+        """Return the id of one of the jobs of a request for many."""
+        return self.derive(self.tenant, f" {number}")
+
+    def issue(self, whose: str) -> str:
+        """Return the id of the request itself."""
+        return self.derive(whose, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +71,25 @@ class Idempotency:
             KeyReused: It belongs to another request.
             KeyInFlight: Its first request is still being worked on.
         """
-        use = Use(
-            job_id=self._issue(tenant, key), fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8)
-        )
+        day = self._day()
+
+        def derive(whose: str, what: str) -> str:
+            return self.keyring.issue(whose, at=day, name=key + what)
+
+        use = Use(job_id=derive(tenant, ""), fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8))
         try:
             earlier = await self.keys.claim(tenant, key, use, lasts=self._lasts)
         except StoreUnavailable as error:
             log.warning("key_not_kept", error=str(error))
-            yield Turn(use.job_id)
+            yield Turn(use.job_id, derive, tenant)
             return
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
                 raise KeyReused
             if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT:
                 raise KeyInFlight
-        turn = Turn(
-            use.job_id if earlier is None else earlier.job_id, repeated=earlier is not None and earlier.accepted
-        )
+        job_id = use.job_id if earlier is None else earlier.job_id
+        turn = Turn(job_id, derive, tenant, repeated=earlier is not None and earlier.accepted)
         try:
             yield turn
         except (OutcomeUnknown, asyncio.CancelledError):  # a repeat hands the same job over
@@ -96,6 +109,5 @@ class Idempotency:
         except StoreUnavailable as error:
             log.warning("key_not_kept", error=str(error))
 
-    def _issue(self, tenant: str, key: str) -> str:
-        begun = EPOCH + (now() - EPOCH) // self._period * self._period
-        return self.keyring.issue(tenant, at=begun, name=key)
+    def _day(self) -> datetime:
+        return EPOCH + (now() - EPOCH) // self._period * self._period

@@ -135,15 +135,22 @@ class StatusStore(Protocol):
         """Return what there is to tell of the latest messages that nobody could read: rendered JSON."""
 
     async def page(
-        self, *, tenant: str, type_name: str | None, status: Status | None, before: Place | None, limit: int
+        self,
+        *,
+        tenant: str,
+        type_name: str | None,
+        status: Status | None,
+        before: Place | None,
+        limit: int,
+        batch: str | None = None,
     ) -> Sequence[tuple[Place, Stored | None]]:
         """Return up to `limit` jobs of a tenant, newest first, of those that stand behind `before`.
 
-        Nothing stands for one that was forgotten meanwhile.
+        Either those of a type, or those of a batch. Nothing stands for one that was forgotten meanwhile.
         """
 
-    async def counts(self, *, tenant: str) -> Mapping[Status, int]:
-        """Return how many jobs of a tenant there are in each state."""
+    async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
+        """Return how many jobs of a tenant, or of one of its batches, there are in each state."""
 
     async def answers(self) -> bool:
         """Whether the store answers now; never raises."""

@@ -10,7 +10,19 @@ from milepost_gateway.ports import Broker
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import submitted
 
-_KEPT = ("id", "tenant", "type", "queue", "tags", "params", "files", "created_at", "start_within", "max_runtime")
+_KEPT = (
+    "id",
+    "tenant",
+    "type",
+    "queue",
+    "tags",
+    "batch",
+    "params",
+    "files",
+    "created_at",
+    "start_within",
+    "max_runtime",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,8 @@ class Wanted:
     status: Status | None = None
     queue: str | None = None
     tag: str | None = None
+    #: Of a batch; no type beside it.
+    batch: str | None = None
     #: Only those that were created after this time.
     created_after: datetime | None = None
 
@@ -119,7 +121,12 @@ class Statuses:
         at_once = AT_ONCE if wanted.looks_inside else limit + 1
         for _ in range(MOST_LOOKS):
             some = await self.store.page(
-                tenant=tenant, type_name=wanted.type_name, status=wanted.status, before=before, limit=at_once
+                tenant=tenant,
+                type_name=wanted.type_name,
+                status=wanted.status,
+                batch=wanted.batch,
+                before=before,
+                limit=at_once,
             )
             for place, stored in some:
                 if wanted.ends_before(place):

@@ -105,10 +105,17 @@ class RedisStatusStore:
 
     @or_unavailable
     async def page(
-        self, *, tenant: str, type_name: str | None, status: Status | None, before: Place | None, limit: int
+        self,
+        *,
+        tenant: str,
+        type_name: str | None,
+        status: Status | None,
+        before: Place | None,
+        limit: int,
+        batch: str | None = None,
     ) -> Sequence[tuple[Place, Stored | None]]:
         def index(shard: int) -> str:
-            return self._keys.index(shard, tenant=tenant, type_name=type_name, status=status)
+            return self._index(shard, tenant=tenant, type_name=type_name, status=status, batch=batch)
 
         newest = await self._newest(index, before, limit)
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -118,13 +125,20 @@ class RedisStatusStore:
         return [(place, _stored(fields)) for place, fields in zip(newest, found, strict=True)]
 
     @or_unavailable
-    async def counts(self, *, tenant: str) -> Mapping[Status, int]:
+    async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
         def of_each_state(pipe: Any, shard: int) -> None:
             for status in Status:
-                pipe.zcard(self._keys.index(shard, tenant=tenant, status=status))
+                pipe.zcard(self._index(shard, tenant=tenant, type_name=None, status=status, batch=batch))
 
         counted = await self._in_every_shard(of_each_state)
         return {status: sum(shard[number] for shard in counted) for number, status in enumerate(Status)}
+
+    def _index(
+        self, shard: int, *, tenant: str, type_name: str | None, status: Status | None, batch: str | None
+    ) -> str:
+        if batch is not None:
+            return self._keys.batch(shard, batch, status)
+        return self._keys.index(shard, tenant=tenant, type_name=type_name, status=status)
 
     async def _in_every_shard(self, ask: Callable[[Any, int], None]) -> list[list[Any]]:
         """Ask every shard the same questions, and return its answers, if all shards may be trusted."""

@@ -35,7 +35,7 @@ from milepost_contracts.values import (
     Tag,
 )
 from milepost_gateway.admission import Admission
-from milepost_gateway.catalogue import Catalogue
+from milepost_gateway.catalogue import Catalogue, KnownType
 from milepost_gateway.errors import InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker, Submitted
 
@@ -161,6 +161,19 @@ class Acceptance:
         Raises:
             GatewayError: It was not accepted, or nobody can say; the class tells which.
         """
+        known = await self.check(submission)
+        await self.admission.admit(tenant)
+        return await self.hand_over(
+            submission, known, tenant=tenant, uploads=uploads, traceparent=traceparent, job_id=job_id
+        )
+
+    async def check(self, submission: Submission) -> KnownType:
+        """Return the type of a submission that fits.
+
+        Raises:
+            UnknownJobType, InvalidSubmission, PayloadTooLarge: It does not.
+            NotAccepted: Nobody can say now.
+        """
         try:
             known = await self.catalogue.find(submission.type)
         except StoreUnavailable as error:
@@ -172,8 +185,24 @@ class Acceptance:
         if size > MAX_PARAMS:
             raise PayloadTooLarge(f"the params have {size} bytes as JSON; {MAX_PARAMS} are allowed")
         known.check(submission.params)
-        await self.admission.admit(tenant)
+        return known
 
+    async def hand_over(
+        self,
+        submission: Submission,
+        known: KnownType,
+        *,
+        tenant: str,
+        uploads: Sequence[Upload] = (),
+        batch: str | None = None,
+        traceparent: str | None,
+        job_id: str | None = None,
+    ) -> Submitted:
+        """Return once a job that fits is a durable fact.
+
+        Raises:
+            GatewayError: It was not accepted, or nobody can say; the class tells which.
+        """
         created_at = now()
         fresh = job_id is None  # else another request may have handed the same job over, with the same files
         if job_id is None:
@@ -190,6 +219,7 @@ class Acceptance:
                 type=known.announced.type,
                 queue=known.announced.queue,
                 tags=tuple(submission.tags),
+                batch=batch,
                 params=submission.params,
                 files=files,
                 created_at=created_at,

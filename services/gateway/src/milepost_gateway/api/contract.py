@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from milepost_contracts.problems import Problem
 from milepost_gateway.api.access import TOKEN
+from milepost_gateway.api.batches import BatchRequest
 from milepost_gateway.api.dead_letters import RedriveRequest
 from milepost_gateway.api.responses import problem
 from milepost_gateway.submission import Submission
@@ -24,6 +25,7 @@ Every error is `application/problem+json` (RFC 9457); its `type` is explained in
 """
 TAGS = [
     {"name": "jobs", "description": "Hand jobs over, look at them, follow them, cancel them, run them again."},
+    {"name": "batches", "description": "Many jobs at once, and how far they are."},
     {"name": "dead letters", "description": "What the broker gave up, and handing it over again."},
     {"name": "fleet", "description": "What can be submitted, and who is there to run it."},
     {"name": "health", "description": "For whoever starts, watches and routes to this process."},
@@ -55,6 +57,8 @@ _ANSWERED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("submit_job", "202"): (*_PLACES, "Retry-After", "Preference-Applied", "ETag"),
     ("get_job", "200"): ("ETag", "Retry-After", "Sunset", "Preference-Applied"),
     ("get_job", "303"): ("Location",),
+    ("submit_batch", "207"): ("Location", "Operation-Location", "Retry-After"),
+    ("get_batch", "200"): ("Retry-After",),
     ("get_result", "200"): ("ETag", "Sunset"),
     ("get_result", "202"): (*_PLACES, "Retry-After", "ETag"),
     ("cancel_job", "202"): (*_PLACES, "Retry-After", "ETag"),
@@ -77,6 +81,7 @@ _ASKED: Mapping[str, dict[str, Any]] = {
 }
 _TAKES: Mapping[str, tuple[str, ...]] = {
     "submit_job": ("Prefer", "Idempotency-Key"),
+    "submit_batch": ("Idempotency-Key",),
     "get_job": ("Prefer", "If-None-Match"),
     "get_result": ("If-None-Match",),
     "follow_job": ("Last-Event-ID",),
@@ -135,7 +140,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = told["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    read = [(kind, "validation") for kind in (Submission, RedriveRequest)]
+    read = [(kind, "validation") for kind in (Submission, BatchRequest, RedriveRequest)]
     _, ours = models_json_schema([*read, (Problem, "serialization")], ref_template=REFERENCE)  # type: ignore[list-item]
     schemas.update(ours["$defs"])
     for path in told["paths"].values():

@@ -19,6 +19,7 @@ from milepost_contracts.values import WORD, Job
 from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.access import MAY_ADMINISTER, MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.requests import (
+    MalformedRequest,
     SubmissionBody,
     fingerprint,
     idempotency_key,
@@ -268,13 +269,18 @@ async def list_jobs(
     type: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
     queue: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
     tag: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    batch: Annotated[str | None, Query(description="A batch's id; without type", max_length=100)] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a time zone")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Answer a page, maybe a short one, and where the next one is; jobs that no tracker has seen are not listed yet."""
-    refuse_unknown_parameters(request, "status", "type", "queue", "tag", "created_after", "limit", "cursor")
-    wanted = Wanted(type_name=type, status=status, queue=queue, tag=tag, created_after=created_after)
+    refuse_unknown_parameters(request, "status", "type", "queue", "tag", "batch", "created_after", "limit", "cursor")
+    if batch is not None:
+        services(request).batches.verify(batch, tenant=tenant(request))
+        if type is not None:
+            raise MalformedRequest("the jobs of a batch are not listed by type too")
+    wanted = Wanted(type_name=type, status=status, queue=queue, tag=tag, batch=batch, created_after=created_after)
     page = await services(request).statuses.page(wanted, tenant=tenant(request), cursor=cursor, limit=limit)
     headers = dict(responses.STATUS_HEADERS)
     next_url = "null"

@@ -33,6 +33,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+async def describe(request: Request, error: errors.GatewayError) -> Problem:
+    """Return the problem that this error is, for an answer that tells of several."""
+    return Problem.model_validate_json(bytes((await _gateway_error(request, error)).body))
+
+
 def _problem(
     request: Request,
     kind: ProblemType,
@@ -80,6 +85,8 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.OUTCOME_UNKNOWN, detail, job_id=error.job_id, headers=headers)
         case errors.JobUnknown():
             return _problem(request, ProblemType.UNKNOWN_JOB, "No job was ever accepted under this id.")
+        case errors.BatchUnknown():
+            return _problem(request, ProblemType.UNKNOWN_BATCH, "No batch was ever handed over under this id.")
         case errors.JobExpired():
             return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
         case errors.JobAlreadyFinished():

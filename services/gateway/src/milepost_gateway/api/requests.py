@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -38,6 +38,9 @@ class UnsupportedMediaType(Exception):  # noqa: N818
     """The body is of a type that is not understood."""
 
 
+_BATCH = 8 * 1024 * 1024
+
+
 @dataclass(frozen=True)
 class Limits:
     #: Bytes of a JSON body.
@@ -45,6 +48,11 @@ class Limits:
     #: Bytes of a body with files.
     upload: int
     files: int
+
+    @property
+    def for_batches(self) -> "Limits":
+        """A request for many jobs may be larger."""
+        return replace(self, body=max(self.body, _BATCH))
 
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")

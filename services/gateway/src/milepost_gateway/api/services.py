@@ -9,6 +9,7 @@ from fastapi.requests import HTTPConnection
 from milepost_gateway.access import Access
 from milepost_gateway.admission import Admission
 from milepost_gateway.api.requests import Limits
+from milepost_gateway.batches import Batches
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
@@ -33,6 +34,7 @@ class Services:
     following: Following
     idempotency: Idempotency
     reruns: Reruns
+    batches: Batches
     forgetting: Forgetting
     dead_letters: DeadLetters
     blobs: Blobs

@@ -5,9 +5,9 @@
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
---       then 17 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       then 18 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
 --       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
---       progress or '', cancel key or '', cancel, tenant, the run that is forgotten (four digits) or '', how many steps; and sequence and event of each step, in their order
+--       progress or '', cancel key or '', cancel, tenant, the run that is forgotten (four digits) or '', batch or '', how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was and nobody has replayed the shard since, or the shard is not whole,
 -- Redis lost writes: returns {-1}, and nothing is applied.
@@ -20,7 +20,7 @@
 -- others. `progress` is the event of a state that is no step, and `progressed_at` its version. Progress may overtake a
 -- step on its way: the step is told all the same, and changes no state.
 
-local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 17, 3, 16
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 18, 3, 16
 local expiry, deadlines, mark = KEYS[1], KEYS[2], KEYS[3]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -52,18 +52,20 @@ for i = 1, count do
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
-local function names(tenant, kind, status)
-  local own = index .. tenant .. ':'
-  return { index .. '*:*:' .. status, own .. '*:*', own .. kind .. ':*', own .. '*:' .. status,
+local function names(tenant, batch, kind, status)
+  local own, together = index .. tenant .. ':', index .. '@' .. batch .. ':'
+  local all = { index .. '*:*:' .. status, own .. '*:*', own .. kind .. ':*', own .. '*:' .. status,
     own .. kind .. ':' .. status }
+  if batch ~= '' then all[6], all[7] = together .. '*', together .. status end
+  return all
 end
 
-local function move(id, tenant, kind, status, old_kind, old_status, created)
+local function move(id, tenant, batch, kind, status, old_kind, old_status, created)
   if kind == old_kind and status == old_status then return end
   if old_status then
-    for _, name in ipairs(names(tenant, old_kind, old_status)) do redis.call('ZREM', name, id) end
+    for _, name in ipairs(names(tenant, batch, old_kind, old_status)) do redis.call('ZREM', name, id) end
   end
-  for _, name in ipairs(names(tenant, kind, status)) do
+  for _, name in ipairs(names(tenant, batch, kind, status)) do
     redis.call('ZADD', name, created, id)
     redis.call('PEXPIRE', name, live_for + grace)
   end
@@ -118,10 +120,10 @@ local function keep(key, at, first, count, kept, version, replayed)
 end
 
 -- Takes away all that is shown of a job. What orders its events stays, so that none brings it back.
-local function erase(key, id, tenant, kind, status)
+local function erase(key, id, tenant, batch, kind, status)
   for one in string.gmatch(redis.call('HGET', key, 'steps') or '', '%d+') do redis.call('HDEL', key, 'step:' .. one) end
   redis.call('HDEL', key, 'state', 'hidden', 'evidence', 'progress', 'progressed_at', 'steps', 'forgotten')
-  for _, name in ipairs(names(tenant, kind, status)) do redis.call('ZREM', name, id) end
+  for _, name in ipairs(names(tenant, batch, kind, status)) do redis.call('ZREM', name, id) end
   note(index .. tenant .. ':dead', id, '')
   note(deadlines, id, '')
 end
@@ -137,7 +139,7 @@ for i = 1, count do
 
   local newer = sequence ~= '' and (not old_sequence or sequence > old_sequence)
   local asked = cancel_key ~= '' and (not old_cancel or cancel_key > old_cancel)
-  local forget, old_gone = ARGV[at + 16], old[10] or ''
+  local forget, batch, old_gone = ARGV[at + 16], ARGV[at + 17], old[10] or ''
   local forgets = forget > old_gone
   if old_sequence and string.sub(old_sequence, 1, 4) <= old_gone then old_kind, old_status = nil, nil end
   local version, orphan = 0, 0
@@ -151,12 +153,12 @@ for i = 1, count do
     local due = ARGV[at + 9] == '' and '' or string.format('%.0f', now + ARGV[at + 9])
     redis.call('HSET', key, 'sequence', sequence, 'tenant', tenant, 'type', kind, 'status', status, 'terminal', terminal,
       'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', due,
-      'created', created)
+      'created', created, 'batch', batch)
     redis.call('PEXPIRE', key, lasts + grace)
     note(expiry, id, now + lasts)
     note(deadlines, id, due)
     note(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
-    move(id, tenant, kind, status, old_kind, old_status, created)
+    move(id, tenant, batch, kind, status, old_kind, old_status, created)
   elseif (asked or forgets) and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
@@ -179,7 +181,8 @@ for i = 1, count do
   local last, last_status = newer and sequence or old_sequence, newer and status or old[4]
   local gone = last and string.sub(last, 1, 4) <= (forgets and forget or old_gone)
   if gone then
-    erase(key, id, newer and tenant or redis.call('HGET', key, 'tenant'), newer and kind or old[3], last_status)
+    local known = redis.call('HMGET', key, 'tenant', 'batch', 'type')
+    erase(key, id, known[1], known[2], known[3], last_status)
   end
   local ended = (newer and terminal or old[6]) == '1'
   local register = asked and cancel_key or old_cancel
