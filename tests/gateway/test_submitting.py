@@ -1,5 +1,6 @@
 """`POST /v1/jobs`: what a client gets for what it sends."""
 
+import asyncio
 import json
 from hashlib import sha256
 
@@ -300,3 +301,17 @@ async def test_a_mistake_of_ours_is_a_problem_too(http, blobs):
     response = await http.post("/v1/jobs", data={"job": json.dumps(JOB)}, files={"file": b"x"})
     assert (500, "application/problem+json") == (response.status_code, response.headers["content-type"])
     assert response.json()["type"].endswith("#internal-error")
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(app, http, broker, monkeypatch):
+    """408, and nothing was handed over."""
+    monkeypatch.setattr("milepost_gateway.api.requests.GO_ON_WITHIN", 0.01)
+
+    async def body():
+        yield b'{"type":'
+        await asyncio.sleep(3_600)
+
+    answer = await http.post("/v1/jobs", content=body(), headers={"Content-Type": "application/json"})
+    problem(answer, 408, "request-timeout")
+    assert "close" == answer.headers["connection"]
+    assert [] == broker.submitted

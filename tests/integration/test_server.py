@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,26 @@ import uvicorn
 from waiting import wait_until
 
 from milepost_gateway import server as module
-from milepost_gateway.server import Server
+from milepost_gateway.server import ImpatientProtocol, Server
 
 ENOUGH = 64 * 1024 * 1024
 """More than any buffer between two ends takes."""
+
+
+@contextmanager
+def served(app):
+    """Serve an app, as the gateway does; return the server and its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, http=ImpatientProtocol)
+    serving = Server(config, asyncio.Event())
+    thread = threading.Thread(target=serving.listen_and_run)
+    thread.start()
+    try:
+        wait_until(lambda: serving.started, within=10, what="it serves")
+        yield serving, serving.servers[0].sockets[0].getsockname()
+    finally:
+        serving.should_exit = True
+        thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such option")
@@ -30,20 +47,50 @@ def test_a_client_that_never_reads_is_left(monkeypatch):
             for _ in range(ENOUGH // 65_536):
                 await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None)
-    serving = Server(config, asyncio.Event())
-    thread = threading.Thread(target=serving.listen_and_run)
-    thread.start()
-    try:
-        wait_until(lambda: serving.started, within=10, what="it serves")
-        address = serving.servers[0].sockets[0].getsockname()
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            client.connect(address)
-            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-            wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
-            wait_until(lambda: not serving.server_state.connections, within=20, what="it is left")
-    finally:
-        serving.should_exit = True
-        thread.join(timeout=30)
-    assert not thread.is_alive()
+    with served(app) as (serving, address), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(address)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
+        wait_until(lambda: not serving.server_state.connections, within=20, what="it is left")
+
+
+async def hello(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: he", id="half a request"),
+        pytest.param(WHOLE + b"GET / HT", id="a request, and half of another one"),
+    ],
+)
+def test_who_does_not_say_what_they_want_is_left(monkeypatch, said):
+    """A silent socket costs nothing for long, and neither does one that lets its header drip."""
+    monkeypatch.setattr(module, "ASK_WITHIN", timedelta(seconds=0.3))
+    with served(hello) as (serving, address), socket.create_connection(address, 5) as client:
+        client.sendall(said)
+        wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
+        wait_until(lambda: not serving.server_state.connections, within=5, what="it is left")
+
+
+def test_who_has_said_what_they_want_may_wait_for_it(monkeypatch):
+    """An answer may take as long as it likes: a long-poll, a stream."""
+    monkeypatch.setattr(module, "ASK_WITHIN", timedelta(seconds=0.2))
+
+    async def slow(scope, receive, send):
+        await asyncio.sleep(0.6 if scope["type"] == "http" else 0)
+        await hello(scope, receive, send)
+
+    with served(slow) as (_, address), socket.create_connection(address, 5) as client:
+        client.sendall(WHOLE)
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += client.recv(4_096)

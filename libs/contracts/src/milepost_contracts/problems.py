@@ -37,6 +37,7 @@ class ProblemType(Enum):
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
         "There are no such bytes",
     )
+    REQUEST_TIMEOUT = ("request-timeout", HTTPStatus.REQUEST_TIMEOUT, "The rest of the request did not come")
     TOO_LARGE = ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",

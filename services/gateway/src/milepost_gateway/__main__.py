@@ -5,7 +5,7 @@ import argparse
 import uvicorn
 
 from milepost_gateway.bootstrap import create_app
-from milepost_gateway.server import Server
+from milepost_gateway.server import ImpatientProtocol, Server
 from milepost_gateway.settings import GatewaySettings
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
@@ -32,6 +32,7 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
         ws_max_size=WEBSOCKET_FRAME,
+        http=ImpatientProtocol,
     )
     Server(config, app.state.closing).listen_and_run()
 

@@ -1,14 +1,59 @@
-"""uvicorn, with streams in mind: they end when the process is to stop, and nobody keeps one open without reading."""
+"""uvicorn, with streams in mind: they end when the process is to stop, and nobody keeps a connection open for nothing.
+
+Who does not read what is sent, does not say what is wanted, or stops in the middle of it, is left.
+"""
 
 import asyncio
 import socket
 from datetime import timedelta
 from types import FrameType
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 READ_WITHIN = timedelta(seconds=15)
 """After so long without room for more, a connection is ended by the kernel: a close would wait for its reader."""
+
+
+ASK_WITHIN = timedelta(seconds=10)
+"""How long a connection may take to say what it wants: to send all of a request but its body."""
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 for clients that know what they want."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE:
+            self._wait_no_more()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._wait_no_more()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        self._wait()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._waiting = self.loop.call_later(ASK_WITHIN.total_seconds(), self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class Server(uvicorn.Server):

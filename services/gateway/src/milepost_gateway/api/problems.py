@@ -14,7 +14,7 @@ from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, Prob
 from milepost_contracts.states import Status
 from milepost_contracts.values import MAX_RUN
 from milepost_gateway import errors
-from milepost_gateway.api.requests import MalformedRequest, UnsupportedMediaType, request_id
+from milepost_gateway.api.requests import MalformedRequest, RequestStopped, UnsupportedMediaType, request_id
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +27,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of this app with a problem."""
     app.add_exception_handler(errors.GatewayError, _gateway_error)
     app.add_exception_handler(MalformedRequest, _malformed)
+    app.add_exception_handler(RequestStopped, _stopped)
     app.add_exception_handler(UnsupportedMediaType, _unsupported)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _http_error)
@@ -54,7 +55,7 @@ def _problem(
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         more.setdefault("Retry-After", RETRY_AFTER)
         log.warning("unavailable", problem=kind.slug, detail=detail, job_id=job_id)
-    if kind.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if kind.status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT):
         more["Connection"] = "close"  # the rest of the body is not read
     return Response(
         problem.model_dump_json(exclude_none=True),
@@ -156,6 +157,11 @@ def _unknown_type(error: errors.UnknownJobType) -> str:
 
 async def _malformed(request: Request, error: Exception) -> Response:
     return _problem(request, ProblemType.MALFORMED_REQUEST, f"The request can't be read: {error}.")
+
+
+async def _stopped(request: Request, error: Exception) -> Response:
+    del error
+    return _problem(request, ProblemType.REQUEST_TIMEOUT, "Send it again, without a pause.")
 
 
 async def _unsupported(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What is read from a request: its body within limits, its files as streams, its trace and its id."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,10 +35,16 @@ class MalformedRequest(Exception):  # noqa: N818 - named as the condition
     """The request can't be read."""
 
 
+class RequestStopped(Exception):  # noqa: N818
+    """The rest of the request's body does not come."""
+
+
 class UnsupportedMediaType(Exception):  # noqa: N818
     """The body is of a type that is not understood."""
 
 
+GO_ON_WITHIN = 10.0
+"""Seconds within which the next piece of a body must come."""
 _BATCH = 8 * 1024 * 1024
 
 
@@ -177,8 +184,15 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:
         raise PayloadTooLarge(f"The body has {announced} bytes; {limit} are allowed.")
-    read = 0
-    async for chunk in request.stream():
+    read, chunks = 0, aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(GO_ON_WITHIN):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise RequestStopped from error
+        if chunk is None:
+            return
         read += len(chunk)
         if read > limit:
             raise PayloadTooLarge(f"The body has more than the {limit} bytes allowed.")
