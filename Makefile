@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test faults isolated contracts format
+.PHONY: setup check test faults bench isolated contracts format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -53,6 +53,9 @@ SEEDS ?= 1,2,3
 
 faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 15 minutes for each of SEEDS="1,2,3"
 	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
+
+bench: $(READY) ## Measure how late a report is seen, and what idle readers cost: about two minutes
+	@PYTHONPATH=bench MILEPOST_HANDLERS=stamped .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
 
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
 	@tools/isolated

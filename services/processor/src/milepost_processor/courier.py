@@ -30,8 +30,10 @@ from milepost_rabbit.publisher import CONFIRM_WITHIN, RabbitPublisher
 
 log = structlog.get_logger(__name__)
 
-TICK = 0.1
-"""Seconds between two progress events of a job."""
+GAP = 0.1
+"""Seconds between two progress events of a job, at least."""
+TICK = 0.02
+"""Seconds between two looks at what there is to tell."""
 DECLARED_WITHIN = 10.0
 
 
@@ -40,6 +42,8 @@ class _Followed:
     run: Run
     progressed: Callable[[], JobEvent]
     told: int = 0
+    #: When it may be told again, on the loop's clock.
+    not_before: float = 0.0
 
 
 class Courier:
@@ -195,11 +199,14 @@ class Courier:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            fresh = [one for one in list(self._followed.values()) if one.run.version != one.told]
+            at = self._loop.time()
+            followed = list(self._followed.values())
+            fresh = [one for one in followed if one.run.version != one.told and one.not_before <= at]
             await asyncio.gather(*(self._tell(one) for one in fresh))
 
     async def _tell(self, followed: _Followed) -> None:
         followed.told = followed.run.version
+        followed.not_before = self._loop.time() + GAP
         try:
             event = followed.progressed()
         except Exception:
