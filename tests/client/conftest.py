@@ -1,6 +1,7 @@
 """A gateway made of canned answers."""
 
 import json
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -8,9 +9,10 @@ from job_histories import RETENTION
 from samples import ENDED, RUNNING, SUBMITTED
 
 from milepost_client import Client
+from milepost_client.cli import __main__ as cli
 from milepost_contracts.document import render
 from milepost_contracts.events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
-from milepost_contracts.values import JobError
+from milepost_contracts.values import FileRef, JobError
 
 STAGES = {
     "queued": JobSubmitted(job=SUBMITTED),
@@ -28,6 +30,8 @@ class FakeGateway:
         self.script = ["queued", "running", "succeeded"]
         self.requests = []
         self.at = 0
+        #: What a handler wrote, by name.
+        self.outputs = {}
 
     def __call__(self, request):
         self.requests.append(request)
@@ -47,6 +51,8 @@ class FakeGateway:
                     ]
                 },
             )
+        if "/outputs/" in request.url.path:
+            return httpx.Response(200, content=self.outputs[request.url.path.partition("/outputs/")[2]])
         if request.url.path == "/v1/jobs" and request.method == "GET":
             return httpx.Response(200, json={"items": [json.loads(self._body("succeeded", 3))], "next": None})
         stage = self.script[min(self.at, len(self.script) - 1)]
@@ -63,9 +69,14 @@ class FakeGateway:
         self.at += 1
         return response
 
-    @staticmethod
-    def _body(stage, version):
-        return render(STAGES[stage], cancel=None, version=version, retention=RETENTION)
+    def _body(self, stage, version):
+        event = STAGES[stage]
+        refs = [
+            FileRef(name=name, size=len(content), key=name, digest=sha256(content).hexdigest())
+            for name, content in self.outputs.items()
+        ]
+        event = event.model_copy(update={"job": event.job.model_copy(update={"outputs": tuple(refs)})})
+        return render(event, cancel=None, version=version, retention=RETENTION)
 
 
 @pytest.fixture
@@ -89,3 +100,21 @@ def problem(status, title="No", **more):
 @pytest.fixture(name="problem")
 def problem_fixture():
     return problem
+
+
+@pytest.fixture
+def milepost(gateway, monkeypatch, capsys):
+    """Run the command against the canned gateway; return exit code, standard output and standard error."""
+    monkeypatch.setattr(
+        cli,
+        "Client",
+        lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
+    )
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["milepost", *words])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code, *capsys.readouterr()
+
+    return run

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from waiting import wait_until
@@ -138,3 +139,20 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monk
     assert 1 == done.returncode
     assert "processor-1 ended while it started" in done.stderr
     assert "no.such.module" in done.stderr
+
+
+def test_a_stack_with_an_access_file_comes_up_and_keeps_it_over_a_restart(command, tmp_path):
+    """Whoever restarts a part has other variables in their shell, and must not open it by the way."""
+    file = tmp_path / "access.json"
+    key = subprocess.run(
+        [BIN / "milepost", "keys", "create", "--file", file], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    command("stack", "up", "--detach", "--port", "0", MILEPOST_ACCESS_FILE=str(file))
+    try:
+        url = json.loads(command("stack", "status", "--json").stdout)["url"]
+        for _ in range(2):
+            assert 401 == httpx.get(f"{url}/v1/jobs").status_code
+            assert 200 == httpx.get(f"{url}/v1/jobs", headers={"X-API-Key": key}).status_code
+            command("stack", "restart", "gateway-1")
+    finally:
+        command("stack", "down")

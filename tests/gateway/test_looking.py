@@ -147,13 +147,14 @@ async def test_a_live_gateway_says_so_whatever_is_away(http, store, broker):
     """And readiness names what is missing."""
     assert 200 == (await http.get("/livez")).status_code
     assert (200, "ready\n") == ((await http.get("/readyz")).status_code, (await http.get("/readyz")).text)
+    assert 1 == (await http.get("/readyz?verbose")).json()["live_processors"]
     store.away = True
     broker.error = lambda command: RuntimeError
     assert 200 == (await http.get("/livez")).status_code
     response = await http.get("/readyz")
     assert (503, "not ready: rabbitmq, redis\n") == (response.status_code, response.text)
     verbose = (await http.get("/readyz?verbose")).json()
-    assert {"ready": False, "checks": {"rabbitmq": False, "redis": False}} == verbose
+    assert {"ready": False, "checks": {"rabbitmq": False, "redis": False}, "live_processors": None} == verbose
 
 
 async def test_a_parameter_that_the_listing_does_not_know_is_malformed(http):

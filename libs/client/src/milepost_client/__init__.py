@@ -10,6 +10,7 @@ with Client("http://127.0.0.1:8800") as client:
 
 from milepost_client.client import Client
 from milepost_client.errors import (
+    Damaged,
     JobCanceled,
     JobFailed,
     JobNotFound,
@@ -23,6 +24,7 @@ from milepost_client.handle import JobHandle
 
 __all__ = [
     "Client",
+    "Damaged",
     "JobCanceled",
     "JobFailed",
     "JobHandle",

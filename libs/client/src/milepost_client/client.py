@@ -99,6 +99,15 @@ class Client:
         """
         return self._handle(self._transport.send("GET", f"/v1/jobs/{job_id}"))
 
+    def cancel(self, job_id: str) -> JobHandle:
+        """Ask that a job be canceled; that it took effect, the document says later.
+
+        Raises:
+            JobNotFound: There is no such job, or nothing is kept of it any more.
+            Refused: It has ended already.
+        """
+        return self._handle(self._transport.send("POST", f"/v1/jobs/{job_id}/cancel"))
+
     def jobs(
         self,
         *,

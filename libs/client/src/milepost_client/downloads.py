@@ -12,11 +12,11 @@ def within(folder: Path, name: str) -> Path:
     """Return where a file of this name belongs in a folder.
 
     Raises:
-        ValueError: It would be outside.
+        Damaged: It would be outside.
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leads out of {folder}")
+        raise Damaged(f"{name!r} leads out of {folder}")
     return path
 
 

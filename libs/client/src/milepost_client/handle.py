@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from errno import EEXIST
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -133,15 +134,17 @@ class JobHandle:
         content: JsonValue = self._transport.send("GET", f"/v1/jobs/{self.id}/result").json()
         return content
 
-    def download(self, folder: Path, *, names: Sequence[str] = ()) -> Iterator[Path]:
+    def download(self, folder: Path, *, names: Sequence[str] = (), replace: bool = False) -> Iterator[Path]:
         """Save what the handler wrote, and a result that is a file, in a folder; yield each path once it is whole.
 
         Args:
             folder: Where to; made, if need be.
             names: Only these; all by default.
+            replace: Whether to replace files that are there.
 
         Raises:
             KeyError: There is no file of such a name.
+            FileExistsError: Something is there already; nothing is saved.
             Damaged: What came is not what the handler wrote.
         """
         found = {output.name: (output.url, output.digest) for output in self.document.outputs}
@@ -150,5 +153,9 @@ class JobHandle:
         for name in names:
             if name not in found:
                 raise KeyError(name)
-        for name in names or found:
-            yield save(self._transport, *found[name], within(folder, name))
+        wanted = {name: within(folder, name) for name in names or found}
+        for path in wanted.values():
+            if path.exists() and not replace:
+                raise FileExistsError(EEXIST, "it is there already", str(path))
+        for name, path in wanted.items():
+            yield save(self._transport, *found[name], path)

@@ -5,8 +5,8 @@ import sys
 
 import structlog
 
-QUIET = ("pika", "aiormq", "aio_pika", "uvicorn.access", "dramatiq")
-"""Libraries that log every frame or request; their warnings still show."""
+QUIET = ("pika", "aiormq", "aio_pika", "uvicorn.access", "uvicorn.error", "dramatiq")
+"""Libraries that log every frame or request, some with all of its URL; their warnings still show."""
 
 
 def configure(*, service: str, level: str, log_format: str) -> None:

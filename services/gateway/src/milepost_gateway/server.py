@@ -9,8 +9,11 @@ from datetime import timedelta
 from types import FrameType
 
 import h11
+import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = structlog.get_logger(__name__)
 
 READ_WITHIN = timedelta(seconds=15)
 """After so long without room for more, a connection is ended by the kernel: a close would wait for its reader."""
@@ -70,7 +73,9 @@ class Server(uvicorn.Server):
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what it accepts inherits it
             limit = int(READ_WITHIN.total_seconds() * 1000)
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+        log.info("gateway_listening", url="http://{}:{}".format(*listening.getsockname()[:2]))
         self.run(sockets=[listening])
+        log.info("gateway_stopped")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in good order."""

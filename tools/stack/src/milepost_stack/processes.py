@@ -5,7 +5,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,8 +18,15 @@ STOP_WITHIN = 45.0
 KILLED_WITHIN = 5.0
 TAIL = 20
 
+PREFIX = "MILEPOST_"
+
 # Python complains about a child that is forgotten while it runs; ours may outlive us, and are remembered till then.
 _children: dict[int, psutil.Popen] = {}
+
+
+def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what a process is configured with: whoever restarts it must not change that by the way."""
+    return {name: value for name, value in environment.items() if name != "PYTHONPATH" and not name.startswith(PREFIX)}
 
 
 def start(process: ProcessState) -> None:
@@ -27,7 +34,7 @@ def start(process: ProcessState) -> None:
     with process.log.open("ab") as log:
         child = psutil.Popen(
             process.command,
-            env={**os.environ, **process.environment},
+            env={**_neutral(os.environ), **process.environment},
             cwd=process.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,

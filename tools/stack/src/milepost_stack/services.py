@@ -39,7 +39,7 @@ def background(kind: str, number: int, folder: Path, environment: dict[str, str]
 def live_processors(gateway_url: str) -> int:
     """How many processors the gateway knows to be alive."""
     try:
-        with urllib.request.urlopen(f"{gateway_url}/v1/processors", timeout=5) as answer:  # noqa: S310 - our own gateway
-            return len(json.load(answer)["items"])
+        with urllib.request.urlopen(f"{gateway_url}/readyz?verbose", timeout=5) as answer:  # noqa: S310 - our own
+            return json.load(answer)["live_processors"] or 0
     except (OSError, ValueError):
         return 0

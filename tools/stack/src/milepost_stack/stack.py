@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -16,6 +16,8 @@ from milepost_stack.state import ProcessState, StackState
 Say = Callable[[str], None]
 
 RABBITMQ_URL, REDIS_URL, ID_KEYS = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ID_KEYS"
+CLIENTS = ("MILEPOST_URL", "MILEPOST_API_KEY")
+"""What the command line reads; no service does."""
 DEFAULT_PORT = 8800
 
 
@@ -151,6 +153,7 @@ class Stack:
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
         environment = {
+            **_given(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
@@ -209,3 +212,11 @@ class Stack:
         for kept in ("rabbitmq", "redis", "blobs"):
             shutil.rmtree(self.folder / kept, ignore_errors=True)
         (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what the services are configured with by whoever starts them: a restart finds the same."""
+    ours = {name: value for name, value in environment.items() if name.startswith("MILEPOST_")}
+    paths = {name: environment[name] for name in ("PYTHONPATH",) if name in environment}
+    access = {name: str(Path(ours[name]).absolute()) for name in ("MILEPOST_ACCESS_FILE",) if name in ours}
+    return {name: value for name, value in {**ours, **paths, **access}.items() if name not in CLIENTS}

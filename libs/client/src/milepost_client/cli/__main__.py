@@ -7,6 +7,7 @@ Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the cal
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -110,6 +111,8 @@ def submit(
             delay=delay,
             expires_in=expires_in,
         )
+        if watch:
+            sys.stderr.write(f"job {handle.id}\n")
         if watch or as_json:
             _show(handle, watch=watch, as_json=as_json)
         else:
@@ -142,19 +145,25 @@ def download(
     job_id: Annotated[str, typer.Argument(metavar="ID")],
     name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these files.")] = None,
     to: Annotated[Path, typer.Option(file_okay=False, help="The folder to save them in.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     url: Url = None,
 ) -> None:
     """Save what a job's handler wrote, and a result that is a file; prints the paths."""
     with Client(url) as client:
         handle = client.job(job_id)
         try:
-            for path in handle.download(to, names=name or ()):
+            for path in handle.download(to, names=name or (), replace=force):
                 sys.stdout.write(f"{path}\n")
+        except FileExistsError as error:
+            raise typer.BadParameter(f"{error.filename} is there already: --force replaces it") from error
+        except OSError as error:
+            raise typer.BadParameter(f"{error.filename or to}: {error.strerror}", param_hint="--to") from error
         except KeyError as error:
             known = ", ".join(output.name for output in handle.document.outputs) or "none"
             raise typer.BadParameter(f"there is no file {error.args[0]!r}; there are: {known}") from error
         if not (handle.document.outputs or handle.document.result_file):
             sys.stderr.write(f"there is nothing to download: the job is {handle.document.status}\n")
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -166,8 +175,7 @@ def cancel(
 ) -> None:
     """Ask that a job be canceled. With --watch the exit code tells how it ended."""
     with Client(url) as client:
-        handle = client.job(job_id)
-        handle.cancel()
+        handle = client.cancel(job_id)
         _show(handle, watch=watch, as_json=as_json)
 
 
@@ -208,7 +216,8 @@ def _guarded(run: Callable[[], object]) -> int:
     except JobNotFound as error:
         return _fail(error, NOT_FOUND)
     except Refused as error:
-        return _fail(error, USAGE)
+        hint = " Set MILEPOST_API_KEY." if error.problem.status == HTTPStatus.UNAUTHORIZED else ""
+        return _fail(f"{error}{hint}", USAGE)
     except Unavailable as error:
         hint = "" if error.problem else ". Is a gateway running there? 'make up' starts one; --url names another"
         return _fail(f"{error}{hint}", UNAVAILABLE)

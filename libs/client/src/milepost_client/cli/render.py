@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pydantic_core
 from pydantic import BaseModel
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
@@ -128,10 +129,21 @@ def print_document(document: JobDocument) -> None:
         console.print(f"            {json.dumps(item, ensure_ascii=False)}", markup=False)
     if document.error and document.error.traceback:
         console.print("\n".join("    " + line for line in document.error.traceback.splitlines()[-12:]), markup=False)
+    for file in document.outputs:
+        console.print(f"  file      {file.name}, {_bytes(file.size)}", markup=False)
+    if document.result_file is not None:
+        about = f"{_bytes(document.result_file.size)} of {document.result_file.media_type}"
+        console.print(f"  result    {document.result_file.name}, {about}", markup=False)
+    if document.outputs or document.result_file is not None:
+        console.print(f"            to save: milepost download {document.id}", markup=False)
     if document.result is not None:
         console.print("  result", markup=False)
         text = json.dumps(document.result, indent=2, ensure_ascii=False)
         console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
+
+
+def _bytes(size: int) -> str:
+    return decimal(size) if size else "empty"
 
 
 def _cancel(document: JobDocument) -> str | None:

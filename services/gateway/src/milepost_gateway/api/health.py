@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from milepost_gateway.api.services import services
+from milepost_gateway.errors import StoreUnavailable
 
 router = APIRouter(tags=["health"])
 CONTENT: dict[str, Any] = {
@@ -38,6 +39,15 @@ async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = Fal
     checks = {"rabbitmq": broker, "redis": redis}
     code = 200 if all(checks.values()) else 503
     if verbose is not False:
-        return JSONResponse({"ready": code == 200, "checks": checks}, status_code=code, headers=NO_STORE)  # noqa: PLR2004
+        told = {"ready": code == 200, "checks": checks, "live_processors": await _live_processors(request)}  # noqa: PLR2004
+        return JSONResponse(told, status_code=code, headers=NO_STORE)
     missing = ", ".join(name for name, well in checks.items() if not well)
     return PlainTextResponse(f"not ready: {missing}\n" if missing else "ready\n", status_code=code, headers=NO_STORE)
+
+
+async def _live_processors(request: Request) -> int | None:
+    """Return how many processors are alive; nothing while nobody can say."""
+    try:
+        return len(await services(request).catalogue.processors())
+    except StoreUnavailable:
+        return None
