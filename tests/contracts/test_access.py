@@ -102,6 +102,15 @@ def test_a_key_may_do_something():
         create_key("acme", frozenset())
 
 
+def test_a_key_is_in_the_file_once(tmp_path):
+    """Else it would be a question of order whose it is."""
+    _, key = create_key("acme", READ)
+    other = key.model_copy(update={"tenant": "other"})
+    write_access(tmp_path / "access.json", Access().with_key(key).with_key(other))
+    with pytest.raises(ValueError, match="twice"):
+        read_access(tmp_path / "access.json")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
 def test_this_machine_alone_is_meant(host):
     """However it is written."""

@@ -30,6 +30,7 @@ from milepost_gateway.errors import BlobsUnavailable, BrokerUnavailable, JobExpi
 from milepost_gateway.following import Following
 from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
+from milepost_gateway.leftovers import Leftovers
 from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Stored, Told, Use
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
@@ -324,7 +325,8 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
         reruns=reruns,
-        forgetting=Forgetting(statuses=statuses, broker=broker, blobs=blobs),
+        forgetting=Forgetting(statuses=statuses, broker=broker),
+        leftovers=Leftovers(blobs=blobs, store=store, retention=RETENTION),
         dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
         blobs=blobs,
         catalogue=catalogue,

@@ -1,5 +1,7 @@
 """Who may do what, and how much."""
 
+import asyncio
+from collections import Counter
 from datetime import timedelta
 from itertools import product
 
@@ -238,12 +240,14 @@ async def test_a_tenant_may_have_so_many_live_jobs(acme, rules, http, store, key
     assert answer.headers["retry-after"].isdigit()
 
 
-async def test_a_store_that_is_away_refuses_no_job(acme, rules, http, store):
+async def test_a_store_that_is_away_refuses_no_job(acme, rules, http, store, monkeypatch):
     """Law 1: no write to Redis, and no read, is needed to accept."""
+    monkeypatch.setattr("milepost_gateway.admission.COUNT_EVERY", 0.0)
     rules.access = rules.access.model_copy(update={"limits": {"acme": Limits(live_jobs=1)}})
     await http.get("/v1/job-types", headers=acme)  # the types are known
+    assert 202 == (await http.post("/v1/jobs", json=COUNT, headers=acme)).status_code
     store.away = True
-    for _ in range(3):
+    for _ in range(5):
         assert 202 == (await http.post("/v1/jobs", json=COUNT, headers=acme)).status_code
 
 
@@ -258,6 +262,23 @@ async def test_so_many_may_wait_at_once(acme, other, rules, app, http, job_id):
         assert 200 == (await http.get(f"/v1/jobs/{job_id}", headers=acme)).status_code
     assert 200 == (await http.get(f"/v1/jobs/{job_id}/events", headers=acme)).status_code
     assert 200 == (await http.get(f"/v1/jobs/{job_id}/events", headers=acme)).status_code, "and it was given back"
+
+
+async def test_who_may_not_wait_is_told_before_anything_is_accepted(rules, app, http, broker, blobs):
+    """A 429 that comes after the fact would make a second job."""
+    rules.access = Access(limits={"default": Limits(listeners=1)})
+    with app.state.services.admission.listening("default"):
+        for headers in ({"Prefer": "wait=5"}, {"Accept": "text/event-stream"}):
+            problem(await http.post("/v1/jobs", json=COUNT, headers=headers), 429, "too-many-requests")
+        assert [] == broker.submitted
+        assert 202 == (await http.post("/v1/jobs", json=COUNT)).status_code
+
+
+async def test_many_at_once_are_held_to_the_limit_too(acme, rules, http, broker):
+    """They count together."""
+    rules.access = rules.access.model_copy(update={"limits": {"acme": Limits(live_jobs=5)}})
+    answers = await asyncio.gather(*(http.post("/v1/jobs", json=COUNT, headers=acme) for _ in range(40)))
+    assert {202: 5, 429: 35} == Counter(answer.status_code for answer in answers)
 
 
 # Browsers.

@@ -1,10 +1,13 @@
 """Many jobs in one request."""
 
+from datetime import timedelta
+
 import pytest
 from problem_answers import problem
 from samples import ENDED, RUNNING
 
 from milepost_contracts.access import Access, Limits
+from milepost_contracts.envelope import now
 from milepost_contracts.events import JobStarted, JobSucceeded
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 
@@ -134,3 +137,38 @@ async def test_a_body_that_is_no_batch_is_refused_whole(http, broker, body):
     """Nothing of it is handed over."""
     problem(await http.post("/v1/jobs:batch", json=body), 422, "invalid-request")
     assert [] == broker.submitted
+
+
+async def test_a_repeat_after_midnight_hands_over_the_same_jobs(submit, broker, monkeypatch):
+    """And after a new key signs ids: they follow from the first request."""
+    first = (await submit(COUNT, COUNT, **{"Idempotency-Key": "1"})).json()
+    monkeypatch.setattr(
+        "milepost_gateway.idempotency.Idempotency._day", lambda self: now().replace(microsecond=0) + timedelta(days=1)
+    )
+    assert first == (await submit(COUNT, COUNT, **{"Idempotency-Key": "1"})).json()
+    assert 2 == len({command.job.id for command in broker.submitted})
+
+
+async def test_a_repeat_has_the_batch_of_the_first_request_though_more_jobs_fit(submit, store, app):
+    """Whoever looks at the first one sees it end."""
+    late = {"type": "late"}
+    first = (await submit(COUNT, late, **{"Idempotency-Key": "1"})).json()
+    store.types.append(store.types[0].model_copy(update={"type": "late", "params_schema": {}}))
+    await app.state.services.catalogue.refresh()
+    second = (await submit(COUNT, late, **{"Idempotency-Key": "1"})).json()
+    assert (1, 2, first["id"]) == (first["accepted"], second["accepted"], second["id"])
+
+
+async def test_a_repeat_is_not_counted_again(submit, rules):
+    """Its jobs are there already."""
+    rules.access = Access(limits={"default": Limits(live_jobs=3)})
+    for _ in range(3):
+        assert 207 == (await submit(COUNT, COUNT, **{"Idempotency-Key": "1"})).status_code
+
+
+async def test_the_ids_of_a_batch_are_nobody_elses(submit, http):
+    """Whatever key a single job has."""
+    batch = (await submit(COUNT, **{"Idempotency-Key": "foo"})).json()
+    for key in ("batch foo", "batch foo 0", "foo 0", "foo"):
+        job = await http.post("/v1/jobs", json=COUNT, headers={"Idempotency-Key": f'"{key}"'})
+        assert job.json()["id"] != batch["items"][0]["job_id"]

@@ -140,7 +140,7 @@ async def test_a_folder_gives_back_what_was_put_there(tmp_path):
         for _ in range(3):
             yield CONTENT
 
-    folder = ObjectBlobs(tmp_path.as_uri())
+    folder = ObjectBlobs(tmp_path.as_uri(), namespace="milepost")
     put = await folder.put("jobs/x/0000", content())
     assert (30, 64) == (put.size, len(put.digest))
     assert CONTENT * 3 == await read(await folder.open("jobs/x/0000", 0, 30))
@@ -154,8 +154,8 @@ async def test_a_folder_gives_back_what_was_put_there(tmp_path):
 
 async def test_a_folder_that_can_not_be_read_is_told(tmp_path):
     """It is a file, for example."""
-    folder = ObjectBlobs((tmp_path / "blobs").as_uri())
-    (tmp_path / "blobs" / "jobs").write_text("no folder")
+    folder = ObjectBlobs((tmp_path / "blobs").as_uri(), namespace="milepost")
+    (tmp_path / "blobs" / "milepost").write_text("no folder")
     with pytest.raises(BlobsUnavailable):
         await folder.open("jobs/x/0000", 0, 30)
 
@@ -188,3 +188,42 @@ async def test_nothing_is_removed_while_nobody_knows(leftovers, blobs, store, ke
     with pytest.raises(StoreUnavailable):
         await leftovers.sweep()
     assert blobs.stored
+
+
+async def test_what_is_forgotten_or_no_jobs_at_all_does_not_end_the_sweep(leftovers, blobs, store, keyring):
+    """One odd folder, and no file would ever be removed again."""
+    gone = keyring.issue("default", at=ENDED.created_at)
+    store.gone.add(gone)
+    blobs.stored = {f"jobs/{gone}/0000": CONTENT, f"jobs/{'v' * 40}/0000": CONTENT}
+    assert 1 == await leftovers.sweep()
+    assert [f"jobs/{'v' * 40}/0000"] == list(blobs.stored)
+
+
+async def test_deployments_that_share_a_storage_do_not_see_each_other(tmp_path):
+    """One sweeps what it does not know: that may be another one's."""
+
+    async def content():
+        yield CONTENT
+
+    ours, theirs = (ObjectBlobs(tmp_path.as_uri(), namespace=name) for name in ("ours", "theirs"))
+    await theirs.put("jobs/x/0000", content())
+    assert [] == [key async for key in ours.keys("jobs")]
+    with pytest.raises(JobExpired):
+        await ours.open("jobs/x/0000", 0, 10)
+
+
+async def test_a_storage_that_takes_nothing_is_told(tmp_path):
+    """Whatever it says itself."""
+
+    async def content():
+        yield CONTENT
+
+    folder = ObjectBlobs((tmp_path / "blobs").as_uri(), namespace="milepost")
+    (tmp_path / "blobs" / "milepost").write_text("no folder")
+    with pytest.raises(BlobsUnavailable):
+        await folder.put("jobs/x/0000", content())
+
+
+async def test_any_version_is_known_by_a_star(http, job_id):
+    """RFC 9110 §13.1.2."""
+    assert 304 == (await http.get(f"/v1/jobs/{job_id}/result", headers={"If-None-Match": "*"})).status_code

@@ -1,5 +1,7 @@
 """Forgetting a job before its retention time is over."""
 
+from datetime import timedelta
+
 import pytest
 from problem_answers import problem
 from samples import ENDED, RUNNING
@@ -19,14 +21,24 @@ def project(store, job_id):
     return lambda kind, job: store.project(kind(job=job.model_copy(update={"id": job_id})))
 
 
-async def test_a_finished_job_is_forgotten_with_its_files(http, broker, blobs, project, job_id):
-    """204 once that is a durable fact."""
+async def test_a_finished_job_is_forgotten_and_its_files_once_that_is_seen(
+    app, http, broker, blobs, store, project, job_id, monkeypatch
+):
+    """204 once that is a durable fact; a run that was accepted meanwhile still finds its files."""
     project(JobSucceeded, ENDED)
     blobs.stored = {f"jobs/{job_id}/0000": b"1", f"jobs/{job_id}/abcd/0001": b"2", "jobs/other/0000": b"3"}
     answer = await http.delete(f"/v1/jobs/{job_id}")
     assert (204, b"") == (answer.status_code, answer.content)
     (said,) = broker.requests
     assert ("job.forgotten", job_id, 1) == (said.fact, said.forgotten.job_id, said.forgotten.run)
+    monkeypatch.setattr("milepost_gateway.leftovers.SETTLED_AFTER", timedelta(0))
+    leftovers = app.state.services.leftovers
+    assert 0 == await leftovers.sweep_wanted(), "another run may be on its way"
+    assert 3 == len(blobs.stored)
+    store.gone.add(job_id)
+    assert 204 != (await http.delete(f"/v1/jobs/{job_id}")).status_code
+    leftovers.look_soon(job_id)
+    assert 2 == await leftovers.sweep_wanted()
     assert ["jobs/other/0000"] == list(blobs.stored)
 
 

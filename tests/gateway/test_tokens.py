@@ -1,5 +1,6 @@
 """JSON Web Tokens, of an issuer that publishes its keys on this machine."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -136,6 +137,13 @@ async def test_invented_keys_make_nobody_ask_the_issuer_again_and_again(issuer, 
     for number in range(20):
         with pytest.raises(Unauthenticated):
             await tokens.verify(token(key_id=str(number)), [issuer])
+    assert 1 == publisher.asked
+
+
+async def test_many_who_come_first_wait_for_the_same_keys(issuer, publisher):
+    """A burst after a start, or after a rotation, is no burst of errors."""
+    tokens = JsonWebTokens()
+    assert 8 == len(await asyncio.gather(*(tokens.verify(token(), [issuer]) for _ in range(8))))
     assert 1 == publisher.asked
 
 

@@ -4,6 +4,7 @@ import pytest
 from samples import ENDED, ID, SUBMITTED
 
 from milepost_contracts.events import Forgotten, JobForgotten, JobSubmitted, JobSucceeded
+from milepost_contracts.keys import shard_of
 from milepost_contracts.view import merge
 from milepost_gateway.errors import JobExpired
 
@@ -34,3 +35,19 @@ async def test_a_job_that_is_forgotten_before_it_is_known_stays_so(store, reader
     await store.apply(merge([JobSucceeded(job=ENDED)]))
     with pytest.raises(JobExpired):
         await reader.get(ID)
+
+
+async def test_a_stream_of_what_is_forgotten_ends(store, reader):
+    """There is nothing more to come."""
+    await store.apply(merge([JobSucceeded(job=ENDED), FORGOTTEN]))
+    told = await reader.told(ID, 0, latest=True)
+    assert (True, ()) == (told.terminal, told.events)
+
+
+async def test_a_job_is_in_the_batch_that_its_latest_event_names_and_in_no_other(store, redis, keys):
+    """A repeat may have handed it over with another one."""
+    for batch, kind, job in (("one", JobSubmitted, SUBMITTED), ("two", JobSucceeded, ENDED)):
+        await store.apply(merge([kind(job=job.model_copy(update={"batch": batch}))]))
+    shard = shard_of(ID)
+    sizes = [await redis.zcard(keys.batch(shard, *which)) for which in (("one",), ("one", "queued"), ("two",))]
+    assert [0, 0, 1] == sizes

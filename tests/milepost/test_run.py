@@ -205,3 +205,18 @@ def test_a_handler_writes_no_two_files_of_one_name_and_not_too_many():
         run.create(str(number))
     with pytest.raises(ValueError, match="100 files are the most"):
         run.create("one more")
+
+
+@pytest.mark.parametrize("kind", ["text/€", "x\r\nSet-Cookie: y", "csv", " text/csv"])
+def test_what_is_no_media_type_is_refused(kind):
+    """It becomes a header of every download."""
+    with pytest.raises(ValueError, match="media type"):
+        Run(job_id="1", outputs=MemoryOutputs()).create("a", media_type=kind)
+
+
+def test_a_run_has_one_result():
+    """A second one would replace the first silently."""
+    run = Run(job_id="1", outputs=MemoryOutputs())
+    run.create("a", as_result=True)
+    with pytest.raises(ValueError, match="result already"):
+        run.create("b", as_result=True)

@@ -66,7 +66,7 @@ def test_a_file_that_was_not_finished_does_not_count(executor, outbox, files):
 
 @pytest.fixture
 def folder(tmp_path):
-    return BlobFiles(tmp_path.as_uri())
+    return BlobFiles(tmp_path.as_uri(), namespace="milepost")
 
 
 def test_what_is_written_is_in_the_storage_whole_with_its_digest(folder, tmp_path):
@@ -81,9 +81,9 @@ def test_what_is_written_is_in_the_storage_whole_with_its_digest(folder, tmp_pat
         file.close()  # handlers may
     (big,) = outputs.written
     assert (len(content), hashlib.sha256(content).hexdigest()) == (big.size, big.digest)
-    assert content == (tmp_path / big.key).read_bytes() == folder.open(big).open().read()
+    assert content == (tmp_path / "milepost" / big.key).read_bytes() == folder.open(big).open().read()
     assert f"jobs/{job.id}/0000abcd/0001" == outputs.result.key
-    assert b"" == (tmp_path / outputs.result.key).read_bytes()
+    assert b"" == (tmp_path / "milepost" / outputs.result.key).read_bytes()
 
 
 def test_two_executions_of_a_job_write_beside_each_other(folder):
@@ -97,3 +97,18 @@ def test_two_executions_of_a_job_write_beside_each_other(folder):
         keys.add(outputs.written[0].key)
         assert job.execution.encode() == folder.open(outputs.written[0]).open().read()
     assert 2 == len(keys)
+
+
+def test_what_is_half_written_does_not_stay(folder, tmp_path):
+    """Nobody lists it, and nobody would ever remove it."""
+    outputs = folder.outputs(SUBMITTED.model_copy(update={"execution": "0000abcd"}))
+
+    def write():
+        with outputs.create("big", media_type="text/plain", as_result=False) as file:
+            file.write(b"x" * 3_000_000)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        write()
+    assert () == outputs.written
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]

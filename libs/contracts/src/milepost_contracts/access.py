@@ -5,9 +5,11 @@ An API key is `mp_<id>_<secret>`. The file has the SHA-256 of the whole: enough 
 
 import hmac
 import ipaddress
+import os
 import re
 import secrets
 import tempfile
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from milepost_contracts.envelope import now
 from milepost_contracts.values import Moment, TenantName
@@ -99,6 +101,14 @@ class Access(_Entry):
     #: By tenant; `*` is for those that are not named.
     limits: dict[TenantName | Annotated[str, Field(pattern=r"^\*$")], Limits] = Field(default_factory=dict)
 
+    @field_validator("keys")
+    @classmethod
+    def _each_once(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        ids = [key.id for key in keys]
+        if twice := {one for one in ids if ids.count(one) > 1}:
+            raise ValueError(f"the key {min(twice)} is there twice")
+        return keys
+
     def key(self, text: str) -> ApiKey | None:
         """Return what is known of this key, unless it is wrong or expired."""
         found = _KEY.fullmatch(text)
@@ -150,11 +160,14 @@ def read_access(path: Path) -> Access:
 
 def write_access(path: Path, access: Access) -> None:
     """Write an access file, whole or not at all; a new one can be read by its owner alone."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    old = path.stat() if path.exists() else None
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as new:
         new.write(access.model_dump_json(indent=2, exclude_defaults=True) + "\n")
     written = Path(new.name)
-    written.chmod(mode)
+    if old is not None:
+        with suppress(PermissionError):
+            os.chown(written, old.st_uid, old.st_gid)
+        written.chmod(old.st_mode & 0o777)
     written.replace(path)
 
 

@@ -32,6 +32,8 @@ class IssuedId:
     """What a verified id says by itself."""
 
     job_id: str
+    #: Which key has signed it.
+    key: int
     #: When the id was issued, to the millisecond, by the issuing gateway's clock.
     created_at: datetime
 
@@ -75,21 +77,24 @@ class Keyring:
                 raise WeakKeyring("an id key is written NUMBER:HEX, for example 1:00112233…") from None
         return cls(keys)
 
-    def issue(self, tenant: str, *, at: datetime | None = None, name: str | None = None) -> str:
+    def issue(self, tenant: str, *, at: datetime | None = None, name: str | None = None, key: int | None = None) -> str:
         """Return a fresh id of this tenant, or the one that follows from a name and a time.
 
         Args:
             tenant: Whose it is.
             at: When it counts as issued; now by default.
             name: What the id is to follow from, with `at`, in place of chance.
+            key: Which key is to sign, if it is still there; the first one by default.
         """
+        number = self._signing.number if key is None or key not in self._secrets else key
+        secret = self._secrets[number]
         milliseconds = int(at.timestamp() * 1000) if at else time.time_ns() // 1_000_000
-        chance = secrets.token_bytes(10) if name is None else _derived(self._signing.secret, tenant, name)
+        chance = secrets.token_bytes(10) if name is None else _derived(secret, tenant, name)
         uuid = bytearray(milliseconds.to_bytes(6, "big") + chance)
         uuid[6] = 0x70 | uuid[6] & 0x0F
         uuid[8] = 0x80 | uuid[8] & 0x3F
-        signed = bytes(uuid) + bytes([self._signing.number])
-        mac = _mac(self._signing.secret, signed, tenant)
+        signed = bytes(uuid) + bytes([number])
+        mac = _mac(secret, signed, tenant)
         return base64.b32hexencode(signed + mac).decode().lower()
 
     def verify(self, job_id: str, tenant: str) -> IssuedId:
@@ -106,7 +111,7 @@ class Keyring:
         if secret is None or not hmac.compare_digest(mac, _mac(secret, signed, tenant)):
             raise UnknownJobId
         milliseconds = int.from_bytes(signed[:6], "big")
-        return IssuedId(job_id=job_id, created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
+        return IssuedId(job_id=job_id, key=signed[_UUID], created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
 
     def seal(self, text: str) -> str:
         """Return what proves that this deployment wrote a text."""
@@ -124,7 +129,10 @@ def claimed_time(job_id: str) -> datetime | None:
     if not _CANONICAL.fullmatch(job_id):
         return None
     milliseconds = int(job_id, 32) >> 8 * (_UUID + _KEY + _MAC - 6)
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _seal(secret: bytes, text: str) -> str:

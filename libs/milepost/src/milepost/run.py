@@ -5,6 +5,7 @@ it likes; between two reads only the newest state counts, and items are counted 
 """
 
 import mimetypes
+import re
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, MAX_OUTPU
 T = TypeVar("T")
 
 _MESSAGE, _UNIT, _NAME = 500, 64, 255
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
 _MOST = 2**53
 """The largest whole number that every JSON reader holds exactly."""
 
@@ -84,6 +86,7 @@ class Run:
         self.saved_state = saved_state
         self._outputs = outputs
         self._output_names: set[str] = set()
+        self._has_result = False
         self._stop: RunStopped | None = None
         self._version = 0
         self._progress: tuple[float, float | None, str | None, str | None] | None = None
@@ -167,7 +170,7 @@ class Run:
     def create(
         self, name: str, *, media_type: str | None = None, as_result: bool = False
     ) -> AbstractContextManager[BinaryIO]:
-        """Open a file for writing, as bytes: `with run.create("report.csv") as file: …`.
+        """Open a file for writing, as bytes: `with run.create("report.csv") as file: file.write(b"…")`.
 
         Whoever looks at the job can download it once the job has ended. Those of an attempt that is not the last are
         forgotten.
@@ -178,21 +181,26 @@ class Run:
             as_result: It is the job's result; the handler returns nothing then.
 
         Raises:
-            ValueError: The name is no relative path, or there is such a file already, or there are 100 of them.
+            ValueError: The name is no relative path, or there is such a file, or a result, already, or 100 files.
         """
         steps = name.split("/")
         if not 0 < len(name) <= _NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(steps):
             raise ValueError(f"{name!r} is no relative path of up to {_NAME} printable characters")
+        kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        if not _MEDIA_TYPE.fullmatch(kind):
+            raise ValueError(f"{kind!r} is no media type, such as text/csv")
         if name in self._output_names:
             raise ValueError(f"there is a file {name!r} already")
         if len(self._output_names) >= MAX_OUTPUTS:
             raise ValueError(f"{MAX_OUTPUTS} files are the most")
+        if as_result and self._has_result:
+            raise ValueError("there is a result already")
         if self._outputs is None:
             raise ValueError("this run has nowhere to write files to")
         self.checkpoint()
         self._output_names.add(name)
-        guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return self._outputs.create(name, media_type=media_type or guessed, as_result=as_result)
+        self._has_result |= as_result
+        return self._outputs.create(name, media_type=kind, as_result=as_result)
 
     def checkpoint(self) -> None:
         """Do nothing, unless the run must end.

@@ -1,5 +1,6 @@
 """How much each tenant may ask for. Kept in memory: no write to Redis is needed to accept a job (law 1)."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,8 +37,10 @@ class _Bucket:
 
 @dataclass
 class _Count:
-    jobs: int
-    at: float
+    #: Nothing while nobody can say.
+    jobs: int | None = None
+    at: float = float("-inf")
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +61,29 @@ class Admission:
         """
         limits = self.rules.current().limits_of(tenant)
         if limits.live_jobs is not None:
-            live = await self._live(tenant)
-            if live.jobs + count > limits.live_jobs:
-                raise TooManyJobs(limits.live_jobs)
-            live.jobs += count
+            await self._admit_live(tenant, count, limits.live_jobs)
         if (rate := limits.jobs_per_second) is not None:
             at = time.monotonic()
             bucket = self._buckets.setdefault(tenant, _Bucket(max(1.0, rate), at))
             if wait := bucket.take(count, rate, at):
                 raise TooManyRequests(f"{rate:g} jobs a second are the most", retry_after=wait)
 
-    async def _live(self, tenant: str) -> _Count:
-        known = self._counts.get(tenant)
-        if known is None or time.monotonic() - known.at > COUNT_EVERY:
-            try:
-                counted = await self.store.counts(tenant=tenant)
-            except StoreUnavailable:  # jobs are accepted all the same
-                return known or _Count(0, 0.0)
-            known = self._counts[tenant] = _Count(sum(counted[status] for status in LIVE), time.monotonic())
-        return known
+    async def _admit_live(self, tenant: str, count: int, most: int) -> None:
+        known = self._counts.setdefault(tenant, _Count())
+        async with known.counting:
+            if time.monotonic() - known.at > COUNT_EVERY:
+                known.at = time.monotonic()
+                try:
+                    counted = await self.store.counts(tenant=tenant)
+                except StoreUnavailable:  # jobs are accepted all the same
+                    known.jobs = None
+                else:
+                    known.jobs = sum(counted[status] for status in LIVE)
+        if known.jobs is None:
+            return
+        if known.jobs + count > most:
+            raise TooManyJobs(most)
+        known.jobs += count
 
     def check_listener(self, tenant: str) -> None:
         """Raise `TooManyRequests` if so many of the tenant's requests wait already, or are streams, as it may have."""

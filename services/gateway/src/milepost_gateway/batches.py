@@ -24,6 +24,8 @@ from milepost_gateway.submission import Acceptance, Submission
 MOST_JOBS = 1_000
 AT_ONCE = 100
 """So many are on their way to the broker at a time."""
+_AT_A_STRETCH = 20
+"""So many are looked at before others get their turn."""
 _SIZE = 3
 """Hex digits at the end of a batch's id: how many jobs it has."""
 
@@ -69,6 +71,8 @@ class Batches:
         fit: dict[int, tuple[Submission, KnownType]] = {}
         unknown: dict[str, UnknownJobType] = {}
         for number, job in enumerate(jobs):
+            if number % _AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
             try:
                 fit[number] = await self._check(job, unknown)
             except GatewayError as error:
@@ -77,7 +81,8 @@ class Batches:
                 outcomes.append(GatewayError())
         if not fit:
             return HandedOver(batch_id=None, outcomes=outcomes)
-        await self.acceptance.admission.admit(tenant, len(fit))
+        if turn is None or not turn.repeated:
+            await self.acceptance.admission.admit(tenant, len(fit))
         batch_id = self._issue(tenant, len(fit), turn)
         room = asyncio.Semaphore(AT_ONCE)
 
@@ -91,7 +96,7 @@ class Batches:
                         tenant=tenant,
                         batch=batch_id,
                         traceparent=traceparent,
-                        job_id=None if turn is None else turn.nth(number),
+                        job_id=None if turn is None else turn.nth(tenant, number),
                     )
                 except GatewayError as error:
                     outcomes[number] = error
@@ -110,9 +115,15 @@ class Batches:
             raise
 
     def _issue(self, tenant: str, size: int, turn: Turn | None) -> str:
+        """Return the id of a batch; a repeat has that of the first request, though more jobs may fit by now."""
+        if turn is not None and turn.note:
+            return turn.note
         whose = _whose(tenant, size)
-        batch_id = self.keyring.issue(whose) if turn is None else turn.issue(whose)
-        return f"{batch_id}{size:0{_SIZE}x}"
+        batch_id = self.keyring.issue(whose) if turn is None else turn.derive(whose, "")
+        batch_id = f"{batch_id}{size:0{_SIZE}x}"
+        if turn is not None:
+            turn.note = batch_id
+        return batch_id
 
     async def standing(self, batch_id: str, *, tenant: str) -> Standing:
         """Return how far a batch is.

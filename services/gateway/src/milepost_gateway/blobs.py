@@ -25,7 +25,9 @@ log = structlog.get_logger(__name__)
 class ObjectBlobs:
     """See `ports.Blobs`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, namespace: str) -> None:
+        """Prepare; deployments may share a storage, each in its namespace."""
+        self._folder = f"{namespace}/"
         if url.startswith("file:"):
             Path(unquote(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
         self._store = from_url(url)
@@ -40,14 +42,17 @@ class ObjectBlobs:
                 digest.update(chunk)
                 yield chunk
 
-        await obstore.put_async(self._store, key, counted())
+        try:
+            await obstore.put_async(self._store, self._folder + key, counted())
+        except (BaseError, OSError) as error:
+            raise BlobsUnavailable(str(error)) from error
         return Put(size, digest.hexdigest())
 
     async def open(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         if start == end:
             return _nothing()
         try:
-            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            found = await obstore.get_async(self._store, self._folder + key, options={"range": (start, end)})
         except FileNotFoundError as error:
             raise JobExpired from error
         except (BaseError, OSError) as error:
@@ -56,16 +61,16 @@ class ObjectBlobs:
 
     async def keys(self, folder: str) -> AsyncIterator[str]:
         try:
-            async for some in obstore.list(self._store, prefix=folder):
+            async for some in obstore.list(self._store, prefix=self._folder + folder):
                 for one in some:
-                    yield one["path"]
+                    yield one["path"].removeprefix(self._folder)
         except (BaseError, OSError) as error:
             raise BlobsUnavailable(str(error)) from error
 
     async def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
             try:
-                await obstore.delete_async(self._store, key)
+                await obstore.delete_async(self._store, self._folder + key)
             except (BaseError, OSError) as error:
                 log.warning("blob_not_removed", key=key, error=str(error))
 

@@ -74,7 +74,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         changes = RedisChanges(hearing, keys)
         reruns = Reruns(statuses=statuses, broker=broker)
         rules = AccessFile(settings.access_file)
-        blobs = ObjectBlobs(settings.blobs_url)
+        blobs = ObjectBlobs(settings.blobs_url, namespace=settings.namespace)
         leftovers = Leftovers(blobs=blobs, store=store, retention=settings.retention)
         admission = Admission(rules=rules, store=store)
         acceptance = Acceptance(keyring=keyring, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs)
@@ -88,7 +88,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
             reruns=reruns,
-            forgetting=Forgetting(statuses=statuses, broker=broker, blobs=blobs),
+            forgetting=Forgetting(statuses=statuses, broker=broker),
+            leftovers=leftovers,
             dead_letters=DeadLetters(keyring=keyring, store=store, reruns=reruns),
             blobs=blobs,
             catalogue=catalogue,

@@ -150,7 +150,7 @@ class _Reader:
             gap = told.gap
         latest = await self._store.told(job_id, 0, latest=True)
         if latest is None or not latest.events:
-            return (), False
+            return (), latest is not None and latest.terminal
         snapshot = Happened(latest.version, SNAPSHOT, latest.events[-1].body)
         events = (Happened(latest.version, GAP, b"{}"), snapshot) if gap else (snapshot,)
         return events, latest.terminal

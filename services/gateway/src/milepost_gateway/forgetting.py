@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from milepost_contracts.events import Forgotten, JobForgotten
-from milepost_gateway.errors import BlobsUnavailable, JobNotFinished
-from milepost_gateway.ports import Blobs, Broker
+from milepost_gateway.errors import JobNotFinished
+from milepost_gateway.ports import Broker
 from milepost_gateway.status import Statuses
 
 
@@ -14,7 +14,6 @@ class Forgetting:
 
     statuses: Statuses
     broker: Broker
-    blobs: Blobs
 
     async def forget(self, job_id: str, *, tenant: str, traceparent: str | None) -> None:
         """Return once it is a durable fact that the job is forgotten; a run that is accepted meanwhile is not.
@@ -31,11 +30,3 @@ class Forgetting:
         job = snapshot.job
         told = Forgotten(job_id=job.id, tenant=job.tenant, type=job.type, queue=job.queue, run=job.run)
         await self.broker.say(JobForgotten(forgotten=told, traceparent=traceparent))
-        await self._remove_files(job_id)
-
-    async def _remove_files(self, job_id: str) -> None:
-        """What is not removed now is removed with the leftovers."""
-        try:
-            await self.blobs.remove([key async for key in self.blobs.keys(f"jobs/{job_id}")])
-        except BlobsUnavailable:
-            return

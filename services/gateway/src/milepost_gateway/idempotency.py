@@ -26,24 +26,21 @@ IN_FLIGHT = timedelta(seconds=10)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Turn:
     """One request with a key."""
 
     job_id: str
+    #: Whether an earlier request has handed the job over.
+    repeated: bool
+    #: What the request leaves for its repeats.
+    note: str
     #: Returns an id that follows from the key, for whom it is and what it is for.
     derive: Callable[[str, str], str]
-    tenant: str
-    #: Whether an earlier request has handed the job over.
-    repeated: bool = False
 
-    def nth(self, number: int) -> str:
+    def nth(self, tenant: str, number: int) -> str:
         """Return the id of one of the jobs of a request for many."""
-        return self.derive(self.tenant, f" {number}")
-
-    def issue(self, whose: str) -> str:
-        """Return the id of the request itself."""
-        return self.derive(whose, "")
+        return self.derive(tenant, f"\0{number}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,24 +69,20 @@ class Idempotency:
             KeyInFlight: Its first request is still being worked on.
         """
         day = self._day()
-
-        def derive(whose: str, what: str) -> str:
-            return self.keyring.issue(whose, at=day, name=key + what)
-
-        use = Use(job_id=derive(tenant, ""), fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8))
+        job_id = self.keyring.issue(tenant, at=day, name=key)
+        use = Use(job_id=job_id, fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8))
         try:
             earlier = await self.keys.claim(tenant, key, use, lasts=self._lasts)
         except StoreUnavailable as error:
             log.warning("key_not_kept", error=str(error))
-            yield Turn(use.job_id, derive, tenant)
+            yield self._turn(tenant, key, use)
             return
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
                 raise KeyReused
             if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT:
                 raise KeyInFlight
-        job_id = use.job_id if earlier is None else earlier.job_id
-        turn = Turn(job_id, derive, tenant, repeated=earlier is not None and earlier.accepted)
+        turn = self._turn(tenant, key, earlier or use)
         try:
             yield turn
         except (OutcomeUnknown, asyncio.CancelledError):  # a repeat hands the same job over
@@ -100,8 +93,17 @@ class Idempotency:
                 await self._try(self.keys.release(tenant, key, use))
             raise
         if not turn.repeated:
-            accepted = replace(earlier or use, accepted=True)
+            accepted = replace(earlier or use, accepted=True, note=turn.note)
             await self._try(self.keys.settle(tenant, key, accepted, lasts=self._lasts))
+
+    def _turn(self, tenant: str, key: str, use: Use) -> Turn:
+        """Take time and signature of the first request's id: a repeat after midnight has the same ids."""
+        issued = self.keyring.verify(use.job_id, tenant)
+
+        def derive(whose: str, what: str) -> str:
+            return self.keyring.issue(whose, at=issued.created_at, name=key + what, key=issued.key)
+
+        return Turn(job_id=use.job_id, repeated=use.accepted, note=use.note, derive=derive)
 
     async def _try(self, write: Awaitable[None]) -> None:
         try:

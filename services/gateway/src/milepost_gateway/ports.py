@@ -169,6 +169,8 @@ class Use:
     at: datetime
     #: Tells a request from a repeat of it.
     nonce: str
+    #: What the request left for its repeats.
+    note: str = ""
 
 
 class KeyStore(Protocol):

@@ -36,7 +36,7 @@ from milepost_contracts.values import (
 )
 from milepost_gateway.admission import Admission
 from milepost_gateway.catalogue import Catalogue, KnownType
-from milepost_gateway.errors import InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
+from milepost_gateway.errors import BlobsUnavailable, InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker, Submitted
 
 MAX_TAGS = 16
@@ -246,6 +246,10 @@ class Acceptance:
                     FileRef(name=upload.name, size=put.size, key=key, digest=put.digest, media_type=upload.media_type)
                 )
             _check_names(stored)
+        except BlobsUnavailable as error:
+            if fresh:
+                await self.blobs.remove([file.key for file in stored])
+            raise NotAccepted("the file storage does not take its files") from error
         except BaseException:
             if fresh:
                 await self.blobs.remove([file.key for file in stored])

@@ -41,22 +41,26 @@ class PublishedKeys:
             IssuerUnavailable: The issuer does not answer, and has not before.
         """
         found = self._find(key_id)
-        age = time.monotonic() - self._asked_at
-        if age > FRESH_FOR or (found is None and age > ASK_AGAIN_AFTER):
+        if self._age > FRESH_FOR or (found is None and (self._age > ASK_AGAIN_AFTER or self._asking.locked())):
             async with self._asking:
-                if time.monotonic() - self._asked_at > ASK_AGAIN_AFTER:
+                if self._age > ASK_AGAIN_AFTER:
                     await self._ask()
             found = self._find(key_id)
         if self._keys is None:
             raise IssuerUnavailable
         return found
 
+    @property
+    def _age(self) -> float:
+        return time.monotonic() - self._asked_at
+
     async def _ask(self) -> None:
-        self._asked_at = time.monotonic()
         try:
             self._keys = await asyncio.to_thread(self._client.get_jwk_set)
         except (jwt.PyJWTError, ValueError) as error:
             log.warning("issuer_unavailable", error=str(error))
+        finally:
+            self._asked_at = time.monotonic()
 
     def _find(self, key_id: str | None) -> PyJWK | None:
         keys = [] if self._keys is None else self._keys.keys

@@ -60,7 +60,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
         registry,
         gate=gate,
         outbox=courier,
-        files=BlobFiles(settings.blobs_url),
+        files=BlobFiles(settings.blobs_url, namespace=settings.namespace),
         run_async=_run_async,
         instance=instance,
         gate_patience=settings.gate_patience,

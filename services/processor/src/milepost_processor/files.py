@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -54,6 +54,7 @@ class BlobFile:
 
     store: "ObjectStore"
     ref: FileRef
+    path: str
 
     @property
     def name(self) -> str:
@@ -66,23 +67,25 @@ class BlobFile:
     def open(self) -> BinaryIO:
         if self.size == 0:
             return io.BytesIO()
-        reader = obstore.open_reader(self.store, self.ref.key, buffer_size=BUFFER, size=self.size)
+        reader = obstore.open_reader(self.store, self.path, buffer_size=BUFFER, size=self.size)
         return cast("BinaryIO", io.BufferedReader(_Stream(reader), BUFFER))
 
 
 class BlobFiles:
     """See `ports.Files`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, namespace: str) -> None:
+        """Prepare; deployments may share a storage, each in its namespace."""
+        self._folder = f"{namespace}/"
         if url.startswith("file:"):
             Path(unquote(urlsplit(url).path)).mkdir(parents=True, exist_ok=True)
         self._store = from_url(url)
 
     def open(self, ref: FileRef) -> BlobFile:
-        return BlobFile(self._store, ref)
+        return BlobFile(self._store, ref, self._folder + ref.key)
 
     def outputs(self, job: Job) -> "BlobOutputs":
-        return BlobOutputs(self._store, f"jobs/{job.id}/{job.execution}")
+        return BlobOutputs(self._store, self._folder, f"jobs/{job.id}/{job.execution}")
 
 
 class _Digested(io.RawIOBase):
@@ -105,10 +108,11 @@ class _Digested(io.RawIOBase):
 
 
 class BlobOutputs:
-    """See `ports.Outputs`. What is not closed, or fails, is left to the gateways: they remove what nobody refers to."""
+    """See `ports.Outputs`. What nobody refers to any more is removed by the gateways."""
 
-    def __init__(self, store: "ObjectStore", prefix: str) -> None:
+    def __init__(self, store: "ObjectStore", folder: str, prefix: str) -> None:
         self._store = store
+        self._folder = folder
         self._prefix = prefix
         self._begun = count()
         self._written: list[FileRef] = []
@@ -125,10 +129,16 @@ class BlobOutputs:
     @contextmanager
     def create(self, name: str, *, media_type: str, as_result: bool) -> Iterator[BinaryIO]:
         key = f"{self._prefix}/{next(self._begun):04d}"
-        writer = obstore.open_writer(self._store, key, buffer_size=BUFFER)
+        writer = obstore.open_writer(self._store, self._folder + key, buffer_size=BUFFER)
         digested = _Digested(writer)
         buffered = io.BufferedWriter(digested, BUFFER)
-        yield cast("BinaryIO", buffered)
+        try:
+            yield cast("BinaryIO", buffered)
+        except BaseException:
+            with suppress(Exception):  # what is half written would stay where nobody lists it
+                writer.close()
+                obstore.delete(self._store, self._folder + key)
+            raise
         if not buffered.closed:  # the handler may have closed it itself
             buffered.close()
         writer.close()

@@ -97,7 +97,7 @@ async def submit_batch(request: Request) -> Response:
     key = idempotency_key(request)
     asked = await read_model(request, BatchRequest, parts.limits.for_batches)
     same = blake2b(json.dumps(asked.jobs, sort_keys=True).encode(), digest_size=16).hexdigest()
-    turn_of = nullcontext() if key is None else parts.idempotency.turn(tenant(request), f"batch {key}", same)
+    turn_of = nullcontext() if key is None else parts.idempotency.turn(tenant(request), f"batch\0{key}", same)
     async with turn_of as turn:
         done = await parts.batches.hand_over(
             asked.jobs, tenant=tenant(request), traceparent=traceparent(request), turn=turn

@@ -154,8 +154,8 @@ def _complete(operation: dict[str, Any]) -> None:
     if operation["tags"] == ["health"]:
         operation["security"] = []
     else:
-        responses["401"] = problem("Who asks can't be told")
-        responses["403"] = problem("Who asks may not do this")
+        responses["401"] = problem("Not authenticated")
+        responses["403"] = problem("Not allowed")
     if name in ("follow_job", "follow_jobs"):
         operation["security"] = [*_WHO, {"streamToken": []}, {}]
     validation = responses.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})

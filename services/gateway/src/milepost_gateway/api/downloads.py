@@ -93,7 +93,8 @@ async def _download(request: Request, file: FileRef) -> Response:
     }
     if file.digest is not None:
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(file.digest)).decode()}:"
-    if etag in (request.headers.get("if-none-match") or ""):
+    known = request.headers.get("if-none-match") or ""
+    if known.strip() == "*" or etag in known:
         return Response(status_code=304, headers=headers)
     part = None if request.headers.get("if-range", etag) != etag else _part(request.headers.get("range"), file.size)
     start, end = part or (0, file.size)

@@ -82,7 +82,9 @@ _SUBMISSION_BODY = {
 async def submit_job(request: Request) -> Response:
     """Answer 202 once the job is stored durably; from then on it will run."""
     parts = services(request)
-    key = idempotency_key(request)
+    key, how, within = idempotency_key(request), preferences.form(request), preferences.wait(request)
+    if how is not None or within:  # refused before anything is accepted, or not at all
+        parts.admission.check_listener(tenant(request))
     async with read_submission(request, parts.limits) as body:
         if key is None:
             job_id, document_then = await _accept(request, body)
@@ -92,9 +94,10 @@ async def submit_job(request: Request) -> Response:
                     job_id, document_then = turn.job_id, None
                 else:
                     job_id, document_then = await _accept(request, body, job_id=turn.job_id)
-    if (how := preferences.form(request)) is not None:
+    if how is not None:
+        if document_then is None:
+            await parts.following.begin([job_id], tenant=tenant(request), since=[0])
         return streams.stream(request, [job_id], how, since=[0], headers=responses.locations(request, job_id))
-    within = preferences.wait(request)
     if within or document_then is None:
         stored = await _seen(request, job_id, within)
         if within and stored.terminal:
@@ -131,8 +134,6 @@ async def _followed(request: Request, job_id: str, *, enough: Callable[[Stored],
     async def present() -> bool:
         return not parts.closing.is_set() and not await request.is_disconnected()
 
-    if within:
-        parts.admission.check_listener(tenant(request))
     with parts.admission.listening(tenant(request)):
         return await parts.following.document(
             job_id, tenant=tenant(request), enough=enough, within=within, present=present
@@ -173,6 +174,8 @@ async def get_job(
     """
     parts = services(request)
     known, within = responses.known_version(request), preferences.wait(request)
+    if within:
+        parts.admission.check_listener(tenant(request))
     enough = _has_ended if known is None else lambda stored: stored.terminal or stored.version != known
     stored = await _followed(request, job_id, enough=enough, within=within)
     if redirect and stored.terminal and stored.seen.status is Status.SUCCEEDED:
@@ -237,6 +240,7 @@ async def forget_job(request: Request, job_id: str) -> Response:
     """Answer 204 once it is a durable fact that the job is forgotten, with its files: 410 from then on."""
     parts = services(request)
     await parts.forgetting.forget(job_id, tenant=tenant(request), traceparent=traceparent(request))
+    parts.leftovers.look_soon(job_id)
     with suppress(JobExpired, StoreUnavailable):  # seen to be so, or it will be
         await _followed(request, job_id, enough=lambda _: False, within=SEEN_WITHIN)
     return Response(status_code=204)

@@ -89,7 +89,9 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.BatchUnknown():
             return _problem(request, ProblemType.UNKNOWN_BATCH, "No batch was ever handed over under this id.")
         case errors.JobExpired():
-            return _problem(request, ProblemType.JOB_EXPIRED, "Nothing is kept of this job any more.")
+            return _problem(
+                request, ProblemType.JOB_EXPIRED, "Its retention time is over, or somebody wanted it forgotten."
+            )
         case errors.JobAlreadyFinished():
             return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
         case errors.JobNotFinished():

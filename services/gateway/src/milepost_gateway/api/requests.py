@@ -45,6 +45,8 @@ class UnsupportedMediaType(Exception):  # noqa: N818
 
 GO_ON_WITHIN = 10.0
 """Seconds within which the next piece of a body must come."""
+_LONG = 256 * 1024
+"""Bytes of JSON that take so long to read that others get their turn meanwhile."""
 _BATCH = 8 * 1024 * 1024
 
 
@@ -120,7 +122,8 @@ async def read_model(request: Request, kind: type[M], limits: Limits) -> M:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("Send application/json.")
-    value = _json(b"".join([chunk async for chunk in _limited(request, limits.body)]))
+    body = b"".join([chunk async for chunk in _limited(request, limits.body)])
+    value = await asyncio.to_thread(_json, body) if len(body) > _LONG else _json(body)
     return read_strictly(kind, value)
 
 

@@ -16,6 +16,7 @@ from milepost_gateway.dead_letters import DeadLetters
 from milepost_gateway.following import Following
 from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
+from milepost_gateway.leftovers import Leftovers
 from milepost_gateway.ports import Blobs, Broker, StatusStore
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
@@ -36,6 +37,7 @@ class Services:
     reruns: Reruns
     batches: Batches
     forgetting: Forgetting
+    leftovers: Leftovers
     dead_letters: DeadLetters
     blobs: Blobs
     catalogue: Catalogue

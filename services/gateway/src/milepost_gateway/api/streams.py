@@ -134,6 +134,7 @@ async def _issue(request: Request, job_ids: Sequence[str]) -> StreamToken:
 
 async def _follow(request: Request, job_ids: Sequence[str], last_event_id: str | None) -> Response:
     parts = services(request)
+    parts.admission.check_listener(tenant(request))
     since = read_cursor(request.headers.get("last-event-id") or last_event_id, len(job_ids))
     if not await parts.following.begin(job_ids, tenant=tenant(request), since=since):
         return Response(status_code=204, headers=HEADERS)
@@ -148,13 +149,8 @@ def stream(
     since: Sequence[int],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a stream of what happens to some jobs.
-
-    Raises:
-        TooManyRequests: The tenant has as many open as it may have.
-    """
+    """Return a stream of what happens to some jobs."""
     parts = services(request)
-    parts.admission.check_listener(tenant(request))
     render = _sse if how is Form.SSE else _ndjson
     body = render(until_closing(parts.following.steps(job_ids, since=since), parts.closing))
     counted = parts.admission.listening(tenant(request))

@@ -48,7 +48,7 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
-    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step', 'gone')
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step', 'gone', 'tenant', 'batch')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
@@ -60,10 +60,10 @@ local function names(tenant, batch, kind, status)
   return all
 end
 
-local function move(id, tenant, batch, kind, status, old_kind, old_status, created)
-  if kind == old_kind and status == old_status then return end
-  if old_status then
-    for _, name in ipairs(names(tenant, batch, old_kind, old_status)) do redis.call('ZREM', name, id) end
+local function move(id, tenant, batch, kind, status, old, created)
+  if old and tenant == old.tenant and batch == old.batch and kind == old.kind and status == old.status then return end
+  if old then
+    for _, name in ipairs(names(old.tenant, old.batch, old.kind, old.status)) do redis.call('ZREM', name, id) end
   end
   for _, name in ipairs(names(tenant, batch, kind, status)) do
     redis.call('ZADD', name, created, id)
@@ -141,7 +141,8 @@ for i = 1, count do
   local asked = cancel_key ~= '' and (not old_cancel or cancel_key > old_cancel)
   local forget, batch, old_gone = ARGV[at + 16], ARGV[at + 17], old[10] or ''
   local forgets = forget > old_gone
-  if old_sequence and string.sub(old_sequence, 1, 4) <= old_gone then old_kind, old_status = nil, nil end
+  local before = old_sequence and string.sub(old_sequence, 1, 4) > old_gone
+    and { tenant = old[11] or tenant, batch = old[12] or '', kind = old_kind, status = old_status }
   local version, orphan = 0, 0
 
   if forgets then redis.call('HSET', key, 'gone', forget) end
@@ -158,7 +159,7 @@ for i = 1, count do
     note(expiry, id, now + lasts)
     note(deadlines, id, due)
     note(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
-    move(id, tenant, batch, kind, status, old_kind, old_status, created)
+    move(id, tenant, batch, kind, status, before, created)
   elseif (asked or forgets) and not old_sequence then
     redis.call('PEXPIRE', key, live_for + grace)
   end
@@ -182,7 +183,7 @@ for i = 1, count do
   local gone = last and string.sub(last, 1, 4) <= (forgets and forget or old_gone)
   if gone then
     local known = redis.call('HMGET', key, 'tenant', 'batch', 'type')
-    erase(key, id, known[1], known[2], known[3], last_status)
+    erase(key, id, known[1] or tenant, known[2] or '', known[3] or kind, last_status)
   end
   local ended = (newer and terminal or old[6]) == '1'
   local register = asked and cancel_key or old_cancel
