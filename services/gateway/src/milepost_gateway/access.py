@@ -1,7 +1,7 @@
 """Who asks, and what they may: an API key, a JSON Web Token, a stream token; or anybody, where the gateway is open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -48,7 +48,7 @@ class Access:
     tokens: Tokens
     keyring: Keyring
     #: Whether nobody has to say who they are.
-    open: bool = field(default=False)
+    open: bool
 
     async def caller(self, credential: str | None) -> Caller:
         """Return who has this key or token.

@@ -246,13 +246,11 @@ class Acceptance:
                     FileRef(name=upload.name, size=put.size, key=key, digest=put.digest, media_type=upload.media_type)
                 )
             _check_names(stored)
-        except BlobsUnavailable as error:
+        except BaseException as error:
             if fresh:
                 await self.blobs.remove([file.key for file in stored])
-            raise NotAccepted("the file storage does not take its files") from error
-        except BaseException:
-            if fresh:
-                await self.blobs.remove([file.key for file in stored])
+            if isinstance(error, BlobsUnavailable):
+                raise NotAccepted("the file storage does not take its files") from error
             raise
         return tuple(stored)
 

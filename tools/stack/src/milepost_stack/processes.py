@@ -24,9 +24,14 @@ PREFIX = "MILEPOST_"
 _children: dict[int, psutil.Popen] = {}
 
 
+def configures(name: str) -> bool:
+    """Whether a variable says how a service is to run."""
+    return name == "PYTHONPATH" or name.startswith(PREFIX)
+
+
 def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave out what a process is configured with: whoever restarts it must not change that by the way."""
-    return {name: value for name, value in environment.items() if name != "PYTHONPATH" and not name.startswith(PREFIX)}
+    return {name: value for name, value in environment.items() if not configures(name)}
 
 
 def start(process: ProcessState) -> None:

@@ -216,7 +216,7 @@ class Stack:
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what the services are configured with by whoever starts them: a restart finds the same."""
-    ours = {name: value for name, value in environment.items() if name.startswith("MILEPOST_")}
-    paths = {name: environment[name] for name in ("PYTHONPATH",) if name in environment}
-    access = {name: str(Path(ours[name]).absolute()) for name in ("MILEPOST_ACCESS_FILE",) if name in ours}
-    return {name: value for name, value in {**ours, **paths, **access}.items() if name not in CLIENTS}
+    given = {name: value for name, value in environment.items() if processes.configures(name) and name not in CLIENTS}
+    if (access_file := given.get("MILEPOST_ACCESS_FILE")) is not None:
+        given["MILEPOST_ACCESS_FILE"] = str(Path(access_file).absolute())
+    return given

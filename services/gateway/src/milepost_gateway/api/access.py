@@ -1,6 +1,5 @@
 """Says for each route what its caller must be allowed to do, and reads who they are from the request."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends
@@ -25,7 +24,7 @@ def _may(scope: Scope) -> Any:
     return Depends(authenticate)
 
 
-async def _listener(connection: HTTPConnection) -> None:
+async def authenticate_listener(connection: HTTPConnection) -> None:
     """An EventSource and a browser's WebSocket can set no headers: they may have a stream token in the URL."""
     token = connection.query_params.get(TOKEN)
     access = services(connection).access
@@ -37,9 +36,8 @@ async def _listener(connection: HTTPConnection) -> None:
     connection.state.caller = caller
 
 
-authenticate_listener: Callable[[HTTPConnection], Awaitable[None]] = _listener
 MAY_READ, MAY_SUBMIT, MAY_ADMINISTER = (_may(scope) for scope in (Scope.READ, Scope.SUBMIT, Scope.ADMIN))
-MAY_LISTEN: Any = Depends(_listener)
+MAY_LISTEN: Any = Depends(authenticate_listener)
 
 
 def caller(connection: HTTPConnection) -> Caller:

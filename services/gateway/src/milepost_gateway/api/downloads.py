@@ -56,8 +56,8 @@ async def get_result(request: Request, job_id: str) -> Response:
         raise NoResult(told["status"], (told["error"] or {}).get("message") or f"The job was {told['status']}.")
     if told["result_file"] is None:
         return responses.result(request, stored, pydantic_core.to_json(told["result"]))
-    _, snapshot = await parts.statuses.known(job_id, tenant=tenant(request))
-    if snapshot.job.result_file is None:  # another run has begun in between
+    snapshot = await parts.store.snapshot(job_id)
+    if snapshot is None or snapshot.job.result_file is None:  # another run has begun in between
         raise NoSuchOutput
     return await _download(request, snapshot.job.result_file)
 
