@@ -9,7 +9,7 @@ from typing import Annotated
 import pydantic_core
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from milepost_contracts import document
 from milepost_contracts.document import JobDocument
@@ -31,7 +31,7 @@ from milepost_gateway.api.services import Services, services
 from milepost_gateway.errors import JobExpired, StoreUnavailable
 from milepost_gateway.ports import Stored
 from milepost_gateway.status import Wanted
-from milepost_gateway.submission import submitted
+from milepost_gateway.submission import TextMoment, submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -274,7 +274,7 @@ async def list_jobs(
     queue: Annotated[str | None, Query(pattern=WORD, max_length=64)] = None,
     tag: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
     batch: Annotated[str | None, Query(description="A batch's id; without type", max_length=100)] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a time zone")] = None,
+    created_after: Annotated[TextMoment | None, Query(description="RFC 3339, with a time zone")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
