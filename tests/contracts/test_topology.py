@@ -20,6 +20,7 @@ from milepost_contracts.events import (
 )
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.topology import Queue, Topology
+from milepost_contracts.webhooks import routing_key
 
 TOPOLOGY = Topology(namespace="test")
 EXCHANGES, LADDER = TOPOLOGY.exchanges, TOPOLOGY.ladder
@@ -179,3 +180,14 @@ def test_all_keys_of_a_job_share_a_slot(job_id):
     ):
         assert tag in key
     assert keys.job(job_id) == keys.jobs_prefix(shard) + job_id
+
+
+@pytest.mark.parametrize("after", [timedelta(0), timedelta(seconds=5), timedelta(hours=24)])
+def test_a_webhook_goes_through_the_ladder_and_to_nobody_else(after):
+    """At once if it has nothing to wait for; no work queue and no tracker of events takes it for something else."""
+    key = routing_key(SUBMITTED, after=after)
+    assert len(key) <= 255
+    assert takes(Queue(name="", bindings=TOPOLOGY.delay_exchange(LEVELS - 1).bindings), key)
+    assert takes(TOPOLOGY.webhook_queue, key)
+    others = (TOPOLOGY.work("default"), TOPOLOGY.quarantine("default"), TOPOLOGY.lifecycle, TOPOLOGY.progress)
+    assert not any(takes(queue, key) for queue in others)

@@ -117,7 +117,7 @@ def _message(kind: type[Message]) -> dict[str, Any]:
         "description": cleandoc(kind.__doc__ or ""),
         "contentType": CONTENT_TYPE,
         "correlationId": {"location": "$message.payload#/subject"},
-        "payload": _payload(kind),
+        "payload": payload(kind),
     }
 
 
@@ -125,7 +125,8 @@ def _summary(kind: type[Message]) -> str:
     return cleandoc(kind.__doc__ or "").partition("\n")[0]
 
 
-def _payload(kind: type[Message]) -> dict[str, Any]:
+def payload(kind: type[Message]) -> dict[str, Any]:
+    """Return the JSON Schema of a message; what it is about is a component of the document."""
     fields: dict[str, dict[str, Any]] = {
         "specversion": {"const": "1.0"},
         "id": {**_TEXT, "description": "Stays the same when the message is published again"},

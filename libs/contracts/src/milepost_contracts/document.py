@@ -206,6 +206,7 @@ _HIDDEN = {
     *(
         "tenant",
         "files",
+        "callback_url",
         "result_file",
         "outputs",
         "turn",

@@ -3,6 +3,7 @@
 ContractError
 ├── UnknownJobId        an id that this deployment never issued to this tenant
 ├── WeakKeyring         signing keys that are missing, short or ambiguous
+├── RefusedCallback     a URL that may not be called back
 └── MalformedEvent      a message that is no event of ours
     └── UnknownEvent    well formed, but of a type or version that this release does not know
 """
@@ -18,6 +19,10 @@ class UnknownJobId(ContractError):  # noqa: N818 - the names are the conditions,
 
 class WeakKeyring(ContractError):  # noqa: N818
     """The id keys can't be used."""
+
+
+class RefusedCallback(ContractError):  # noqa: N818
+    """This URL may not be called back."""
 
 
 class MalformedEvent(ContractError):  # noqa: N818

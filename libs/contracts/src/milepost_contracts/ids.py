@@ -44,6 +44,24 @@ class SigningKey:
     number: int
     secret: bytes
 
+    @classmethod
+    def parse_all(cls, text: str) -> "list[SigningKey]":
+        """Read `NUMBER:HEX[,NUMBER:HEX…]`.
+
+        Raises:
+            WeakKeyring: It is not written so, or says a number twice.
+        """
+        keys = []
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            number, _, secret = part.partition(":")
+            try:
+                keys.append(cls(number=int(number), secret=bytes.fromhex(secret)))
+            except ValueError:
+                raise WeakKeyring("a key is written NUMBER:HEX, for example 1:00112233…") from None
+        if len({key.number for key in keys}) < len(keys):
+            raise WeakKeyring("two keys have the same number")
+        return keys
+
 
 class Keyring:
     """Issues job ids with its first key and verifies them with any of its keys."""
@@ -51,9 +69,6 @@ class Keyring:
     def __init__(self, keys: Sequence[SigningKey]) -> None:
         if not keys:
             raise WeakKeyring("no id key is given")
-        numbers = [key.number for key in keys]
-        if len(set(numbers)) < len(numbers):
-            raise WeakKeyring("two id keys have the same number")
         for key in keys:
             if not 0 <= key.number <= 255:  # noqa: PLR2004 - one byte
                 raise WeakKeyring(f"id key number {key.number} is not within 0 to 255")
@@ -68,14 +83,7 @@ class Keyring:
     @classmethod
     def parse(cls, text: str) -> "Keyring":
         """Read `NUMBER:HEX[,NUMBER:HEX…]`; the first key signs, the others only verify."""
-        keys = []
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            number, _, secret = part.partition(":")
-            try:
-                keys.append(SigningKey(number=int(number), secret=bytes.fromhex(secret)))
-            except ValueError:
-                raise WeakKeyring("an id key is written NUMBER:HEX, for example 1:00112233…") from None
-        return cls(keys)
+        return cls(SigningKey.parse_all(text))
 
     def issue(self, tenant: str, *, at: datetime | None = None, name: str | None = None, key: int | None = None) -> str:
         """Return a fresh id of this tenant, or the one that follows from a name and a time.

@@ -14,6 +14,8 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
 | `<ns>:mark:{sNNN}`                         | string | tracker    | the watermark: missing or lower, writes were lost |
 | `<ns>:claim:{sNNN}:<id>`                   | hash   | processor  | who runs the job                                  |
+| `<ns>:webhooks:{sNNN}:<id>`                | list   | tracker    | what became of a job's webhooks, oldest first     |
+| `<ns>:disabled:{fleet}:<hash>`             | string | tracker    | a callback URL that has answered 410              |
 | `<ns>:type:{fleet}:<type>`                 | string | tracker    | an announced job type                             |
 | `<ns>:types:{fleet}`                       | zset   | tracker    | the names of the types, by last announcement      |
 | `<ns>:processor:{fleet}:<instance>`        | string | tracker    | a processor's last beat                           |
@@ -58,6 +60,13 @@ class Keys:
 
     def claim(self, job_id: str) -> str:
         return f"{self._in_shard('claim', shard_of(job_id))}:{job_id}"
+
+    def webhooks(self, job_id: str) -> str:
+        return f"{self._in_shard('webhooks', shard_of(job_id))}:{job_id}"
+
+    def disabled(self, digest: str) -> str:
+        """Name what says that a tenant's callback URL gets no more webhooks."""
+        return f"{self._in_fleet('disabled')}:{digest}"
 
     def index(self, shard: int, *, tenant: str, type_name: str | None = None, status: str | None = None) -> str:
         return f"{self.index_prefix(shard)}{tenant}:{type_name or ANY}:{status or ANY}"

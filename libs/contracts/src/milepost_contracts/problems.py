@@ -23,6 +23,7 @@ class ProblemType(Enum):
     JOB_ALREADY_FINISHED = ("job-already-finished", HTTPStatus.CONFLICT, "The job has ended already")
     NOT_A_DEAD_LETTER = ("not-a-dead-letter", HTTPStatus.CONFLICT, "The job was not given up")
     RUNS_EXHAUSTED = ("runs-exhausted", HTTPStatus.CONFLICT, "The job has run as often as a job can")
+    NO_WEBHOOK = ("no-webhook", HTTPStatus.CONFLICT, "There is no webhook")
     JOB_FAILED = ("job-failed", HTTPStatus.CONFLICT, "The job failed, so it has no result")
     JOB_CANCELED = ("job-canceled", HTTPStatus.CONFLICT, "The job was canceled, so it has no result")
     UNAUTHENTICATED = ("unauthenticated", HTTPStatus.UNAUTHORIZED, "Not authenticated")

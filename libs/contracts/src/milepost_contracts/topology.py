@@ -3,7 +3,8 @@
 milepost.jobs      topic    job.<event>.<queue>.<type> → work.<queue>, quarantine.<queue>, the delay ladder,
                             tracker.lifecycle, tracker.progress, log.jobs, milepost.control
 milepost.delay.NN  topic    job.<event>.<queue>.<type>.<bits> → delay.NN, or the next lower level
-milepost.due       topic    what has waited its time   → work.<queue>, quarantine.<queue>
+milepost.webhooks  topic    webhook.tell.<queue>.<type>.<bits> → the delay ladder
+milepost.due       topic    what has waited its time   → work.<queue>, quarantine.<queue>, tracker.webhooks
 milepost.control   fanout   cancel requests            → control.<processor>
 milepost.fleet     topic    processor.<event>          → tracker.fleet
 milepost.dead      fanout   what nobody could take     → parked, for the tracker's undertaker
@@ -42,6 +43,8 @@ MOST_DELIVERIES = 100
 """No message is delivered so often: what follows on it has a turn beyond all of its deliveries."""
 FOR_EVER = 1_000_000_000
 """As a delivery limit: RabbitMQ 4 has one of 20 where none is set, and drops what has no dead-letter exchange."""
+TELL = "webhook.tell"
+"""The routing key of a webhook begins so; its queue, its type and the levels of the ladder follow."""
 WAITING = (JobScheduled.fact, JobRetrying.fact, JobPostponed.fact)
 """What goes into the delay ladder, and from there to its work queue."""
 PROGRESS_LENGTH = 10_000
@@ -122,6 +125,11 @@ class Topology:
         return Exchange(name=self._name("retold"), kind="fanout")
 
     @property
+    def webhooks(self) -> Exchange:
+        """Webhooks on their way: for now, or after a while in the ladder."""
+        return Exchange(name=self._name("webhooks"), kind="topic")
+
+    @property
     def due(self) -> Exchange:
         """Where a message arrives that has waited its time, or had none to wait."""
         return Exchange(name=self._name("due"), kind="topic", bindings=(self._rung(0, "0"),))
@@ -155,8 +163,10 @@ class Topology:
     def delay_exchange(self, level: int) -> Exchange:
         """Sorts messages: those with this level's bit wait in its queue, the others go one level down."""
         if level == LEVELS - 1:
-            bindings = tuple(
-                Binding(exchange=self.jobs, key=f"{fact}.#") for fact in (*WAITING, POSTPONED_IN_QUARANTINE)
+            waiting = (*WAITING, POSTPONED_IN_QUARANTINE)
+            bindings = (
+                *(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in waiting),
+                Binding(exchange=self.webhooks, key=f"{TELL}.#"),
             )
         else:
             bindings = (self._rung(level + 1, "0"),)
@@ -240,6 +250,15 @@ class Topology:
         )
 
     @property
+    def webhook_queue(self) -> Queue:
+        """Webhooks whose time has come. Not bounded: a tracker that can't put one here would stand still."""
+        return Queue(
+            name=self._name("tracker.webhooks"),
+            bindings=(Binding(exchange=self.due, key=f"{TELL}.#"),),
+            arguments=_arguments(queue_type="quorum", delivery_limit=FOR_EVER),
+        )
+
+    @property
     def fleet_queue(self) -> Queue:
         """Announcements and beats of processors: bounded, drops its oldest."""
         return Queue(
@@ -281,13 +300,23 @@ class Topology:
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges; each after those that flow into it."""
         rungs = tuple(self.delay_exchange(level) for level in reversed(range(LEVELS)))
-        return (self.jobs, self.fleet, self.dead, self.poison, self.retold, self.control, *rungs, self.due)
+        return (
+            self.jobs,
+            self.fleet,
+            self.dead,
+            self.poison,
+            self.retold,
+            self.control,
+            self.webhooks,
+            *rungs,
+            self.due,
+        )
 
     @property
     def shared_queues(self) -> tuple[Queue, ...]:
         """The queues that exist once in a deployment."""
         own = (self.parked, self.poison_queue, self.lifecycle, self.progress, self.fleet_queue, self.log)
-        return (*own, *self.ladder)
+        return (*own, self.webhook_queue, *self.ladder)
 
     def work_queues(self, queues: Iterable[str]) -> tuple[Queue, ...]:
         """What the processors of these queues consume."""

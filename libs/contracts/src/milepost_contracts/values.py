@@ -25,6 +25,7 @@ START_WITHIN = timedelta(days=7)
 """How long a job waits to be started, where nobody says otherwise."""
 MAX_RUNTIME = timedelta(minutes=10)
 """How long one attempt may take, where its type does not say otherwise: less than RabbitMQ's consumer timeout."""
+MAX_CALLBACK_URL = 1_000
 LAST_STEP = 9_999_999_999
 MAX_RUN = 9_999
 """The step of the event that puts an execution off: progress that is still on its way sorts before it."""
@@ -148,6 +149,8 @@ class Job(Value):
     batch: str | None = Field(default=None, pattern=r"^[0-9a-z]{1,64}$", exclude_if=_is_none)
     params: dict[str, JsonValue]
     files: tuple[FileRef, ...] = ()
+    #: Where its end is told, by a webhook.
+    callback_url: str | None = Field(default=None, max_length=MAX_CALLBACK_URL, exclude_if=_is_none)
     created_at: Moment
     #: 1 for the first run; a manual retry starts the next.
     run: int = Field(default=1, ge=1, le=MAX_RUN)

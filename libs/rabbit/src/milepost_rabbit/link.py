@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from milepost_rabbit.cancelling import end, raise_if_ours
@@ -86,6 +86,15 @@ class Link:
         if connection is self._connection:
             self._up.clear()
             self._lost.set()
+
+    async def watch(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
+        """Begin anew when the broker closes the channel or cancels its consumer: nothing would ever arrive again."""
+
+        def begin_anew(*_: object) -> None:
+            self.drop(connection)
+
+        channel.close_callbacks.add(begin_anew)
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(begin_anew)
 
     async def _keep(self) -> None:
         shortest, longest = BACK_OFF
