@@ -31,7 +31,7 @@ async def trackers(rabbitmq_url, redis, keys, topology):
     async def start():
         store = RedisStatusStore(redis, keys, retention=RETENTION, live_for=timedelta(days=30))
         outbox = RabbitOutbox(rabbitmq_url, topology)
-        status = StatusProjector(store, Verdicts(store, outbox))
+        status = StatusProjector(store, Verdicts(store, outbox), outbox)
         fleet = FleetProjector(RedisFleetStore(redis, keys))
         consumer = RabbitConsumer(
             rabbitmq_url,

@@ -1,7 +1,10 @@
 """The tracker's core, with a store in memory."""
 
+from datetime import timedelta
+
 import pytest
 from samples import ID, SAMPLES
+from webhook_parts import FakeOutbox
 
 from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobEvent, encode_event
@@ -64,7 +67,7 @@ def impatient(monkeypatch):
 async def test_a_batch_becomes_one_write():
     """However many events a job has in a batch, its view is written once."""
     store = FakeStore()
-    poison = await StatusProjector(store, FakeVerdicts()).project(
+    poison = await StatusProjector(store, FakeVerdicts(), FakeOutbox()).project(
         [FakeDelivery(encode_event(event)) for event in EVENTS]
     )
     assert ([], 1) == (poison, store.calls)
@@ -74,7 +77,9 @@ async def test_a_batch_becomes_one_write():
 async def test_poison_is_singled_out_and_the_rest_goes_on():
     """One bad message never holds back or takes along its batch."""
     store, bad = FakeStore(), FakeDelivery(b"garbage")
-    poison = await StatusProjector(store, FakeVerdicts()).project([bad, FakeDelivery(encode_event(EVENTS[0]))])
+    poison = await StatusProjector(store, FakeVerdicts(), FakeOutbox()).project(
+        [bad, FakeDelivery(encode_event(EVENTS[0]))]
+    )
     assert [bad] == [one.delivery for one in poison]
     assert poison[0].reason
     assert ID in store.views
@@ -83,14 +88,16 @@ async def test_poison_is_singled_out_and_the_rest_goes_on():
 async def test_a_batch_of_poison_alone_touches_no_store():
     """Nothing to write is not written."""
     store = FakeStore(away_for=99)
-    assert 2 == len(await StatusProjector(store, FakeVerdicts()).project([FakeDelivery(b""), FakeDelivery(b"[]")]))
+    assert 2 == len(
+        await StatusProjector(store, FakeVerdicts(), FakeOutbox()).project([FakeDelivery(b""), FakeDelivery(b"[]")])
+    )
     assert 0 == store.calls
 
 
 async def test_a_store_that_is_away_is_waited_for():
     """The batch returns once it is stored: only then is it acknowledged."""
     store = FakeStore(away_for=3)
-    await StatusProjector(store, FakeVerdicts()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(store, FakeVerdicts(), FakeOutbox()).project([FakeDelivery(encode_event(EVENTS[0]))])
     assert (4, {ID}) == (store.calls, set(store.views))
 
 
@@ -98,8 +105,22 @@ async def test_a_canceled_job_that_nobody_has_is_ended():
     """Before the batch is acknowledged: a tracker that dies in between is followed by one that does it again."""
     store, verdicts = FakeStore(), FakeVerdicts()
     store.orphans = (ID,)
-    await StatusProjector(store, verdicts).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(store, verdicts, FakeOutbox()).project([FakeDelivery(encode_event(EVENTS[0]))])
     assert [ID] == verdicts.canceled
+
+
+async def test_the_end_of_a_job_with_a_callback_is_put_on_its_way_once():
+    """Before the batch is acknowledged; of what is no end, or has no callback, nobody is told."""
+    ends = [event for event in EVENTS if event.status.terminal]
+    with_callback = [
+        event.model_copy(update={"job": event.job.model_copy(update={"callback_url": "https://example.com"})})
+        for event in EVENTS
+    ]
+    outbox, batch = FakeOutbox(), [FakeDelivery(encode_event(event)) for event in [*EVENTS, *with_callback * 2]]
+    assert [] == await StatusProjector(FakeStore(), FakeVerdicts(), outbox).project(batch)
+    assert {end.sequence for end in ends} == {end.sequence for end, *_ in outbox.told}
+    assert len({end.sequence for end in ends}) == len(outbox.told)
+    assert {(timedelta(0), 0, False)} == {tuple(how) for _, *how in outbox.told}
 
 
 async def test_what_processors_say_is_recorded():

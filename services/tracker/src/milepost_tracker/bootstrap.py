@@ -13,9 +13,11 @@ from redis.asyncio import Redis
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.topology import Topology
 from milepost_rabbit.cancelling import end
+from milepost_service.callbacks import Lookup
 from milepost_service.health import HealthServer
 from milepost_tracker.books import RabbitHolders, RedisAccounts
 from milepost_tracker.consumer import Batching, RabbitConsumer
+from milepost_tracker.endpoint import HttpEndpoint
 from milepost_tracker.errors import LogUnavailable, StoreUnavailable
 from milepost_tracker.fleet import RedisFleetStore, RedisPoisonStore
 from milepost_tracker.log import StreamLog
@@ -28,6 +30,9 @@ from milepost_tracker.settings import TrackerSettings
 from milepost_tracker.store import RedisStatusStore
 from milepost_tracker.undertaker import Undertaker
 from milepost_tracker.verdicts import Verdicts
+from milepost_tracker.webhook_log import RedisWebhookLog
+from milepost_tracker.webhook_queue import RabbitWebhookQueue
+from milepost_tracker.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +103,7 @@ async def run(settings: TrackerSettings) -> None:
     outbox = RabbitOutbox(parts.url, topology)
     verdicts = Verdicts(parts.store, outbox)
     replayer = Replayer(parts.store, parts.log, conclude=verdicts.cancel)
-    status = StatusProjector(parts.store, verdicts)
+    status = StatusProjector(parts.store, verdicts, outbox)
     fleet = FleetProjector(RedisFleetStore(parts.redis, parts.keys))
     reteller = Reteller(parts.store, outbox, retention=settings.retention)
     undertaker = Undertaker(outbox, RedisPoisonStore(parts.redis, parts.keys), parts.store)
@@ -120,8 +125,12 @@ async def run(settings: TrackerSettings) -> None:
         return [name for name, well in checks.items() if not well]
 
     health = HealthServer(host=settings.health_host, port=settings.health_port, unready=unready)
+    lookup = Lookup(settings.callbacks)
+    telling = _webhooks(settings, parts, outbox, lookup)
     consumer.link.start()
     outbox.link.start()
+    if telling is not None:
+        telling.link.start()
     tasks = [
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
         *(asyncio.create_task(chore) for chore in _chores(parts, consumer, status, verdicts, replayer, reteller)),
@@ -137,6 +146,9 @@ async def run(settings: TrackerSettings) -> None:
                 ended.result()
     finally:
         await end(tasks)
+        if telling is not None:
+            await telling.close()
+        lookup.close()
         await consumer.close()
         await outbox.link.close()
         health.close()
@@ -144,6 +156,17 @@ async def run(settings: TrackerSettings) -> None:
             await parts.store.watermarks.leave()
         await parts.redis.aclose()
         log.info("tracker_stopped")
+
+
+def _webhooks(
+    settings: TrackerSettings, parts: Parts, outbox: RabbitOutbox, lookup: Lookup
+) -> RabbitWebhookQueue | None:
+    """Return what delivers webhooks; without keys they wait for a tracker that has some."""
+    if settings.signing is None:
+        return None
+    log_of = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
+    webhooks = Webhooks(HttpEndpoint(lookup), log_of, outbox, rule=settings.callbacks, keys=settings.signing)
+    return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver, outbox)
 
 
 def _chores(

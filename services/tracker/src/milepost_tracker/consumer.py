@@ -90,7 +90,7 @@ class RabbitConsumer:
             raise
         for queue, project in self._projects.items():
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-            self._watch(connection, channel, (await channel.get_underlay_channel()).on_consumer_cancel_callbacks)
+            await self.link.watch(connection, channel)
             await channel.set_qos(prefetch_count=self._batching.prefetch)
             arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             consumed = await channel.get_queue(queue.name, ensure=False)
@@ -100,15 +100,6 @@ class RabbitConsumer:
             reader.add_done_callback(self._ended)
             self._readers.append(reader)
         self._on_open()
-
-    def _watch(self, connection: AbstractConnection, channel: AbstractChannel, cancelled: set[Any]) -> None:
-        """Begin anew when the broker closes the channel or cancels its consumer: nothing would ever arrive again."""
-
-        def begin_anew(*_: object) -> None:
-            self.link.drop(connection)
-
-        channel.close_callbacks.add(begin_anew)
-        cancelled.add(begin_anew)
 
     async def close(self) -> None:
         """Stop reading. What was not acknowledged goes back to the broker."""

@@ -15,6 +15,7 @@ held_jobs = Gauge("milepost_jobs_held", "Jobs that RabbitMQ and the processors h
 difference = Gauge(
     "milepost_reconcile_difference", "Jobs that have not ended by the status view, minus those that anybody holds"
 )
+webhooks = Counter("milepost_webhooks_total", "Tries to deliver a webhook, by what came of them", ["outcome"])
 lag = Histogram(
     "milepost_projection_lag_seconds",
     "From an event to its batch being in the view, for the oldest event of each batch",

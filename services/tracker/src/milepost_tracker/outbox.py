@@ -1,5 +1,8 @@
-"""What the tracker itself publishes: verdicts, and what nobody could read."""
+"""What the tracker itself publishes: verdicts, webhooks on their way, and what nobody could read."""
 
+from datetime import timedelta
+
+from milepost_contracts import webhooks
 from milepost_contracts.events import JobEvent, encode_event
 from milepost_contracts.topology import Topology
 from milepost_rabbit.publisher import RabbitPublisher
@@ -10,7 +13,7 @@ class RabbitOutbox:
 
     def __init__(self, url: str, topology: Topology) -> None:
         self._topology = topology
-        exchanges = (topology.jobs, topology.poison, topology.retold)
+        exchanges = (topology.jobs, topology.poison, topology.retold, topology.webhooks)
         self._publisher = RabbitPublisher(url, name="tracker verdicts", exchanges=exchanges)
         self.link = self._publisher.link
 
@@ -22,6 +25,16 @@ class RabbitOutbox:
     async def retell(self, event: JobEvent) -> None:
         await self._publisher.publish_until_confirmed(
             self._topology.retold, "", encode_event(event), correlation_id=event.job.id
+        )
+
+    async def tell(self, event: JobEvent, *, after: timedelta, tries: int, asked: bool) -> None:
+        headers = {webhooks.TRIES: str(tries), **({webhooks.ASKED: "yes"} if asked else {})}
+        await self._publisher.publish_until_confirmed(
+            self._topology.webhooks,
+            webhooks.routing_key(event.job, after=after),
+            encode_event(event),
+            correlation_id=event.job.id,
+            headers=headers,
         )
 
     async def keep_poison(self, body: bytes, *, queue: str, reason: str) -> None:

@@ -11,6 +11,7 @@ from milepost_contracts.fleet import AnyFleetMessage
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_contracts.view import View
+from milepost_contracts.webhooks import Callback, WebhookTry
 
 
 class Delivery(Protocol):
@@ -168,8 +169,74 @@ class Outbox(Protocol):
     async def retell(self, event: JobEvent) -> None:
         """Return once the log alone has the event, however long the broker is away."""
 
+    async def tell(self, event: JobEvent, *, after: timedelta, tries: int, asked: bool) -> None:
+        """Return once the webhook of this event is stored, however long the broker is away.
+
+        Args:
+            event: The end of a job.
+            after: How long it waits in the ladder.
+            tries: How often it was tried before.
+            asked: Whether somebody wants it sent, whatever became of it before.
+        """
+
     async def keep_poison(self, body: bytes, *, queue: str, reason: str) -> None:
         """Return once the broker has stored an unreadable message for people to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a receiver made of a webhook."""
+
+    #: Nothing if there was no answer.
+    status_code: int | None
+    #: Why there was none.
+    error: str | None
+    milliseconds: int
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver has it: any 2xx."""
+        return self.status_code is not None and 200 <= self.status_code < 300  # noqa: PLR2004
+
+
+class Endpoint(Protocol):
+    async def post(self, callback: Callback, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Return what the receiver answered, or why it did not, within 15 s.
+
+        Raises:
+            RefusedCallback: It leads where it may not lead to.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookStory:
+    """What is known of a job whose end is to be told."""
+
+    #: Of the event that has won, if it is known.
+    sequence: str
+    #: The run up to which the job is forgotten.
+    forgotten: int
+    #: Whether its callback URL has answered 410.
+    disabled: bool
+    #: What became of its webhooks, oldest first.
+    tries: tuple[WebhookTry, ...]
+
+    @property
+    def run(self) -> int:
+        """The run that the event which has won is about."""
+        return int(self.sequence.partition(".")[0] or 0)
+
+
+class WebhookLog(Protocol):
+    """What became of webhooks. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
+
+    async def story(self, job: Job) -> WebhookStory: ...
+
+    async def record(self, job: Job, tried: WebhookTry) -> None:
+        """Keep what became of a try."""
+
+    async def disable(self, job: Job, *, disabled: bool) -> None:
+        """Keep that the job's callback URL wants no more webhooks, or forget it."""
 
 
 class PoisonStore(Protocol):

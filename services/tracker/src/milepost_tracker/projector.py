@@ -12,12 +12,12 @@ import structlog
 
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import AnyJobMessage, decode_event
+from milepost_contracts.events import AnyJobMessage, JobEvent, decode_event
 from milepost_contracts.fleet import decode_fleet
 from milepost_contracts.view import merge
 from milepost_tracker import metrics
 from milepost_tracker.errors import StoreUnavailable
-from milepost_tracker.ports import Applied, Delivery, FleetStore, StatusStore
+from milepost_tracker.ports import Applied, Delivery, FleetStore, Outbox, StatusStore
 from milepost_tracker.verdicts import Verdicts
 
 log = structlog.get_logger(__name__)
@@ -59,11 +59,15 @@ async def until_stored(write: Callable[[], Awaitable[M]]) -> M:
 
 
 class StatusProjector:
-    """Applies job events to the status view, and ends jobs that are to be canceled and that nobody else has."""
+    """Applies job events to the status view.
 
-    def __init__(self, store: StatusStore, verdicts: Verdicts) -> None:
+    What follows from them: jobs end that are to be canceled and that nobody else has, and receivers are told of ends.
+    """
+
+    def __init__(self, store: StatusStore, verdicts: Verdicts, outbox: Outbox) -> None:
         self._store = store
         self._verdicts = verdicts
+        self._outbox = outbox
         self._behind = timedelta(0)
         self._measured_at = float("-inf")
 
@@ -79,9 +83,20 @@ class StatusProjector:
         if events:
             applied = await until_stored(lambda: self._store.apply(merge(events)))
             self._measure(events, applied)
+            await self._tell_receivers(events)
             if applied.orphans:
                 await self._verdicts.cancel(applied.orphans)
         return poison
+
+    async def _tell_receivers(self, events: Sequence[AnyJobMessage]) -> None:
+        """Put the webhooks of jobs that have ended on their way, before the broker forgets what they are about."""
+        ends = {
+            (event.subject, event.sequence): event
+            for event in events
+            if isinstance(event, JobEvent) and event.status.terminal and event.job.callback_url is not None
+        }
+        told = (self._outbox.tell(end, after=timedelta(0), tries=0, asked=False) for end in ends.values())
+        await asyncio.gather(*told)
 
     def _measure(self, events: Sequence[AnyJobMessage], applied: Applied) -> None:
         self._behind = max(timedelta(0), now() - min(event.time for event in events))

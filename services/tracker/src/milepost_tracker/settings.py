@@ -5,10 +5,11 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from milepost_service.settings import Length, ServiceSettings
+from milepost_service.callbacks import CallbackSettings
+from milepost_service.settings import Length
 
 
-class TrackerSettings(ServiceSettings):
+class TrackerSettings(CallbackSettings):
     #: The longest time that a job which has not ended is remembered after its last event.
     live_for: Length = Field(default=timedelta(days=200), ge=timedelta(seconds=1), le=timedelta(days=730))
     #: The most events in one batch.

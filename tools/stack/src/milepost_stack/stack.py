@@ -157,6 +157,7 @@ class Stack:
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
+            **_callbacks(),
             **({} if os.environ.get(RABBITMQ_URL) else {"MILEPOST_CONSUMER_TIMEOUT": str(rabbitmq.CONSUMER_TIMEOUT)}),
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
             **settings,
@@ -212,6 +213,16 @@ class Stack:
         for kept in ("rabbitmq", "redis", "blobs"):
             shutil.rmtree(self.folder / kept, ignore_errors=True)
         (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def _callbacks() -> dict[str, str]:
+    """Let webhooks be tried: with keys, and to receivers on this machine, unless somebody says otherwise."""
+    usual = {
+        "MILEPOST_WEBHOOK_KEYS": f"1:{token_hex(32)}",
+        "MILEPOST_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
+        "MILEPOST_WEBHOOK_PORTS": "80,443,1024-65535",
+    }
+    return {name: os.environ.get(name, value) for name, value in usual.items()}
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,98 @@
+"""Receivers of webhooks, over HTTP: connects to nothing but an address that was looked at just before."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import httpcore
+
+from milepost_contracts.envelope import CONTENT_TYPE
+from milepost_contracts.webhooks import ANSWER_WITHIN, Address, Callback
+from milepost_service.callbacks import HostNotFound, Lookup
+from milepost_tracker.ports import Answer
+
+_TOLD = 300
+"""So much of what went wrong is told."""
+
+
+class HttpEndpoint:
+    """See `ports.Endpoint`. Follows no redirect, keeps no connection, and reads no body."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._ssl = ssl.create_default_context()
+        self._agent = f"milepost/{version('milepost-tracker')}"
+
+    async def post(self, callback: Callback, body: bytes, headers: Mapping[str, str]) -> Answer:
+        begun = time.monotonic()
+        status, error = None, None
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+                status = await self._post(callback, body, headers)
+        except TimeoutError:
+            error = f"no answer within {ANSWER_WITHIN.total_seconds():g} s"
+        except HostNotFound as found:
+            error = str(found)
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as found:
+            error = f"{type(found).__name__}: {found}"[:_TOLD]
+        return Answer(status_code=status, error=error, milliseconds=int((time.monotonic() - begun) * 1000))
+
+    async def _post(self, callback: Callback, body: bytes, headers: Mapping[str, str]) -> int:
+        checked = _Checked(await self._lookup.addresses(callback))
+        url = httpcore.URL(
+            scheme=callback.scheme.encode(),
+            host=callback.host.encode(),
+            port=callback.port,
+            target=callback.target.encode(),
+        )
+        sent = [
+            ("Host", _host(callback)),
+            ("Content-Type", f"{CONTENT_TYPE}; charset=utf-8"),
+            ("User-Agent", self._agent),
+            *headers.items(),
+        ]
+        async with (
+            httpcore.AsyncConnectionPool(ssl_context=self._ssl, network_backend=checked) as pool,
+            pool.stream("POST", url, headers=sent, content=body) as response,
+        ):
+            return int(response.status)
+
+
+def _host(callback: Callback) -> str:
+    host = f"[{callback.host}]" if ":" in callback.host else callback.host
+    usual = {"http": 80, "https": 443}[callback.scheme]
+    return host if callback.port == usual else f"{host}:{callback.port}"
+
+
+class _Checked(httpcore.AsyncNetworkBackend):
+    """Connects to given addresses, whatever the name of the host would lead to by now."""
+
+    def __init__(self, addresses: list[Address]) -> None:
+        self._addresses = addresses
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature is the library's
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        del host
+        failed: Exception = httpcore.ConnectError("its host has no address")
+        for address in self._addresses:
+            try:
+                return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+    async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        raise httpcore.UnsupportedProtocol("a callback leads to no file")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

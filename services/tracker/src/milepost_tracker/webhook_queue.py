@@ -1,0 +1,67 @@
+"""Takes webhooks from the broker, many at a time, and acknowledges each when it is settled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from milepost_contracts.topology import Topology
+from milepost_contracts.webhooks import ASKED, TRIES
+from milepost_rabbit.cancelling import end
+from milepost_rabbit.link import Link
+from milepost_tracker.outbox import RabbitOutbox
+from milepost_tracker.webhooks import Sent
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 100
+
+
+class RabbitWebhookQueue:
+    """Consumes the webhooks whose time has come, on a connection of its own."""
+
+    def __init__(
+        self, url: str, topology: Topology, deliver: Callable[[Sent], Awaitable[None]], outbox: RabbitOutbox
+    ) -> None:
+        self._queue = topology.webhook_queue
+        self._deliver = deliver
+        self._outbox = outbox
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.link = Link(url, name="tracker webhooks", on_connect=self._open)
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        await end(self._tasks)  # what they had comes again
+        channel = await connection.channel()
+        await self.link.watch(connection, channel)
+        await channel.set_qos(prefetch_count=AT_ONCE)
+        queue = await channel.get_queue(self._queue.name)
+        await queue.consume(self._arrived)
+
+    async def close(self) -> None:
+        """Stop. What was not acknowledged goes back to the broker."""
+        await end(self._tasks)
+        await self.link.close()
+
+    async def _arrived(self, message: AbstractIncomingMessage) -> None:
+        task = asyncio.create_task(self._settle(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, message: AbstractIncomingMessage) -> None:
+        tries = message.headers.get(TRIES, "0")
+        sent = Sent(
+            body=message.body,
+            tries=int(tries) if isinstance(tries, str) and tries.isdecimal() else 0,
+            asked=ASKED in message.headers,
+        )
+        try:
+            await self._deliver(sent)
+        except Exception as error:
+            # Nobody else would settle it: it would come again for ever, and take its room.
+            log.exception("webhook_unsettled", message_id=message.message_id)
+            await self._outbox.keep_poison(message.body, queue=self._queue.name, reason=repr(error))
+        with suppress(*CONNECTION_EXCEPTIONS):  # it comes again, and is found to have been sent
+            await message.ack()

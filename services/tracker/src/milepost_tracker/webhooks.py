@@ -1,0 +1,164 @@
+"""Delivers webhooks: once each where that can be known, and again and again while a receiver does not take them.
+
+What is not taken waits in the delay ladder, with how often it was tried in its headers, so that it outlives trackers
+and Redis; what became of it is told in Redis, for people, and so that a webhook which comes twice is sent once.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from standardwebhooks import Webhook
+
+from milepost_contracts import webhooks
+from milepost_contracts.envelope import now
+from milepost_contracts.errors import MalformedEvent, RefusedCallback
+from milepost_contracts.events import JobEvent, decode_event
+from milepost_contracts.webhooks import RETRY_AFTER, CallbackRule, WebhookKeys, WebhookTry
+from milepost_tracker import metrics
+from milepost_tracker.ports import Answer, Endpoint, Outbox, WebhookLog, WebhookStory
+from milepost_tracker.projector import until_stored
+
+log = structlog.get_logger(__name__)
+
+GONE = 410
+AT_ONCE_FOR_A_HOST = 10
+"""A host that answers slowly must not take all the room there is."""
+BUSY_AGAIN_IN = (1.0, 5.0)
+"""Seconds, at least and at most."""
+JITTER = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A webhook as it comes from the broker."""
+
+    #: The CloudEvent, as it travels.
+    body: bytes
+    #: How often it was tried before.
+    tries: int
+    #: Whether somebody wants it sent, whatever became of it before.
+    asked: bool
+
+
+class Webhooks:
+    """Tells receivers of the ends of jobs."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        story: WebhookLog,
+        outbox: Outbox,
+        *,
+        rule: CallbackRule,
+        keys: WebhookKeys,
+        retry_after: Sequence[timedelta] = RETRY_AFTER,
+    ) -> None:
+        self._endpoint = endpoint
+        self._log = story
+        self._outbox = outbox
+        self._rule = rule
+        self._keys = keys
+        self._retry_after = retry_after
+        self._busy = Counter[str]()
+
+    async def deliver(self, sent: Sent) -> None:
+        """Return once the receiver has taken the webhook, or something durable says what comes next."""
+        try:
+            event = decode_event(sent.body)
+        except MalformedEvent as error:
+            await self._outbox.keep_poison(sent.body, queue="webhooks", reason=str(error))
+            return
+        if not isinstance(event, JobEvent) or event.job.callback_url is None:
+            await self._outbox.keep_poison(sent.body, queue="webhooks", reason="nobody is to be told of it")
+            return
+        story = await until_stored(lambda: self._log.story(event.job))
+        if not sent.asked and (why := _needless(event, sent.tries + 1, story)):
+            log.info("webhook_needless", job_id=event.job.id, webhook_id=event.event_id, why=why)
+            return
+        if story.disabled and not sent.asked:
+            await self._note(event, WebhookTry(outcome="disabled", **self._told(event, sent)))
+            return
+        await self._try(event, event.job.callback_url, sent, disabled=story.disabled)
+
+    async def _try(self, event: JobEvent, url: str, sent: Sent, *, disabled: bool) -> None:
+        told = self._told(event, sent)
+        try:
+            callback = self._rule.read(url)
+            if self._busy[callback.host] >= AT_ONCE_FOR_A_HOST:
+                pause = timedelta(seconds=random.uniform(*BUSY_AGAIN_IN))
+                await self._outbox.tell(event, after=pause, tries=sent.tries, asked=sent.asked)
+                return
+            body = webhooks.render(event)
+            headers = self._signed(event, body)
+            self._busy[callback.host] += 1
+            try:
+                answer = await self._endpoint.post(callback, body, headers)
+            finally:
+                self._busy[callback.host] -= 1
+                self._busy += Counter()  # forgets hosts with nothing on its way
+        except RefusedCallback as error:
+            await self._note(event, WebhookTry(outcome="refused", error=str(error), **told))
+            return
+        told |= {"status_code": answer.status_code, "error": answer.error, "duration_ms": answer.milliseconds}
+        if answer.taken:
+            if disabled:
+                await until_stored(lambda: self._log.disable(event.job, disabled=False))
+            await self._note(event, WebhookTry(outcome="delivered", **told))
+        elif answer.status_code == GONE:
+            await until_stored(lambda: self._log.disable(event.job, disabled=True))
+            await self._note(event, WebhookTry(outcome="gone", **told))
+        else:
+            await self._again(event, sent, answer, told)
+
+    def _signed(self, event: JobEvent, body: bytes) -> dict[str, str]:
+        """Return the headers that prove a webhook: a signature for each secret, so that receivers can change theirs."""
+        at = now()
+        secrets = self._keys.secrets(event.job.tenant)
+        signatures = [Webhook(secret).sign(event.event_id, at, body.decode()) for secret in secrets]
+        return {
+            "webhook-id": event.event_id,
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+    async def _again(self, event: JobEvent, sent: Sent, answer: Answer, told: dict[str, object]) -> None:
+        if sent.tries < len(self._retry_after):
+            pause = self._retry_after[sent.tries] * random.uniform(1 - JITTER, 1 + JITTER)
+            told["next_at"] = now() + pause
+            await self._outbox.tell(event, after=pause, tries=sent.tries + 1, asked=sent.asked)
+        log.warning(
+            "webhook_failed",
+            job_id=event.job.id,
+            webhook_id=event.event_id,
+            number=sent.tries + 1,
+            status_code=answer.status_code,
+            error=answer.error,
+            given_up="next_at" not in told,
+        )
+        await self._note(event, WebhookTry.model_validate({"outcome": "failed", **told}))
+
+    @staticmethod
+    def _told(event: JobEvent, sent: Sent) -> dict[str, object]:
+        name = event.fact.removeprefix("job.")
+        return {"webhook_id": event.event_id, "event": name, "number": sent.tries + 1, "at": now()}
+
+    async def _note(self, event: JobEvent, tried: WebhookTry) -> None:
+        metrics.webhooks.labels(outcome=tried.outcome).inc()
+        await until_stored(lambda: self._log.record(event.job, tried))
+
+
+def _needless(event: JobEvent, number: int, story: WebhookStory) -> str | None:
+    """Return why nobody is to be told of this now, if so."""
+    run = event.job.run
+    if story.forgotten >= run:
+        return "the job is forgotten"
+    if story.sequence > event.sequence and story.run == run:
+        return "another end of the same run has won"
+    before = [one for one in story.tries if one.webhook_id == event.event_id]
+    if any(one.outcome == "delivered" or one.number >= number for one in before):
+        return "it was sent before"
+    return None
