@@ -10,6 +10,7 @@ from samples import ENDED, RUNNING, SUBMITTED
 
 from milepost_client import Client
 from milepost_client.cli import __main__ as cli
+from milepost_client.cli import dead, webhooks
 from milepost_contracts.document import render
 from milepost_contracts.events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
 from milepost_contracts.values import FileRef, JobError
@@ -105,11 +106,12 @@ def problem_fixture():
 @pytest.fixture
 def milepost(gateway, monkeypatch, capsys):
     """Run the command against the canned gateway; return exit code, standard output and standard error."""
-    monkeypatch.setattr(
-        cli,
-        "Client",
-        lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
-    )
+    for module in (cli, dead, webhooks):
+        monkeypatch.setattr(
+            module,
+            "Client",
+            lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
+        )
 
     def run(*words):
         monkeypatch.setattr("sys.argv", ["milepost", *words])

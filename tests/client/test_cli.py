@@ -5,9 +5,6 @@ import json
 import httpx
 import pytest
 
-from milepost_client import Client
-from milepost_client.cli import dead as dead_cli
-
 
 def test_submitting_prints_the_id_and_how_to_go_on(milepost):
     """The id alone on standard output, for scripts."""
@@ -126,13 +123,8 @@ DEAD = {
 
 
 @pytest.fixture
-def dead(milepost, gateway, monkeypatch):
+def dead(milepost):
     """Run `milepost dead …`."""
-    monkeypatch.setattr(
-        dead_cli,
-        "Client",
-        lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
-    )
     return lambda *words: milepost("dead", *words)
 
 
@@ -164,3 +156,27 @@ def test_the_version_is_told(milepost):
     """For reports of faults."""
     code, out, _ = milepost("--version")
     assert (0, "milepost") == (code, out.split()[0])
+
+
+def test_webhooks_are_listed_sent_again_and_verified(milepost, gateway):
+    """Ids and secrets alone on standard output; what a receiver or its host says is shown as it is."""
+    tried = {"webhook_id": "w", "event": "succeeded", "number": 1, "at": "2026-01-02T03:04:05Z", "outcome": "failed"}
+    gateway.script = [
+        httpx.Response(200, json={"url": "https://example.com/", "items": [{**tried, "error": "[red]no[/]"}]}),
+        httpx.Response(202, json={"webhook_id": "w"}),
+        httpx.Response(200, json={"items": ["whsec_2", "whsec_1"]}),
+    ]
+    code, out, _ = milepost("webhooks", "list", "someid")
+    assert 0 == code
+    assert "[red]no[/]" in out
+    assert (0, "w\n", "") == milepost("webhooks", "redeliver", "someid")
+    assert (0, "whsec_2\nwhsec_1\n", "") == milepost("webhooks", "secrets")
+    assert ["/v1/jobs/someid/webhooks", "/v1/jobs/someid/webhooks/redeliver", "/v1/webhook-secrets"] == [
+        request.url.path for request in gateway.requests
+    ]
+
+
+def test_a_callback_url_travels_with_the_submission(milepost, gateway):
+    """As it was given."""
+    milepost("submit", "digest-files", "text=5", "--callback-url", "https://example.com/")
+    assert "https://example.com/" == json.loads(gateway.requests[-1].read())["callback_url"]

@@ -1,6 +1,7 @@
 """Fakes of the gateway's ports, and an app made of them: HTTP without sockets."""
 
 import asyncio
+import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +18,14 @@ from milepost_contracts.document import render
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.ids import Keyring, SigningKey
 from milepost_contracts.states import Status
+from milepost_contracts.webhooks import PORTS, CallbackRule, WebhookKeys, WebhookTry, parse_ports
 from milepost_gateway.access import Access
 from milepost_gateway.admission import Admission
 from milepost_gateway.api.requests import Limits
 from milepost_gateway.api.services import Services
 from milepost_gateway.batches import Batches
 from milepost_gateway.bootstrap import build_app
+from milepost_gateway.callbacks import Callbacks
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.dead_letters import DeadLetters
@@ -35,10 +38,14 @@ from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Sto
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.webhooks import Webhooks
 from milepost_rabbit.depth import Depth
+from milepost_service.callbacks import Lookup
 
 RETENTION = timedelta(days=7)
 KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
+RULE = CallbackRule(ports=parse_ports(PORTS))
+WEBHOOK_KEYS = WebhookKeys([SigningKey(number=1, secret=b"w" * 32)])
 TYPES = (
     JobType(
         type="count",
@@ -59,6 +66,7 @@ class FakeBroker:
     def __init__(self):
         self.submitted = []
         self.requests = []
+        self.told = []
         self.error = None
 
     async def submit(self, command):
@@ -70,6 +78,11 @@ class FakeBroker:
         if self.error is not None:
             raise self.error(request)
         self.requests.append(request)
+
+    async def tell_again(self, event):
+        if self.error is not None:
+            raise self.error(event)
+        self.told.append(event)
 
     async def depths(self, queues):
         if self.error is not None:
@@ -88,6 +101,7 @@ class FakeStore:
         self.snapshots: dict[str, Snapshot] = {}
         self.gone: set[str] = set()
         self.poisons: list[bytes] = []
+        self.webhooks: dict[str, list[WebhookTry]] = defaultdict(list)
         self.happened: dict[str, list[Happened]] = defaultdict(list)
         #: The version up to which events are no longer kept.
         self.forgotten: dict[str, int] = {}
@@ -158,6 +172,10 @@ class FakeStore:
             if tenant == snapshot.job.tenant and batch in (None, snapshot.job.batch)
         )
         return {status: found[status] for status in Status}
+
+    async def tries(self, job_id):
+        self._answer()
+        return self.webhooks[job_id]
 
     async def answers(self):
         return not self.away
@@ -295,6 +313,27 @@ class FakeTokens:
         return self.good[token], issuers[0].tenant_claim
 
 
+class FakeHosts:
+    """What a resolver would find."""
+
+    def __init__(self):
+        self.found = {"hooks.example.com": ["93.184.215.14"]}
+        self.asked = []
+
+    def __call__(self, host):
+        self.asked.append(host)
+        if host not in self.found:
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+        if isinstance(self.found[host], Exception):
+            raise self.found[host]
+        return self.found[host]
+
+
+@pytest.fixture
+def hosts():
+    return FakeHosts()
+
+
 @pytest.fixture
 def rules():
     return FakeRules()
@@ -306,7 +345,7 @@ def tokens():
 
 
 @pytest.fixture
-def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
+def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
     monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(milliseconds=1))
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
@@ -314,7 +353,14 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
     reruns = Reruns(statuses=statuses, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)
     admission = Admission(rules=rules, store=store)
-    acceptance = Acceptance(keyring=KEYRING, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs)
+    acceptance = Acceptance(
+        keyring=KEYRING,
+        catalogue=catalogue,
+        admission=admission,
+        broker=broker,
+        blobs=blobs,
+        callbacks=Callbacks(RULE, Lookup(RULE, find=hosts)),
+    )
     made.state.services = Services(
         access=Access(rules=rules, tokens=tokens, keyring=KEYRING, open=rules.access is None),
         admission=admission,
@@ -328,6 +374,7 @@ def app(broker, store, blobs, key_store, rules, tokens, monkeypatch):
         forgetting=Forgetting(statuses=statuses, broker=broker),
         leftovers=Leftovers(blobs=blobs, store=store, retention=RETENTION),
         dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
+        webhooks=Webhooks(statuses=statuses, store=store, log=store, broker=broker, keys=WEBHOOK_KEYS),
         blobs=blobs,
         catalogue=catalogue,
         broker=broker,

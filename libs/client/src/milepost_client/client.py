@@ -16,6 +16,7 @@ from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
 from milepost_contracts.states import Status
+from milepost_contracts.webhooks import WebhookTries
 
 DEFAULT_URL = "http://127.0.0.1:8800"
 URL_VARIABLE = "MILEPOST_URL"
@@ -60,6 +61,7 @@ class Client:
         run_at: datetime | None = None,
         delay: timedelta | None = None,
         expires_in: timedelta | None = None,
+        callback_url: str | None = None,
     ) -> JobHandle:
         """Hand a job over; once this returns, the job will run.
 
@@ -71,6 +73,7 @@ class Client:
             run_at: Not before this time; with a time zone.
             delay: Not before so long from now; either this or `run_at`.
             expires_in: How long the job may wait to be started from then on; 7 days by default.
+            callback_url: Where its end is to be told, by a webhook.
 
         Raises:
             Refused: The submission does not fit; `.problem.errors` says where.
@@ -79,6 +82,8 @@ class Client:
         submission: dict[str, Any] = {"type": type, "params": dict(params or {}), "tags": list(tags)}
         if run_at is not None:
             submission["run_at"] = run_at.isoformat()
+        if callback_url is not None:
+            submission["callback_url"] = callback_url
         for name, length in (("delay", delay), ("expires_in", expires_in)):
             if length is not None:
                 submission[name] = length.total_seconds()
@@ -171,6 +176,31 @@ class Client:
         response = self._transport.send("POST", "/v1/dead-letters:redrive", json=wanted)
         found: list[str] = response.json()["job_ids"]
         return found
+
+    def webhooks(self, job_id: str) -> WebhookTries:
+        """Return what became of a job's webhooks.
+
+        Raises:
+            Refused: It was handed over without a callback URL.
+        """
+        return WebhookTries.model_validate_json(self._transport.send("GET", f"/v1/jobs/{job_id}/webhooks").content)
+
+    def redeliver_webhook(self, job_id: str) -> str:
+        """Have the webhook of a job's end sent again, whatever became of it, and return its `webhook-id`.
+
+        Raises:
+            Refused: There is none: no callback URL, or no end yet.
+        """
+        answer = self._transport.send("POST", f"/v1/jobs/{job_id}/webhooks/redeliver")
+        return str(answer.json()["webhook_id"])
+
+    def webhook_secrets(self) -> list[str]:
+        """Return the secrets that receivers verify webhooks with, newest first.
+
+        Raises:
+            Refused: The key may not ask for them, or this deployment sends no webhooks.
+        """
+        return [str(secret) for secret in self._transport.send("GET", "/v1/webhook-secrets").json()["items"]]
 
     def _handle(self, response: httpx.Response) -> JobHandle:
         return JobHandle(

@@ -29,6 +29,7 @@ from milepost_gateway.api import (
     jobs,
     problems,
     streams,
+    webhooks,
     websocket,
 )
 from milepost_gateway.api.logging import RequestLog
@@ -37,6 +38,7 @@ from milepost_gateway.api.services import Services
 from milepost_gateway.batches import Batches
 from milepost_gateway.blobs import ObjectBlobs
 from milepost_gateway.broker import RabbitBroker
+from milepost_gateway.callbacks import Callbacks
 from milepost_gateway.cancellation import Cancellation
 from milepost_gateway.catalogue import Catalogue
 from milepost_gateway.changes import RedisChanges
@@ -49,10 +51,12 @@ from milepost_gateway.leftovers import Leftovers
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
-from milepost_gateway.store import RedisFleetStore, RedisStatusStore
+from milepost_gateway.store import RedisFleetStore, RedisStatusStore, RedisWebhookLog
 from milepost_gateway.submission import Acceptance
 from milepost_gateway.tokens import JsonWebTokens
+from milepost_gateway.webhooks import Webhooks
 from milepost_rabbit.cancelling import end
+from milepost_service.callbacks import Lookup
 
 REDIS_TIMEOUT = 1.0
 CONNECTIONS = 32
@@ -77,7 +81,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         blobs = ObjectBlobs(settings.blobs_url, namespace=settings.namespace)
         leftovers = Leftovers(blobs=blobs, store=store, retention=settings.retention)
         admission = Admission(rules=rules, store=store)
-        acceptance = Acceptance(keyring=keyring, catalogue=catalogue, admission=admission, broker=broker, blobs=blobs)
+        signing, hosts = settings.signing, Lookup(settings.callbacks)
+        acceptance = Acceptance(
+            keyring=keyring,
+            catalogue=catalogue,
+            admission=admission,
+            broker=broker,
+            blobs=blobs,
+            callbacks=Callbacks(settings.callbacks, hosts if signing else None),
+        )
         app.state.services = Services(
             access=Access(rules=rules, tokens=JsonWebTokens(), keyring=keyring, open=settings.access_file is None),
             admission=admission,
@@ -91,6 +103,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             forgetting=Forgetting(statuses=statuses, broker=broker),
             leftovers=leftovers,
             dead_letters=DeadLetters(keyring=keyring, store=store, reruns=reruns),
+            webhooks=Webhooks(
+                statuses=statuses, store=store, log=RedisWebhookLog(redis, keys), broker=broker, keys=signing
+            ),
             blobs=blobs,
             catalogue=catalogue,
             broker=broker,
@@ -107,6 +122,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         finally:
             await end(tasks)
             await broker.link.close()
+            hosts.close()
             await redis.aclose()
             await hearing.aclose()
 
@@ -156,6 +172,6 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[st
     app.add_middleware(RequestLog)
     problems.install(app)
     contract.install(app)
-    for part in (jobs, batches, downloads, streams, websocket, dead_letters, fleet, health):
+    for part in (jobs, batches, downloads, streams, websocket, dead_letters, webhooks, fleet, health):
         app.include_router(part.router)
     return app

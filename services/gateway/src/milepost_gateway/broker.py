@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.events import AnyJobMessage, JobScheduled, Wish, encode_event
-from milepost_contracts.topology import Queue, Topology
+from milepost_contracts import webhooks
+from milepost_contracts.events import AnyJobMessage, JobEvent, JobScheduled, Wish, encode_event
+from milepost_contracts.topology import Exchange, Queue, Topology
 from milepost_gateway.errors import BrokerUnavailable, NotAccepted, OutcomeUnknown
 from milepost_gateway.ports import Submitted
 from milepost_rabbit import errors as rabbit
@@ -29,7 +30,7 @@ class RabbitBroker:
 
     def __init__(self, url: str, topology: Topology) -> None:
         self._topology = topology
-        self._publisher = RabbitPublisher(url, name="gateway", exchanges=(topology.jobs,))
+        self._publisher = RabbitPublisher(url, name="gateway", exchanges=(topology.jobs, topology.webhooks))
         self.link = self._publisher.link
         self._seen: dict[str, float] = {}
 
@@ -40,7 +41,24 @@ class RabbitBroker:
     async def say(self, wish: Wish) -> None:
         await self._publish(wish, (self._topology.lifecycle, self._topology.log))
 
-    async def _publish(self, message: AnyJobMessage, needed: tuple[Queue, ...]) -> None:
+    async def tell_again(self, event: JobEvent) -> None:
+        await self._publish(
+            event,
+            (self._topology.webhook_queue,),
+            exchange=self._topology.webhooks,
+            routing_key=webhooks.routing_key(event.job, after=timedelta(0)),
+            headers={webhooks.ASKED: "yes"},
+        )
+
+    async def _publish(
+        self,
+        message: AnyJobMessage,
+        needed: tuple[Queue, ...],
+        *,
+        exchange: Exchange | None = None,
+        routing_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         body = encode_event(message)
         try:
             async with asyncio.timeout(CONFIRM_WITHIN) as deadline:
@@ -53,7 +71,12 @@ class RabbitBroker:
         left = max(0.1, when - asyncio.get_running_loop().time()) if when else CONFIRM_WITHIN
         try:
             await self._publisher.publish(
-                self._topology.jobs, message.routing_key, body, correlation_id=message.subject, within=left
+                exchange or self._topology.jobs,
+                routing_key or message.routing_key,
+                body,
+                correlation_id=message.subject,
+                within=left,
+                headers=headers,
             )
         except rabbit.NotAccepted as error:
             raise NotAccepted(str(error)) from error

@@ -17,6 +17,7 @@ GatewayError
 ├── NoSuchOutput       its handler wrote no such file, or the job has not ended yet
 ├── RangeNotSatisfiable  the file has no such bytes; carries how many it has
 ├── BlobsUnavailable   the blob storage does not answer
+├── NoWebhook          the job has no callback URL, or the deployment sends no webhooks; says which
 ├── RunsExhausted      it has run as often as a job can
 ├── Unauthenticated    who asks can't be told
 ├── Forbidden          who asks is known, and may not do this
@@ -124,6 +125,10 @@ class RangeNotSatisfiable(GatewayError):  # noqa: N818
 
 class BlobsUnavailable(GatewayError):  # noqa: N818
     """The blob storage does not answer."""
+
+
+class NoWebhook(GatewayError):  # noqa: N818
+    """There is no webhook."""
 
 
 class RunsExhausted(GatewayError):  # noqa: N818

@@ -9,15 +9,26 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from milepost_contracts.access import Access, Issuer
-from milepost_contracts.events import JobScheduled, JobSubmitted, Wish
+from milepost_contracts.events import JobEvent, JobScheduled, JobSubmitted, Wish
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.glance import Glance, glance
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
+from milepost_contracts.webhooks import Address, Callback, WebhookTry
 from milepost_rabbit.depth import Depth
 
 #: What accepts a job: for now, or for later.
 Submitted = JobSubmitted | JobScheduled
+
+
+class Hosts(Protocol):
+    async def addresses(self, callback: Callback) -> Sequence[Address]:
+        """Return where a callback leads now.
+
+        Raises:
+            RefusedCallback: It may not lead there.
+            HostNotFound: Its host has no address, or nobody can say.
+        """
 
 
 class Broker(Protocol):
@@ -31,6 +42,14 @@ class Broker(Protocol):
 
     async def say(self, wish: Wish) -> None:
         """Return once it is stored what is wanted of a job, within 2.5 s.
+
+        Raises:
+            NotAccepted: It is certainly not stored.
+            OutcomeUnknown: Nobody can say.
+        """
+
+    async def tell_again(self, event: JobEvent) -> None:
+        """Return once the webhook of this event is stored, on its way, within 2.5 s.
 
         Raises:
             NotAccepted: It is certainly not stored.
@@ -212,6 +231,15 @@ class Changes(Protocol):
     """Tells that jobs have changed: a hint, and never late by more than some seconds."""
 
     def listen(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Listener]: ...
+
+
+class WebhookLog(Protocol):
+    async def tries(self, job_id: str) -> Sequence[WebhookTry]:
+        """Return what became of a job's webhooks, oldest first.
+
+        Raises:
+            StoreUnavailable: It can't be read now.
+        """
 
 
 class FleetStore(Protocol):

@@ -19,6 +19,7 @@ _KEPT = (
     "batch",
     "params",
     "files",
+    "callback_url",
     "created_at",
     "start_within",
     "max_runtime",

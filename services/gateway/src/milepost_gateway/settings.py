@@ -10,7 +10,8 @@ from milepost_contracts.access import is_loopback, read_access
 from milepost_contracts.errors import WeakKeyring
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
-from milepost_service.settings import BlobsUrl, ServiceSettings
+from milepost_service.callbacks import CallbackSettings
+from milepost_service.settings import BlobsUrl
 
 
 def _origins(value: Any) -> Any:
@@ -21,7 +22,7 @@ Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)]
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(CallbackSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8800, ge=1, le=65_535)
     #: The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.

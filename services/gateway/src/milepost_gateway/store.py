@@ -15,6 +15,7 @@ from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
+from milepost_contracts.webhooks import WebhookTry
 from milepost_gateway.errors import JobExpired, NotKnownYet
 from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
 from milepost_gateway.redis_calls import or_unavailable
@@ -171,6 +172,19 @@ class RedisStatusStore:
         except (RedisError, OSError, TimeoutError):
             return False
         return True
+
+
+class RedisWebhookLog:
+    """See `ports.WebhookLog`."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    @or_unavailable
+    async def tries(self, job_id: str) -> Sequence[WebhookTry]:
+        bodies: list[Any] = await self._redis.lrange(self._keys.webhooks(job_id), 0, -1)
+        return _readable(WebhookTry, bodies)
 
 
 class RedisFleetStore:

@@ -25,6 +25,7 @@ from milepost_contracts.events import JobScheduled, JobSubmitted
 from milepost_contracts.ids import Keyring
 from milepost_contracts.problems import ProblemDetail
 from milepost_contracts.values import (
+    MAX_CALLBACK_URL,
     MAX_EVENT,
     MAX_PARAMS,
     START_WITHIN,
@@ -35,6 +36,7 @@ from milepost_contracts.values import (
     Tag,
 )
 from milepost_gateway.admission import Admission
+from milepost_gateway.callbacks import Callbacks
 from milepost_gateway.catalogue import Catalogue, KnownType
 from milepost_gateway.errors import BlobsUnavailable, InvalidSubmission, NotAccepted, PayloadTooLarge, StoreUnavailable
 from milepost_gateway.ports import Blobs, Broker, Submitted
@@ -84,6 +86,10 @@ class Submission(BaseModel):
     expires_in: Lifetime | None = None
     #: Words of your own to find the job by.
     tags: list[Tag] = Field(default_factory=list, max_length=MAX_TAGS)
+    #: Where the job's end is told, by a webhook (Standard Webhooks); https, to a host that everybody can reach.
+    callback_url: str | None = Field(
+        default=None, min_length=1, max_length=MAX_CALLBACK_URL, examples=["https://example.com/hooks/milepost"]
+    )
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
@@ -146,6 +152,7 @@ class Acceptance:
     admission: Admission
     broker: Broker
     blobs: Blobs
+    callbacks: Callbacks
 
     async def accept(
         self,
@@ -185,6 +192,8 @@ class Acceptance:
         if size > MAX_PARAMS:
             raise PayloadTooLarge(f"the params have {size} bytes as JSON; {MAX_PARAMS} are allowed")
         known.check(submission.params)
+        if submission.callback_url is not None:
+            await self.callbacks.check(submission.callback_url)
         return known
 
     async def hand_over(
@@ -222,6 +231,7 @@ class Acceptance:
                 batch=batch,
                 params=submission.params,
                 files=files,
+                callback_url=submission.callback_url,
                 created_at=created_at,
                 run_at=submission.due(at),
                 start_within=timedelta(seconds=submission.expires_in) if submission.expires_in else START_WITHIN,

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from milepost_client.cli import dead, keys
+from milepost_client.cli import dead, keys, webhooks
 from milepost_client.cli.options import AsJson, Url
 from milepost_client.cli.params import read_length, read_moment, read_params
 from milepost_client.cli.render import (
@@ -88,6 +88,9 @@ def submit(
             help="End as expired if nobody starts it so long after it may run (after --delay or --run-at).",
         ),
     ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell this URL of the job's end, by a webhook.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -110,6 +113,7 @@ def submit(
             run_at=run_at,
             delay=delay,
             expires_in=expires_in,
+            callback_url=callback_url,
         )
         if watch:
             sys.stderr.write(f"job {handle.id}\n")
@@ -203,6 +207,7 @@ def types(as_json: AsJson = False, url: Url = None) -> None:
 
 app.add_typer(dead.app, name="dead")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main() -> None:

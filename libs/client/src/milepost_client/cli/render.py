@@ -9,6 +9,7 @@ import pydantic_core
 from pydantic import BaseModel
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
@@ -17,6 +18,7 @@ from milepost_contracts.access import ApiKey
 from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
 from milepost_contracts.fleet import JobType
+from milepost_contracts.webhooks import WebhookTries
 
 NOT_BEGUN = ("scheduled", "queued")
 WAITING = ("scheduled", "retrying")
@@ -181,6 +183,16 @@ def print_keys(keys: Sequence[ApiKey]) -> None:
         may = ", ".join(sorted(key.scopes))
         table.add_row(key.id, key.tenant, may, _when(key.created_at), expires, key.note or "")
     _print_table(table, len(keys), "no keys")
+
+
+def print_webhooks(found: WebhookTries) -> None:
+    """Print one line for each try."""
+    table = Table(Column("at", no_wrap=True), "event", "try", "outcome", "answer", "next try", box=None, pad_edge=False)
+    for one in found.items:
+        answer = one.error or (str(one.status_code) if one.status_code else "")
+        again = _when(one.next_at) if one.next_at else ""
+        table.add_row(_when(one.at), one.event, str(one.number), one.outcome, escape(answer), again)
+    _print_table(table, len(found.items), "nothing was sent yet")
 
 
 def print_dead_letters(found: DeadLetters) -> None:

@@ -4,13 +4,18 @@ It can't know that requests are read by our own hands, that every error is a pro
 """
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from milepost_contracts import asyncapi
+from milepost_contracts.envelope import CONTENT_TYPE
+from milepost_contracts.events import JobCanceled, JobEvent, JobFailed, JobSucceeded
 from milepost_contracts.problems import Problem
+from milepost_contracts.values import Job
 from milepost_gateway.api.access import TOKEN
 from milepost_gateway.api.batches import BatchRequest
 from milepost_gateway.api.dead_letters import RedriveRequest
@@ -26,6 +31,10 @@ Every error is `application/problem+json` (RFC 9457); its `type` is explained in
 TAGS = [
     {"name": "jobs", "description": "Hand jobs over, look at them, follow them, cancel them, run them again."},
     {"name": "batches", "description": "Many jobs at once, and how far they are."},
+    {
+        "name": "webhooks",
+        "description": "Being told of a job's end: what became of it, and the secrets to verify it with.",
+    },
     {"name": "dead letters", "description": "What the broker gave up, and handing it over again."},
     {"name": "fleet", "description": "What can be submitted, and who is there to run it."},
     {"name": "health", "description": "For whoever starts, watches and routes to this process."},
@@ -63,6 +72,7 @@ _ANSWERED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get_result", "202"): (*_PLACES, "Retry-After", "ETag"),
     ("cancel_job", "202"): (*_PLACES, "Retry-After", "ETag"),
     ("retry_job", "202"): (*_PLACES, "Retry-After", "ETag"),
+    ("redeliver_webhook", "202"): ("Location",),
     ("redrive", "202"): (*_PLACES, "Retry-After", "ETag"),
 }
 _ASKED: Mapping[str, dict[str, Any]] = {
@@ -94,6 +104,17 @@ _LEADS_TO = {
     "result": {"operationId": "get_result", "parameters": {"job_id": "$response.body#/id"}},
 }
 
+
+ENDS = (JobSucceeded, JobFailed, JobCanceled)
+WEBHOOK = """\
+Sent to the job's `callback_url` (Standard Webhooks 1.0), at least once: `webhook-id` tells a repeat from another one. \
+A receiver answers within 15 s; what is not taken is sent again for three days.
+"""
+_SIGNED = {
+    "webhook-id": "The same for every try",
+    "webhook-timestamp": "When this try was made, in seconds since 1970",
+    "webhook-signature": "`v1,` and a signature, for each secret that there is (`/v1/webhook-secrets`)",
+}
 
 _SCHEMES = {
     "bearer": {
@@ -141,12 +162,38 @@ def document(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     read = [(kind, "validation") for kind in (Submission, BatchRequest, RedriveRequest)]
-    _, ours = models_json_schema([*read, (Problem, "serialization")], ref_template=REFERENCE)  # type: ignore[list-item]
+    written = [(kind, "serialization") for kind in (Problem, Job)]
+    _, ours = models_json_schema([*read, *written], ref_template=REFERENCE)  # type: ignore[list-item]
     schemas.update(ours["$defs"])
+    told["webhooks"] = {kind.fact.replace(".", "-"): {"post": _webhook(kind)} for kind in ENDS}
     for path in told["paths"].values():
         for operation in path.values():
             _complete(operation)
     return told
+
+
+def _webhook(kind: type[JobEvent]) -> dict[str, Any]:
+    """Describe a webhook: what receivers get, and what their answers mean."""
+    body = asyncapi.payload(kind)
+    body["properties"]["timestamp"] = {**_TEXT, "format": "date-time", "description": "The same as `time`"}
+    sentence = cleandoc(kind.__doc__ or "").partition("\n")[0]
+    return {
+        "operationId": f"tell_{kind.fact.replace('.', '_')}",
+        "tags": ["webhooks"],
+        "summary": sentence.rstrip("."),
+        "description": WEBHOOK,
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": _TEXT, "description": description}
+            for name, description in _SIGNED.items()
+        ],
+        "requestBody": {"required": True, "content": {CONTENT_TYPE: {"schema": body}}},
+        "responses": {
+            "2XX": {"description": "Taken"},
+            "410": {"description": "This URL wants no more webhooks"},
+            "default": {"description": "Not taken, redirects included: it is sent again later"},
+        },
+    }
 
 
 def _complete(operation: dict[str, Any]) -> None:

@@ -105,6 +105,8 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
             return _problem(request, ProblemType.RANGE_NOT_SATISFIABLE, detail, headers=headers)
         case errors.BlobsUnavailable():
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, "The file storage does not answer.")
+        case errors.NoWebhook():
+            return _problem(request, ProblemType.NO_WEBHOOK, str(error))
         case errors.RunsExhausted():
             return _problem(request, ProblemType.RUNS_EXHAUSTED, f"{MAX_RUN} runs are the most. Hand over a new job.")
         case errors.NoResult():

@@ -21,6 +21,7 @@ from milepost_gateway.ports import Blobs, Broker, StatusStore
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.webhooks import Webhooks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Services:
     forgetting: Forgetting
     leftovers: Leftovers
     dead_letters: DeadLetters
+    webhooks: Webhooks
     blobs: Blobs
     catalogue: Catalogue
     broker: Broker
