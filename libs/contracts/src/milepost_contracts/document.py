@@ -49,7 +49,7 @@ class CancelInfo(Value):
 
 
 class JobDocument(Value):
-    """The status document, as clients read it. The renderers below write it, field by field."""
+    """The status document, as clients read it."""  # the renderers below write it, field by field
 
     id: str
     #: Grows with every change of the document; it is the ETag.

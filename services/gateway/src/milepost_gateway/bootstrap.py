@@ -137,7 +137,7 @@ def cors(origins: Sequence[str]) -> dict[str, Any]:
         "allow_headers": ["Authorization", "X-API-Key", "Prefer", "If-None-Match", "Idempotency-Key", "Last-Event-ID",
                           "Content-Type", "traceparent"],
         "expose_headers": ["Location", "Operation-Location", "Retry-After", "ETag", "Link", "Preference-Applied",
-                           "Sunset", "X-Request-Id"],
+                           "Sunset", "X-Request-Id", "Content-Disposition", "Content-Range", "Repr-Digest"],
         "max_age": 600,
     }  # fmt: skip
 

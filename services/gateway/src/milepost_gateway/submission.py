@@ -35,6 +35,7 @@ from milepost_contracts.values import (
     QueueName,
     Tag,
 )
+from milepost_gateway import metrics
 from milepost_gateway.admission import Admission
 from milepost_gateway.callbacks import Callbacks
 from milepost_gateway.catalogue import Catalogue, KnownType
@@ -240,6 +241,7 @@ class Acceptance:
         )
         try:
             await self.broker.submit(command)
+            metrics.submitted.labels(command.job.type).inc()
         except NotAccepted:  # whatever else goes wrong, the job may run, and would miss its files
             if fresh:
                 await self.blobs.remove([file.key for file in files])

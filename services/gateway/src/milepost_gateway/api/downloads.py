@@ -21,8 +21,9 @@ from milepost_gateway.errors import NoResult, NoSuchOutput, RangeNotSatisfiable
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
 _PARTS: dict[int | str, dict[str, Any]] = {
-    206: {"description": "The part that `Range` asks for", "content": {"*/*": {"schema": {"type": "string"}}}},
+    206: {"description": "The part that `Range` asks for", "content": {"*/*": _BYTES}},
     304: {"description": "It is the one in If-None-Match"},
 }
 
@@ -35,7 +36,7 @@ _PARTS: dict[int | str, dict[str, Any]] = {
     responses={
         200: {
             "description": "What the handler returned, or wrote as its result",
-            "content": {"application/json": {"schema": {}}, "*/*": {"schema": {"type": "string"}}},
+            "content": {"application/json": {"schema": {}}, "*/*": _BYTES},
         },
         202: {"model": JobDocument, "description": "There is none yet: the document"},
         **_PARTS,
@@ -68,7 +69,7 @@ async def get_result(request: Request, job_id: str) -> Response:
     summary="Download a file that the handler wrote",
     response_class=Response,
     responses={
-        200: {"description": "The file", "content": {"*/*": {"schema": {"type": "string"}}}},
+        200: {"description": "The file", "content": {"*/*": _BYTES}},
         **_PARTS,
         **responses.problems(404, 410, 416, 503),
     },

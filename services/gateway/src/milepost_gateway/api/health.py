@@ -1,11 +1,13 @@
-"""`/livez` and `/readyz`: for whoever starts, watches and routes to this process."""
+"""`/livez`, `/readyz` and `/metrics`: for whoever starts, watches and routes to this process."""
 
 import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from milepost_gateway.api.access import MAY_ADMINISTER
 from milepost_gateway.api.services import services
 from milepost_gateway.errors import StoreUnavailable
 
@@ -43,6 +45,18 @@ async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = Fal
         return JSONResponse(told, status_code=code, headers=NO_STORE)
     missing = ", ".join(name for name, well in checks.items() if not well)
     return PlainTextResponse(f"not ready: {missing}\n" if missing else "ready\n", status_code=code, headers=NO_STORE)
+
+
+@router.get(
+    "/metrics",
+    dependencies=[MAY_ADMINISTER],
+    summary="What has happened here, for Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics() -> Response:
+    """Answer in Prometheus' text format. With an access file it needs a key of scope admin: it tells of all tenants."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 
 async def _live_processors(request: Request) -> int | None:

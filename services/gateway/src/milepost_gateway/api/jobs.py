@@ -57,10 +57,11 @@ _SUBMISSION_BODY = {
                     "type": "object",
                     "required": ["job"],
                     "properties": {
-                        "job": {"type": "string", "contentMediaType": "application/json"},
+                        "job": {"$ref": "#/components/schemas/Submission"},
                         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                     },
-                }
+                },
+                "encoding": {"job": {"contentType": "application/json"}},
             },
         },
     }

@@ -6,16 +6,22 @@ import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from milepost_gateway import metrics
 from milepost_gateway.access import Caller
 from milepost_gateway.api.requests import request_id
 
 log = structlog.get_logger(__name__)
-QUIET = frozenset({"/livez", "/readyz"})
+QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def _who(scope: Scope) -> dict[str, str]:
     caller = scope.get("state", {}).get("caller")
     return {"tenant": caller.tenant, "caller": caller.name} if isinstance(caller, Caller) else {}
+
+
+def _route(scope: Scope) -> str:
+    """Return the route's path with the names of its places: never an id, nor what somebody made up."""
+    return str(getattr(scope.get("route"), "path", "none"))
 
 
 class RequestLog:
@@ -43,6 +49,8 @@ class RequestLog:
             try:
                 await self._app(scope, receive, noting)
             finally:
+                seconds = time.monotonic() - begun
+                metrics.requests.labels(scope["method"], _route(scope), str(status)).observe(seconds)
                 if scope["path"] not in QUIET:
                     log.info(
                         "request",
@@ -50,5 +58,5 @@ class RequestLog:
                         path=scope["path"],
                         status=status,
                         **_who(scope),
-                        ms=round((time.monotonic() - begun) * 1000, 1),
+                        ms=round(seconds * 1000, 1),
                     )

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
 from milepost_contracts.states import Status
 from milepost_contracts.values import MAX_RUN
-from milepost_gateway import errors
+from milepost_gateway import errors, metrics
 from milepost_gateway.api.requests import MalformedRequest, RequestStopped, UnsupportedMediaType, request_id
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ def _problem(
     problem = Problem.of(
         kind, detail, instance=f"urn:milepost:request:{request_id(request)}", errors=details, job_id=job_id
     )
+    metrics.problems.labels(kind.slug).inc()
     more = dict(headers or {})
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         more.setdefault("Retry-After", RETRY_AFTER)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
+from milepost_gateway import metrics
 from milepost_gateway.api import responses
 from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, StreamToken, caller, tenant
 from milepost_gateway.api.preferences import Form, form
@@ -50,9 +51,11 @@ class EventStream(StreamingResponse):
         media_type: str,
         headers: Mapping[str, str],
         counted: AbstractContextManager[None],
+        transport: str,
     ) -> None:
         """Prepare; the stream counts as one while it lasts."""
         super().__init__(body, media_type=media_type, headers=headers)
+        self._open = metrics.listening.labels(transport)
         self._body = body
         self._counted = counted
 
@@ -62,7 +65,7 @@ class EventStream(StreamingResponse):
                 await send(message)
 
         async with aclosing(self._body):
-            with self._counted, suppress(TimeoutError):
+            with self._counted, self._open.track_inprogress(), suppress(TimeoutError):
                 await super().stream_response(bounded)
 
 
@@ -154,7 +157,13 @@ def stream(
     render = _sse if how is Form.SSE else _ndjson
     body = render(until_closing(parts.following.steps(job_ids, since=since), parts.closing))
     counted = parts.admission.listening(tenant(request))
-    return EventStream(body, media_type=how.value, headers={**HEADERS, **(headers or {})}, counted=counted)
+    return EventStream(
+        body,
+        media_type=how.value,
+        headers={**HEADERS, **(headers or {})},
+        counted=counted,
+        transport=how.name.lower(),
+    )
 
 
 async def _sse(steps: Steps) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from milepost_contracts.access import Scope
-from milepost_gateway import errors
+from milepost_gateway import errors, metrics
 from milepost_gateway.access import Caller
 from milepost_gateway.api import strict_json
 from milepost_gateway.api.access import authenticate_listener, caller
@@ -54,7 +54,7 @@ async def follow_over_websocket(socket: WebSocket, job_id: str, last_event_id: L
         asyncio.create_task(_hear(socket, parts, reader, job_id)),
     ]
     try:
-        with parts.admission.listening(reader.tenant):
+        with parts.admission.listening(reader.tenant), metrics.listening.labels("websocket").track_inprogress():
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         code = ended.pop().result()
     except (WebSocketDisconnect, TimeoutError, RuntimeError):
