@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test faults bench isolated contracts format
+.PHONY: setup check test faults bench foreign isolated contracts format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -57,6 +57,20 @@ faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 1
 bench: $(READY) ## Measure how late a report is seen, and what idle readers cost: about two minutes
 	@PYTHONPATH=bench MILEPOST_HANDLERS=stamped .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
 
+FOREIGN := tests/foreign
+FOREIGN_READY := $(FOREIGN)/node_modules/.complete
+PAGE := http://127.0.0.1:14999
+
+foreign: $(READY) $(FOREIGN_READY) ## Let other people's linters, clients and Chromium read the contracts and use a gateway
+	@$(FOREIGN)/contracts
+	@MILEPOST_CORS_ORIGINS=$(PAGE) .venv/bin/stack run -- $(FOREIGN)/gateway
+
+$(FOREIGN_READY): $(READY) $(FOREIGN)/package-lock.json $(FOREIGN)/uv.lock
+	@.venv/bin/python $(FOREIGN)/install
+	@cd $(FOREIGN) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(UV) sync --quiet --locked --project $(FOREIGN)
+	@touch $@
+
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
 	@tools/isolated
 
@@ -70,7 +84,7 @@ format: $(READY) ## Format the code and mend what the linter can
 ##@ Clean up
 .PHONY: clean
 clean: ## Remove everything that these commands made in this folder
-	rm -rf .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf tests/foreign/node_modules tests/foreign/.venv tests/foreign/made .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: help
 help: ## Print this list

@@ -45,26 +45,26 @@ EPMD = Program("epmd", ("/usr/bin/epmd", "/opt/homebrew/bin/epmd"), apt="erlang-
 REDIS = Program("redis-server", (), apt="redis-server", brew="redis")
 
 
-def ensure(programs: tuple[Program, ...], say: Say) -> dict[str, str]:
-    """Return the path of each program, having installed what was missing.
+USE_OTHERS = "set MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL to servers of yours"
+
+
+def ensure(programs: tuple[Program, ...], say: Say, *, otherwise: str = USE_OTHERS) -> dict[str, str]:
+    """Return the path of each program, having installed what was missing; `otherwise` is what else can be done.
 
     Raises:
         NotInstalled: With one sentence on what to do.
     """
     missing = [program for program in programs if program.find() is None]
     if missing:
-        _install(missing, say)
+        _install(missing, say, otherwise)
     found = {program.name: program.find() for program in programs}
     absent = [name for name, path in found.items() if path is None]
     if absent:
-        raise NotInstalled(
-            f"{', '.join(absent)} can't be found even after installing; set MILEPOST_RABBITMQ_URL and "
-            "MILEPOST_REDIS_URL to servers of yours instead"
-        )
+        raise NotInstalled(f"{', '.join(absent)} can't be found even after installing; {otherwise} instead")
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _install(missing: list[Program], say: Say) -> None:
+def _install(missing: list[Program], say: Say, otherwise: str) -> None:
     if shutil.which("apt-get"):
         packages = sorted({program.apt for program in missing})
         say(f"installing {' and '.join(packages)} with apt-get; their system services are not started")
@@ -78,10 +78,7 @@ def _install(missing: list[Program], say: Say) -> None:
         _run(["brew", "install", "--quiet", *packages])
     else:
         names = " and ".join(program.name for program in missing)
-        raise NotInstalled(
-            f"{names} is missing and neither apt-get nor brew is here: install it, or set MILEPOST_RABBITMQ_URL "
-            "and MILEPOST_REDIS_URL to servers of yours"
-        )
+        raise NotInstalled(f"{names} is missing and neither apt-get nor brew is here: install it, or {otherwise}")
 
 
 def _sudo(packages: list[str]) -> list[str]:
