@@ -54,6 +54,10 @@ def seen(status, *, eta=None, silent_for=0.0, runs_in=None, at=None):
         ({"status": Status.RUNNING, "silent_for": 0.5}, 1, 1),
         ({"status": Status.QUEUED, "silent_for": 40.0}, 9, 11),
         ({"status": Status.QUEUED, "silent_for": -3600.0}, 1, 1),
+        ({"status": Status.QUEUED, "silent_for": 0.0, "usual_wait": 40.0}, 9, 11),
+        ({"status": Status.QUEUED, "silent_for": 30.0, "usual_wait": 40.0}, 2, 3),
+        ({"status": Status.QUEUED, "silent_for": 60.0, "usual_wait": 40.0}, 13, 17),
+        ({"status": Status.RUNNING, "silent_for": 0.0, "usual_wait": 40.0}, 1, 1),
         ({"status": Status.SCHEDULED, "runs_in": 10.0}, 9, 11),
         ({"status": Status.SCHEDULED, "runs_in": 86_400.0}, 30, 30),
         ({"status": Status.RETRYING, "runs_in": -5.0}, 1, 1),
@@ -61,9 +65,20 @@ def seen(status, *, eta=None, silent_for=0.0, runs_in=None, at=None):
 )
 def test_a_client_is_asked_to_come_back_when_it_is_worth_it(glance, low, high):
     """From what is left where that is known, else from how long nothing has happened; 1 to 30 s."""
+    glance = dict(glance)
     at = now()
-    told = {look_again_in(seen(**glance, at=at), at) for _ in range(50)}
+    usual = glance.pop("usual_wait", None)
+    told = {look_again_in(seen(**glance, at=at), at, usual_wait=usual) for _ in range(50)}
     assert low <= min(told) <= max(told) <= high
+
+
+async def test_a_client_of_a_long_queue_is_asked_to_come_back_later(http, app, store):
+    """From the 202 on: as its processors say how long jobs have waited lately, on average."""
+    store.beats = [BEAT.model_copy(update={"waits": {"default": seconds}}) for seconds in (40.0, 80.0)]
+    await app.state.services.catalogue.processors()
+    answer = await http.post("/v1/jobs", json={"type": "count"})
+    assert 13 <= int(answer.headers["retry-after"]) <= 17
+    assert "1" == (await http.post("/v1/jobs", json={"type": "crunch"})).headers["retry-after"]
 
 
 async def test_an_ended_job_says_until_when_it_is_remembered(http, project, job_id):

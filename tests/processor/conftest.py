@@ -14,6 +14,7 @@ from milepost_contracts.values import Attempt
 from milepost_processor.errors import GateUnavailable
 from milepost_processor.executor import Executor
 from milepost_processor.ports import Claim, Verdict
+from milepost_processor.waits import Waits
 
 
 class FakeGate:
@@ -133,7 +134,12 @@ def run_async():
 
 
 @pytest.fixture
-def executor(gate, outbox, files, run_async, monkeypatch):
+def waits():
+    return Waits()
+
+
+@pytest.fixture
+def executor(gate, outbox, files, run_async, waits, monkeypatch):
     monkeypatch.setattr("milepost_processor.executor.GATE_BACK_OFF", (0.0, 0.0))
     return Executor(
         REGISTRY,
@@ -144,4 +150,5 @@ def executor(gate, outbox, files, run_async, monkeypatch):
         instance="here",
         gate_patience=timedelta(seconds=5),
         delivery_limit=3,
+        waits=waits,
     )

@@ -1,10 +1,12 @@
 """Claim → started → handler → outcome confirmed → ack: the order that laws 5 and 6 rest on."""
 
+from datetime import timedelta
+
 import pytest
 from odd_handlers import FIRST, command, facts
 from samples import SUBMITTED, TRACE
 
-from milepost_contracts.envelope import encode
+from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import decode_event
 from milepost_contracts.values import MAX_EVENT, FileRef
 from milepost_processor.errors import Stopping
@@ -134,6 +136,23 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
     executor.execute(command(), FIRST)
     assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
     assert () == executor.running()
+
+
+def test_how_long_jobs_wait_is_told_in_the_beat(executor, waits):
+    """From when they could be started; the latest count most, and a clock that is ahead counts as no wait."""
+    at = now()
+    for number, before in enumerate((timedelta(seconds=10), timedelta(seconds=20), timedelta(seconds=-60))):
+        executor.execute(command(id=f"w{number}", created_at=at - before), FIRST)
+    expected = 10 + 0.2 * (20 - 10)
+    expected += 0.2 * (0 - expected)
+    assert pytest.approx({"default": expected}, abs=0.5) == waits.lately()
+
+
+def test_an_attempt_that_follows_on_another_says_nothing_of_the_queue(executor, waits):
+    """It waited for its time, or for somebody to take over."""
+    long_ago = now() - timedelta(hours=1)
+    executor.execute(command(turn=3, attempt=2, created_at=long_ago), Delivery(count=1))
+    assert {} == waits.lately()
 
 
 def test_params_whose_validator_breaks_end_the_job(executor, outbox):

@@ -3,6 +3,7 @@
 Announced again and again, so a lost message does no harm and a tracker with an empty Redis learns all within seconds.
 """
 
+import operator
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
@@ -55,6 +56,8 @@ class Beat(Value):
     running: tuple[RunningJob, ...] = ()
     #: How many deliveries it holds, those it has not started yet among them.
     held: int = Field(default=0, ge=0)
+    #: How many seconds jobs have waited lately until it started them, by queue.
+    waits: dict[QueueName, float] = Field(default_factory=dict, exclude_if=operator.not_)
     version: str = Field(max_length=50)
 
 

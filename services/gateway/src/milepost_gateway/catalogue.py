@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,6 +56,8 @@ class Catalogue:
     _looked_at: float = float("-inf")
     #: When each queue was last seen to be served.
     _alive_at: dict[str, float] = field(default_factory=dict)
+    #: How many seconds jobs of a queue wait at present, as its processors say.
+    _waits: dict[str, float] = field(default_factory=dict)
 
     async def refresh(self) -> None:
         """Take over what processors have announced since.
@@ -112,7 +115,16 @@ class Catalogue:
         beats = await self.store.processors()
         self._looked_at = time.monotonic()
         self._alive_at |= {queue: self._looked_at for beat in beats for queue in beat.queues}
+        told: dict[str, list[float]] = defaultdict(list)
+        for beat in beats:
+            for queue, seconds in beat.waits.items():
+                told[queue].append(seconds)
+        self._waits = {queue: sum(all_of_it) / len(all_of_it) for queue, all_of_it in told.items()}
         return beats
+
+    def usual_wait(self, queue: str | None) -> float | None:
+        """Return how many seconds jobs of a queue have waited lately until they were started, if anybody knows."""
+        return None if queue is None else self._waits.get(queue)
 
     def _compiled(self, announced: JobType) -> KnownType:
         known = self._types.get(announced.type)

@@ -1,7 +1,7 @@
 """Says again and again which types this processor serves and that it is alive."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 
@@ -37,6 +37,7 @@ class Beacon:
         started_at: datetime,
         running: Callable[[], tuple[RunningJob, ...]],
         held: Callable[[], int],
+        waits: Callable[[], Mapping[str, float]],
     ) -> None:
         self._registry = registry
         self._instance = instance
@@ -44,6 +45,7 @@ class Beacon:
         self._started_at = started_at
         self._running = running
         self._held = held
+        self._waits = waits
         self._types = tuple(definition.announcement() for definition in registry.definitions.values())
 
     async def shine(self, announce: Announce) -> None:
@@ -73,5 +75,6 @@ class Beacon:
             threads=self._threads,
             running=self._running(),
             held=self._held(),
+            waits=dict(self._waits()),
             version=version("milepost-processor"),
         )

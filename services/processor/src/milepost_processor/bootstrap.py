@@ -35,6 +35,7 @@ from milepost_processor.limits import check_consumer_timeout, needed_timeout
 from milepost_processor.overseer import Overseer
 from milepost_processor.registry import Registry
 from milepost_processor.settings import ProcessorSettings
+from milepost_processor.waits import Waits
 from milepost_service.health import HealthServer
 from milepost_service.settings import SettingsError
 
@@ -56,6 +57,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     redis = Redis.from_url(str(settings.redis_url), socket_timeout=2, socket_connect_timeout=2)
     gate = RedisGate(redis, keys, retention=settings.retention)
     courier = Courier(url, topology, registry.queues, heartbeat=settings.heartbeat)
+    waits = Waits()
     executor = Executor(
         registry,
         gate=gate,
@@ -65,6 +67,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
         instance=instance,
         gate_patience=settings.gate_patience,
         delivery_limit=settings.delivery_limit,
+        waits=waits,
     )
     overseer = Overseer(executor.running, gate=gate, grace=settings.cancel_grace, raise_in=_raise_in)
     control = ControlListener(
@@ -91,6 +94,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
         started_at=now(),
         running=executor.running_jobs,
         held=lambda: _held(worker),
+        waits=waits.lately,
     )
     overseer.start()
     courier.keep(beacon.shine(courier.announce))

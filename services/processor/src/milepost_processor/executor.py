@@ -27,6 +27,7 @@ from milepost_processor.execution import Execution
 from milepost_processor.outcome import outcome_of
 from milepost_processor.ports import AsyncRunner, Claim, Files, Gate, Outbox, Outputs, Verdict
 from milepost_processor.registry import Registry
+from milepost_processor.waits import Waits
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ class Executor:
         instance: str,
         gate_patience: timedelta,
         delivery_limit: int,
+        waits: Waits,
     ) -> None:
         self._registry = registry
         self._gate = gate
@@ -67,6 +69,7 @@ class Executor:
         self._run_async = run_async
         self._instance = instance
         self._delivery_limit = delivery_limit
+        self._waits = waits
         self._patience = gate_patience.total_seconds()
         self._running: dict[str, Execution] = {}
         self._stopping = threading.Event()
@@ -194,6 +197,9 @@ class Executor:
         raise Stopping
 
     def _run(self, execution: Execution, definition: JobDefinition) -> None:
+        job = execution.job
+        if job.attempt == 1 and job.started_at is not None:
+            self._waits.note(job.queue, job.started_at - (job.run_at or job.created_at))
         self._outbox.post(execution.event(JobStarted))
         log.info("job_started", type=execution.job.type)
         begun = time.monotonic()

@@ -10,6 +10,12 @@ duration = Histogram(
     ["type"],
     buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
 )
+waited = Histogram(
+    "milepost_job_wait_seconds",
+    "From when a job could be started to its first start",
+    ["queue"],
+    buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
+)
 skipped = Counter("milepost_jobs_skipped_total", "Deliveries that the gate let not run", ["verdict"])
 parked = Counter("milepost_processor_messages_parked_total", "Deliveries that could not be understood", ["queue"])
 progress_dropped = Counter("milepost_progress_dropped_total", "Progress events that the broker did not take")

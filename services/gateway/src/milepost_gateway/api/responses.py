@@ -10,12 +10,12 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from milepost_contracts.envelope import now
-from milepost_contracts.glance import Glance
+from milepost_contracts.glance import Glance, glance
 from milepost_contracts.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
+from milepost_gateway.api.services import services
 from milepost_gateway.ports import Stored
 
-LIVE_RETRY_AFTER = "1"
 _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
 
@@ -27,7 +27,7 @@ def accepted(
     headers = {
         **STATUS_HEADERS,
         **locations(request, job_id),
-        "Retry-After": LIVE_RETRY_AFTER,
+        "Retry-After": _come_back(request, glance(body)),
         "ETag": etag(version),
         **({"Preference-Applied": _applied(waited)} if waited else {}),
     }
@@ -81,7 +81,7 @@ def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
         headers["Preference-Applied"] = _applied(waited)
     seen = stored.seen
     if not stored.terminal:
-        headers["Retry-After"] = str(look_again_in(seen, now()))
+        headers["Retry-After"] = _come_back(request, seen)
     else:
         headers["Sunset"] = _sunset(seen)
     if _matches(request.headers.get("if-none-match"), stored):
@@ -89,18 +89,32 @@ def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
     return Response(stored.body, media_type="application/json", headers=headers)
 
 
-def look_again_in(seen: Glance, at: datetime) -> int:
+def _come_back(request: Request, seen: Glance) -> str:
+    usual_wait = services(request).catalogue.usual_wait(seen.queue)
+    return str(look_again_in(seen, now(), usual_wait=usual_wait))
+
+
+def look_again_in(seen: Glance, at: datetime, *, usual_wait: float | None = None) -> int:
     """Return after how many seconds a second look is worth it, 1 to 30.
 
     A quarter of what is left, where that is known, and else of the time that nothing has happened for; spread a
-    little, so that those who ask do not all come back together.
+    little, so that those who ask do not all come back together. What is left of a job's wait is told by those before
+    it: its queue is first in, first out.
+
+    Args:
+        seen: What is known of the job.
+        at: When it is looked at.
+        usual_wait: How many seconds jobs of its queue have waited lately.
     """
+    silent = (at - seen.updated_at).total_seconds()
     if seen.status in (Status.SCHEDULED, Status.RETRYING) and seen.run_at is not None:
         wait = (seen.run_at - at).total_seconds()
     elif seen.eta is not None:
         wait = seen.eta / 4
+    elif seen.status is Status.QUEUED and usual_wait is not None and usual_wait > silent:
+        wait = (usual_wait - silent) / 4
     else:
-        wait = (at - seen.updated_at).total_seconds() / 4
+        wait = silent / 4
     return max(1, min(30, round(wait * random.uniform(0.9, 1.1))))
 
 
