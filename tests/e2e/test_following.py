@@ -3,6 +3,7 @@
 import json
 import threading
 from contextlib import suppress
+from uuid import uuid4
 
 import httpx
 import httpx_sse
@@ -48,6 +49,31 @@ def test_a_job_is_handed_over_and_followed_in_one_request(http):
     lines = [json.loads(line) for line in answer.text.splitlines() if line]
     assert {"text": "hi"} == lines[-1]["data"]["result"]
     assert "succeeded" == http.get(answer.headers["location"]).json()["status"]
+
+
+def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
+    """Those that come while one listens, too; and who comes back is told what came meanwhile."""
+    tag = f"tag-{uuid4().hex}"
+    first = client.submit("count", {"steps": 10, "delay": 0.1}, tags=[tag])
+    ended = set()
+    with httpx_sse.connect_sse(http, "GET", "/v1/events", params={"tag": tag}) as source:
+        events = source.iter_sse()
+        event = next(events)
+        assert ("snapshot", first.id) == (event.event, event.json()["subject"])
+        second = client.submit("count", {"steps": 1}, tags=[tag])
+        while ended != {first.id, second.id}:
+            event = next(events)
+            if event.event == "succeeded":
+                ended.add(event.json()["subject"])
+    third = client.submit("noop", tags=[tag])
+    third.wait(30)
+    told = []
+    with httpx_sse.connect_sse(http, "GET", "/v1/events", params={"tag": tag, "last_event_id": event.id}) as source:
+        for event in source.iter_sse():
+            told += [event.event] if event.json()["subject"] == third.id else []
+            if told and event.event == "succeeded" and event.json()["subject"] == third.id:
+                break
+    assert ["submitted", "started", "succeeded"] == told
 
 
 def test_a_long_poll_answers_with_the_change(http):

@@ -38,6 +38,7 @@ from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Sto
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.tailing import Tailing
 from milepost_gateway.webhooks import Webhooks
 from milepost_rabbit.depth import Depth
 from milepost_service.callbacks import Lookup
@@ -111,6 +112,9 @@ class FakeStore:
         self.types = list(TYPES)
         self.beats: list[Beat] = [BEAT]
         self.away = False
+        #: Milliseconds since 1970, by Redis's clock.
+        self.time = 1
+        self.changed_at: dict[str, int] = {}
 
     def _answer(self):
         if self.away:
@@ -164,6 +168,15 @@ class FakeStore:
         ]
         return sorted((place for place in places if before is None or place < before), reverse=True)
 
+    async def tagged(self, tag, *, tenant, since, limit):
+        self._answer()
+        found = [
+            job_id
+            for job_id, snapshot in self.snapshots.items()
+            if tenant == snapshot.job.tenant and tag in snapshot.job.tags and self.changed_at[job_id] >= since
+        ]
+        return self.time, sorted(found, key=self.changed_at.__getitem__)[-limit:]
+
     async def counts(self, *, tenant, batch=None):
         self._answer()
         found = Counter(
@@ -191,11 +204,15 @@ class FakeStore:
     def project(self, event, version=1, cancel=None):
         body = render(event, cancel=cancel, version=version, retention=RETENTION)
         terminal = event.status.terminal
+        self.changed_at[event.job.id] = self.time
         self.documents[event.job.id] = Stored(version, body, terminal=terminal, cancel_requested=cancel is not None)
         self.snapshots[event.job.id] = Snapshot(job=event.job, status=event.status)
         self.happened[event.job.id].append(Happened(version, *steps.read(steps.kept(event))))
         for listener in self.listeners:
             listener.tell(event.job.id)
+
+    def listen_to_tag(self, tenant, tag):
+        return self.listen([])
 
     @asynccontextmanager
     async def listen(self, job_ids):
@@ -370,6 +387,7 @@ def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
         cancellation=Cancellation(statuses=statuses, broker=broker),
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
+        tailing=Tailing(store=store, changes=store),
         reruns=reruns,
         forgetting=Forgetting(statuses=statuses, broker=broker),
         leftovers=Leftovers(blobs=blobs, store=store, retention=RETENTION),

@@ -14,6 +14,8 @@ from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import (
     CancelRequest,
     CancelRequested,
+    Forgotten,
+    JobForgotten,
     JobProgressed,
     JobRetrying,
     JobStarted,
@@ -40,8 +42,11 @@ async def changes(redis, keys):
     await end([keeping])
 
 
-def progressed(step):
-    return JobProgressed(job=RUNNING.model_copy(update={"step": step}))
+STEPS = count(100)
+
+
+def progressed(step, **changes):
+    return JobProgressed(job=RUNNING.model_copy(update={"step": step, **changes}))
 
 
 SUBMISSION, START, END = (
@@ -246,3 +251,35 @@ async def test_ten_thousand_waits_that_are_cancelled_harm_no_other(store, reader
                 task.cancel()
             answers = await asyncio.gather(*tasks, return_exceptions=True)
             assert {expected} == {one.version for one in answers if not isinstance(one, BaseException)}
+
+
+async def test_jobs_with_a_tag_are_found_by_their_last_change(store, reader, redis, keys):
+    """By Redis's own time; until they are forgotten."""
+    tagged = [
+        event.model_copy(update={"job": event.job.model_copy(update={"tags": ('#"é', "b")})})
+        for event in (SUBMISSION, END)
+    ]
+    await store.apply(merge(tagged[:1]))
+    begun, found = await reader.tagged('#"é', tenant="default", since=0, limit=9)
+    assert [ID] == found
+    assert (await reader.tagged("other", tenant="default", since=0, limit=9))[1] == []
+    assert (await reader.tagged("b", tenant="other", since=0, limit=9))[1] == []
+    assert (await reader.tagged("b", tenant="default", since=begun + 60_000, limit=9))[1] == []
+    await store.apply(merge(tagged[1:]))
+    assert (await reader.tagged("b", tenant="default", since=begun, limit=9))[1] == [ID]
+    request = Forgotten(job_id=ID, tenant="default", type=ENDED.type, queue="default", run=1)
+    await store.apply(merge([JobForgotten(forgotten=request)]))
+    assert (await reader.tagged("b", tenant="default", since=0, limit=9))[1] == []
+    assert not await redis.exists(keys.tagged(shard_of(ID), tenant="default", tag="b"))
+
+
+async def test_a_change_of_a_job_is_heard_by_its_tags(store, changes):
+    """By whoever listens to one of them, for this tenant."""
+    async with changes.listen_to_tag("default", "b") as ours, changes.listen_to_tag("other", "b") as theirs:
+
+        async def heard():
+            await store.apply(merge([progressed(next(STEPS), tags=("a", "b"))]))
+            return await ours.wait(0.1)
+
+        assert {ID} == await wait_until_async(heard, within=10, what="the change is heard")
+        assert set() == await theirs.wait(0)

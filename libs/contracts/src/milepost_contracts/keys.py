@@ -9,6 +9,7 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:index:{sNNN}:*:*:<status>`           | zset   | tracker    | ids of all jobs of a status, by creation          |
 | `<ns>:index:{sNNN}:<tenant>:<type\|*>:…`   | zset   | tracker    | … of a tenant, a type and a status, or of any     |
 | `<ns>:index:{sNNN}:@<batch>:<status\|*>`   | zset   | tracker    | ids of a batch's jobs, by creation                |
+| `<ns>:index:{sNNN}:<tenant>:#<tag>`        | zset   | tracker    | ids of jobs with a tag, by their last change      |
 | `<ns>:index:{sNNN}:<tenant>:dead`          | zset   | tracker    | ids of jobs that the broker gave up, by creation  |
 | `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
 | `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
@@ -24,6 +25,7 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:poisons:{fleet}`                     | zset   | tracker    | their keys, by the time they were given up        |
 | `<ns>:replay:{fleet}`                      | string | tracker    | which tracker replays the log now                 |
 | `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` for every changed view  |
+| `<ns>:changes:<tenant>:#<tag>`             | channel| tracker    | `<id>` of every changed view of a job with a tag  |
 """
 
 import zlib
@@ -96,6 +98,12 @@ class Keys:
 
     def changes(self, shard: int) -> str:
         return self._in_shard("changes", shard)
+
+    def tagged(self, shard: int, *, tenant: str, tag: str) -> str:
+        return f"{self.index_prefix(shard)}{tenant}:#{tag}"
+
+    def changes_of_tag(self, tenant: str, tag: str) -> str:
+        return f"{self.namespace}:changes:{tenant}:#{tag}"
 
     def idempotency(self, digest: str) -> str:
         """Name what is kept of an Idempotency-Key; any shard will do."""

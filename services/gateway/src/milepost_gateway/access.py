@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
+import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
 from milepost_contracts.access import Scope
@@ -90,7 +91,7 @@ class Access:
 
 
 def _what(head: str, job_ids: Sequence[str]) -> str:
-    jobs = blake2b(" ".join(sorted(job_ids)).encode(), digest_size=16).hexdigest()
+    jobs = blake2b(pydantic_core.to_json(sorted(job_ids)), digest_size=16).hexdigest()
     return f"{head}.{jobs}"
 
 

@@ -53,6 +53,7 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
 from milepost_gateway.store import RedisFleetStore, RedisStatusStore, RedisWebhookLog
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.tailing import Tailing
 from milepost_gateway.tokens import JsonWebTokens
 from milepost_gateway.webhooks import Webhooks
 from milepost_rabbit.cancelling import end
@@ -99,6 +100,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             cancellation=Cancellation(statuses=statuses, broker=broker),
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
+            tailing=Tailing(store=store, changes=changes),
             reruns=reruns,
             forgetting=Forgetting(statuses=statuses, broker=broker),
             leftovers=leftovers,

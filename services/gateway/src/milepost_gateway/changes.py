@@ -15,7 +15,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from milepost_contracts.keys import SHARDS, Keys, shard_of
+from milepost_contracts.keys import Keys, shard_of
 from milepost_gateway.ports import Listener
 from milepost_rabbit.cancelling import together
 
@@ -39,10 +39,12 @@ class RedisChanges:
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         #: How many listen to each shard.
         self._wanted: Counter[int] = Counter()
-        #: The shards that are subscribed to, each with whether Redis has said so.
-        self._subscribed: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        #: The channels that are subscribed to, each with whether Redis has said so.
+        self._subscribed: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._more_wanted = asyncio.Event()
         self._versions: dict[str, bytes] = {}
+        #: Who listens to each tag, by its channel.
+        self._tags: dict[str, set[Listener]] = defaultdict(set)
 
     @asynccontextmanager
     async def listen(self, job_ids: Sequence[str]) -> AsyncIterator[Listener]:
@@ -56,7 +58,7 @@ class RedisChanges:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARD_WITHIN):
                     for shard in shards:
-                        await self._subscribed[shard].wait()
+                        await self._subscribed[self._keys.changes(shard)].wait()
             yield listener
         finally:
             self._wanted.subtract(shards)
@@ -65,6 +67,18 @@ class RedisChanges:
                 if not self._listeners[job_id]:
                     del self._listeners[job_id]
                     self._versions.pop(job_id, None)
+
+    @asynccontextmanager
+    async def listen_to_tag(self, tenant: str, tag: str) -> AsyncIterator[Listener]:
+        listener, channel = Listener(), self._keys.changes_of_tag(tenant, tag)
+        self._tags[channel].add(listener)
+        self._more_wanted.set()
+        try:
+            yield listener
+        finally:
+            self._tags[channel].discard(listener)
+            if not self._tags[channel]:
+                del self._tags[channel]
 
     async def keep(self) -> None:
         """Hear and look until cancelled."""
@@ -89,26 +103,28 @@ class RedisChanges:
             await together(self._read(pubsub), self._subscribe(pubsub))
 
     async def _subscribe(self, pubsub: PubSub) -> None:
-        """Subscribe to the shards that somebody wants, and leave the others now and then."""
-        done: set[int] = set()
+        """Subscribe to what somebody wants to hear, and leave the rest now and then."""
+        done: set[str] = set()
         while True:
-            wanted = {shard for shard, count in self._wanted.items() if count > 0}
-            if new := wanted - done:
-                await pubsub.subscribe(*(self._keys.changes(shard) for shard in new))
+            if new := self._channels() - done:
+                await pubsub.subscribe(*new)
                 done |= new
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._more_wanted.wait()
                     self._more_wanted.clear()
                     continue
-            if idle := {shard for shard in done if self._wanted[shard] <= 0}:
+            if idle := done - self._channels():
                 done -= idle
-                for shard in idle:
-                    self._subscribed.pop(shard, None)  # who wants it from now on waits for a new subscription
-                await pubsub.unsubscribe(*(self._keys.changes(shard) for shard in idle))
+                for channel in idle:
+                    self._subscribed.pop(channel, None)  # who wants it from now on waits for a new subscription
+                await pubsub.unsubscribe(*idle)
+
+    def _channels(self) -> set[str]:
+        """Return what somebody wants to hear."""
+        return {self._keys.changes(shard) for shard, count in self._wanted.items() if count > 0} | set(self._tags)
 
     async def _read(self, pubsub: PubSub) -> None:
-        shards = {self._keys.changes(shard).encode(): shard for shard in range(SHARDS)}
         asked = False
         while True:
             message = await pubsub.get_message(timeout=SILENT)
@@ -116,12 +132,19 @@ class RedisChanges:
                 if asked:
                     raise RedisConnectionError("the subscription does not answer any more")
                 await pubsub.ping()
-            elif message["type"] == "subscribe" and message["channel"] in shards:
-                self._subscribed[shards[message["channel"]]].set()
+            elif message["type"] == "subscribe":
+                self._subscribed[message["channel"].decode()].set()
             elif message["type"] == "message":
-                job_id, version, _ = message["data"].split(b" ", 2)
-                self._note(job_id.decode(), version)
+                self._heard(message["channel"].decode(), message["data"].decode())
             asked = message is None
+
+    def _heard(self, channel: str, text: str) -> None:
+        if channel in self._tags:
+            for listener in self._tags[channel]:
+                listener.tell(text)
+        else:
+            job_id, version, _ = text.split(" ", 2)
+            self._note(job_id, version.encode())
 
     async def _look(self) -> None:
         """Find out what was not heard."""

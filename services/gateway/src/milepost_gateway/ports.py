@@ -168,6 +168,12 @@ class StatusStore(Protocol):
         Either those of a type, or those of a batch. Nothing stands for one that was forgotten meanwhile.
         """
 
+    async def tagged(self, tag: str, *, tenant: str, since: int, limit: int) -> tuple[int, Sequence[str]]:
+        """Return the jobs with a tag that have changed at this time or later, at most the latest so many of them.
+
+        Times are those of Redis, in milliseconds since 1970. The answer begins with the one up to which it is whole.
+        """
+
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
         """Return how many jobs of a tenant, or of one of its batches, there are in each state."""
 
@@ -231,6 +237,9 @@ class Changes(Protocol):
     """Tells that jobs have changed: a hint, and never late by more than some seconds."""
 
     def listen(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Listener]: ...
+
+    def listen_to_tag(self, tenant: str, tag: str) -> AbstractAsyncContextManager[Listener]:
+        """Hear of every change of a tenant's jobs with this tag; a change may go unheard."""
 
 
 class WebhookLog(Protocol):

@@ -1,6 +1,7 @@
 """The status view and the fleet in Redis, read only."""
 
 import heapq
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -124,6 +125,18 @@ class RedisStatusStore:
                 pipe.hmget(self._keys.job(place.job_id), *FIELDS)
             found = await pipe.execute()
         return [(place, _stored(fields)) for place, fields in zip(newest, found, strict=True)]
+
+    @or_unavailable
+    async def tagged(self, tag: str, *, tenant: str, since: int, limit: int) -> tuple[int, Sequence[str]]:
+        seconds, microseconds = await self._redis.time()  # before: what changes meanwhile is found the next time
+
+        def ask(pipe: Any, shard: int) -> None:
+            index = self._keys.tagged(shard, tenant=tenant, tag=tag)
+            pipe.zrevrangebyscore(index, "+inf", since, start=0, num=limit, withscores=True)
+
+        found = [one for [some] in await self._in_every_shard(ask) for one in some]
+        latest = heapq.nlargest(limit, found, key=operator.itemgetter(1))
+        return seconds * 1000 + microseconds // 1000, [job_id.decode() for job_id, _ in reversed(latest)]
 
     @or_unavailable
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:

@@ -84,7 +84,7 @@ class RedisStatusStore:
         forgotten = f"{view.forgotten:04d}" if view.forgotten else ""
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 11, *cancel, "", forgotten, "", 0]
+            return [job_id, *[""] * 11, *cancel, "", forgotten, "", "", 0]
         patience, error = document.patience(event), event.job.error
         return [
             job_id,
@@ -103,6 +103,7 @@ class RedisStatusStore:
             event.job.tenant,
             forgotten,
             event.job.batch or "",
+            pydantic_core.to_json(event.job.tags) if event.job.tags else "",
             len(view.steps),
             *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]

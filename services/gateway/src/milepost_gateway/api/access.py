@@ -63,8 +63,15 @@ def _credential(connection: HTTPConnection) -> str | None:
 
 
 def _jobs_of(connection: HTTPConnection) -> list[str]:
-    job_id = connection.path_params.get("job_id")
-    return connection.query_params.getlist("job") if job_id is None else [job_id]
+    if (job_id := connection.path_params.get("job_id")) is not None:
+        return [job_id]
+    tags = [named_tag(tag) for tag in connection.query_params.getlist("tag")]
+    return [*connection.query_params.getlist("job"), *tags]
+
+
+def named_tag(tag: str) -> str:
+    """Name a tag among the ids of jobs, none of which looks like that."""
+    return f"#{tag}"
 
 
 class StreamToken(BaseModel):

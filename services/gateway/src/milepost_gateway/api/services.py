@@ -21,6 +21,7 @@ from milepost_gateway.ports import Blobs, Broker, StatusStore
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
+from milepost_gateway.tailing import Tailing
 from milepost_gateway.webhooks import Webhooks
 
 
@@ -34,6 +35,7 @@ class Services:
     statuses: Statuses
     cancellation: Cancellation
     following: Following
+    tailing: Tailing
     idempotency: Idempotency
     reruns: Reruns
     batches: Batches

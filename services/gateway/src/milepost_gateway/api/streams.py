@@ -15,10 +15,12 @@ from starlette.types import Message, Send
 
 from milepost_gateway import metrics
 from milepost_gateway.api import responses
-from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, StreamToken, caller, tenant
+from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, StreamToken, caller, named_tag, tenant
 from milepost_gateway.api.preferences import Form, form
+from milepost_gateway.api.requests import MalformedRequest
 from milepost_gateway.api.services import services
 from milepost_gateway.following import GAP, Step, read_cursor
+from milepost_gateway.tailing import read_horizon
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -69,7 +71,8 @@ class EventStream(StreamingResponse):
                 await super().stream_response(bounded)
 
 
-Jobs = Annotated[list[str], Query(min_length=1, max_length=MOST_JOBS, description="A job's id; up to 100 of them")]
+Jobs = Annotated[Sequence[str], Query(max_length=MOST_JOBS, description="A job's id; up to 100 of them")]
+OfTag = Annotated[str | None, Query(min_length=1, max_length=64, description="All jobs with this tag; without job")]
 LastEventId = Annotated[str | None, Query(description="As the header Last-Event-ID", max_length=2_000)]
 
 
@@ -89,30 +92,49 @@ async def follow_job(request: Request, job_id: str, last_event_id: LastEventId =
 @router.get(
     "/events",
     dependencies=[MAY_LISTEN],
-    summary="Follow several jobs at once",
+    summary="Follow several jobs at once, or all with a tag",
     status_code=200,
     response_class=EventStream,
     responses=ANSWERS | responses.problems(400, 404, 410, 503),
 )
 async def follow_jobs(
     request: Request,
-    job: Jobs,
+    job: Jobs = (),
+    tag: OfTag = None,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Answer what happens to these jobs, until all have ended; the id of an event resumes behind it in all of them."""
-    return await _follow(request, list(dict.fromkeys(job)), last_event_id)
+    """Answer what happens to these jobs, until all have ended, or to all that have a tag, for as long as one listens.
+
+    The id of an event resumes behind it in all of them. Of a tag comes first a snapshot of each of its jobs that has
+    not ended; jobs that are handed over later come by themselves. Who resumes may be told some seconds again.
+    """
+    if tag is None:
+        if not job:
+            raise MalformedRequest("it names no job and no tag")
+        return await _follow(request, list(dict.fromkeys(job)), last_event_id)
+    if job:
+        raise MalformedRequest("it names jobs and a tag: follow either")
+    parts = services(request)
+    parts.admission.check_listener(tenant(request))
+    since = read_horizon(request.headers.get("last-event-id") or last_event_id)
+    return _stream(request, parts.tailing.steps(tag, tenant=tenant(request), since=since), form(request) or Form.SSE)
 
 
 @router.post(
     "/events/stream-token",
     status_code=201,
-    summary="Get a token for a browser's EventSource of several jobs",
+    summary="Get a token for a browser's EventSource of several jobs, or of a tag",
     dependencies=[MAY_READ],
     responses=responses.problems(400, 404, 410, 503),
 )
-async def issue_token_for_jobs(request: Request, job: Jobs) -> StreamToken:
-    """Answer a token that opens the stream of these jobs together, as often as one likes for a quarter of an hour."""
-    return await _issue(request, list(dict.fromkeys(job)))
+async def issue_token_for_jobs(request: Request, job: Jobs = (), tag: OfTag = None) -> StreamToken:
+    """Answer a token that opens the stream of these jobs together, or of a tag, for a quarter of an hour."""
+    if bool(job) == (tag is not None):
+        raise MalformedRequest("it names no job and no tag, or both")
+    if tag is None:
+        return await _issue(request, list(dict.fromkeys(job)))
+    token, until = services(request).access.issue_stream_token(caller(request), [named_tag(tag)])
+    return StreamToken(token=token, expires_at=until)
 
 
 @router.post(
@@ -153,9 +175,13 @@ def stream(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a stream of what happens to some jobs."""
+    return _stream(request, services(request).following.steps(job_ids, since=since), how, headers=headers)
+
+
+def _stream(request: Request, steps: Steps, how: Form, *, headers: Mapping[str, str] | None = None) -> Response:
     parts = services(request)
     render = _sse if how is Form.SSE else _ndjson
-    body = render(until_closing(parts.following.steps(job_ids, since=since), parts.closing))
+    body = render(until_closing(steps, parts.closing))
     counted = parts.admission.listening(tenant(request))
     return EventStream(
         body,
