@@ -20,6 +20,7 @@ from milepost_contracts.events import (
     JobForgotten,
 )
 from milepost_contracts.fleet import Beat, Catalogue, ProcessorAnnounced, ProcessorBeat, ProcessorStopped
+from milepost_contracts.notes import describe
 from milepost_contracts.topology import WAITING, Exchange, Topology
 from milepost_contracts.values import Job
 
@@ -45,6 +46,7 @@ def document(topology: Topology, *, version: str) -> dict[str, Any]:
     said = [(kind, topology.jobs) for kind in _JOBS] + [(kind, topology.fleet) for kind in _FLEET]
     kinds = [(_about(kind), "serialization") for kind, _ in said]
     _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    describe(schemas["$defs"])
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from milepost_contracts import asyncapi
 from milepost_contracts.envelope import CONTENT_TYPE
 from milepost_contracts.events import JobCanceled, JobEvent, JobFailed, JobSucceeded
+from milepost_contracts.notes import describe
 from milepost_contracts.problems import Problem
 from milepost_contracts.values import Job
 from milepost_gateway.api.access import TOKEN
@@ -168,6 +169,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     _, ours = models_json_schema([*read, *written], ref_template=REFERENCE)  # type: ignore[list-item]
     schemas.update(ours["$defs"])
     _leave_out_defaults(schemas)
+    describe(schemas)
     told["webhooks"] = {kind.fact.replace(".", "-"): {"post": _webhook(kind)} for kind in ENDS}
     for path in told["paths"].values():
         for operation in path.values():
