@@ -74,11 +74,16 @@ def test_a_client_is_asked_to_come_back_when_it_is_worth_it(glance, low, high):
 
 async def test_a_client_of_a_long_queue_is_asked_to_come_back_later(http, app, store):
     """From the 202 on: as its processors say how long jobs have waited lately, on average."""
-    store.beats = [BEAT.model_copy(update={"waits": {"default": seconds}}) for seconds in (40.0, 80.0)]
+    busy = BEAT.model_copy(update={"threads": len(BEAT.running)})
+    store.beats = [busy.model_copy(update={"waits": {"default": seconds}}) for seconds in (40.0, 80.0)]
     await app.state.services.catalogue.processors()
     answer = await http.post("/v1/jobs", json={"type": "count"})
     assert 13 <= int(answer.headers["retry-after"]) <= 17
     assert "1" == (await http.post("/v1/jobs", json={"type": "crunch"})).headers["retry-after"]
+    store.beats.append(BEAT.model_copy(update={"queues": ("default",), "threads": 99}))
+    await app.state.services.catalogue.processors()
+    answer = await http.post("/v1/jobs", json={"type": "count"})
+    assert "1" == answer.headers["retry-after"], "somebody has a thread to spare"
 
 
 async def test_an_ended_job_says_until_when_it_is_remembered(http, project, job_id):

@@ -82,6 +82,17 @@ async def test_a_host_is_looked_for_once_for_a_whole_batch(http, hosts, broker):
     assert ["hooks.example.com", "127.0.0.1"] == hosts.asked
 
 
+async def test_the_jobs_of_a_batch_call_back_few_hosts(http, hosts):
+    """Each has to be found before the answer; one that is not found is not looked for again and again."""
+    hosts.found["slow.example.com"] = socket.gaierror(socket.EAI_AGAIN, "try again")
+    jobs = [{**JOB, "callback_url": f"https://slow.example.com/{number}"} for number in range(20)]
+    jobs += [{**JOB, "callback_url": f"https://h{number}.example.com/"} for number in range(20)]
+    told = (await http.post("/v1/jobs:batch", json={"jobs": jobs})).json()
+    assert [503] * 20 + [422] * 20 == [item["status"] for item in told["items"]]
+    assert "at most 10 hosts" in told["items"][-1]["problem"]["errors"][0]["detail"]
+    assert 10 == len(hosts.asked)
+
+
 async def test_a_deployment_without_keys_sends_none_and_says_so(http, app):
     """Rather than to forget it silently."""
     parts = app.state.services

@@ -27,6 +27,7 @@ from milepost_service.settings import ServiceSettings
 
 FOUND_WITHIN = timedelta(seconds=2)
 """How long the host of a callback URL may take to be found."""
+_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}  # not everywhere
 _THREADS = 8
 """Look-ups block; names that take long must not hold up those of the service's own servers."""
 
@@ -107,7 +108,7 @@ class Lookup:
         except TimeoutError as error:
             raise HostNotFound("its host was not found in time", for_certain=False) from error
         except socket.gaierror as error:
-            certain = error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+            certain = error.errno in _NO_SUCH_HOST
             why = "its host is not known" if certain else "its host can't be found now"
             raise HostNotFound(why, for_certain=certain) from error
         except UnicodeError as error:

@@ -22,6 +22,8 @@ from milepost_gateway.ports import StatusStore, Submitted
 from milepost_gateway.submission import Acceptance, Submission
 
 MOST_JOBS = 1_000
+MOST_HOSTS = 10
+"""Each has to be found before the answer, and a name server may take its time."""
 AT_ONCE = 100
 """So many are on their way to the broker at a time."""
 _AT_A_STRETCH = 20
@@ -70,11 +72,12 @@ class Batches:
         outcomes: list[Submitted | GatewayError] = []
         fit: dict[int, tuple[Submission, KnownType]] = {}
         unknown: dict[str, UnknownJobType] = {}
+        hosts: set[str] = set()
         for number, job in enumerate(jobs):
             if number % _AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
             try:
-                fit[number] = await self._check(job, unknown)
+                fit[number] = await self._check(job, unknown, hosts)
             except GatewayError as error:
                 outcomes.append(_within(error, number))
             else:
@@ -104,8 +107,15 @@ class Batches:
         await asyncio.gather(*(accept(number) for number in fit))
         return HandedOver(batch_id=batch_id, outcomes=outcomes)
 
-    async def _check(self, job: Any, unknown: dict[str, UnknownJobType]) -> tuple[Submission, KnownType]:
+    async def _check(
+        self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]
+    ) -> tuple[Submission, KnownType]:
         submission = Submission.read(job)
+        if submission.callback_url is not None:
+            hosts.add(self.acceptance.callbacks.host(submission.callback_url))
+            if len(hosts) > MOST_HOSTS:
+                detail = f"the jobs of one batch call back at most {MOST_HOSTS} hosts"
+                raise InvalidSubmission([ProblemDetail(pointer="/callback_url", detail=detail)])
         if submission.type in unknown:
             raise unknown[submission.type]
         try:

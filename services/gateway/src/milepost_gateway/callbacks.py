@@ -1,6 +1,7 @@
 """Whether a callback URL may be called, as far as can be known when a job is handed over; whoever calls looks again."""
 
 import time
+from dataclasses import replace
 
 from milepost_contracts.errors import RefusedCallback
 from milepost_contracts.problems import ProblemDetail
@@ -10,7 +11,7 @@ from milepost_gateway.ports import Hosts
 from milepost_service.callbacks import HostNotFound
 
 KNOWN_FOR = 10.0
-"""Seconds for which a host is not looked for again: a batch has many jobs, and few hosts."""
+"""Seconds for which a host is not looked for again, found or not: a batch has many jobs, and few hosts."""
 MOST_KNOWN = 1_000
 
 
@@ -21,7 +22,8 @@ class Callbacks:
         """Check by this rule; without anybody who finds hosts, there are no webhooks."""
         self._rule = rule
         self._hosts = hosts
-        self._known: dict[Callback, float] = {}
+        #: What was found out, by URL without its path, and until when it holds.
+        self._known: dict[Callback, tuple[float, Exception | None]] = {}
 
     async def check(self, url: str) -> None:
         """Return if the URL may be called.
@@ -40,13 +42,27 @@ class Callbacks:
         except HostNotFound as error:
             raise _unfit(str(error)) if error.for_certain else NotAccepted(f"of its callback_url: {error}") from error
 
+    def host(self, url: str) -> str:
+        """Return where a URL leads; nothing if it can't be read."""
+        try:
+            return self._rule.read(url).host
+        except RefusedCallback:
+            return ""
+
     async def _look_for(self, callback: Callback, hosts: Hosts) -> None:
-        if self._known.get(callback, 0) > time.monotonic():
-            return
-        await hosts.addresses(callback)
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[callback] = time.monotonic() + KNOWN_FOR
+        callback = replace(callback, target="/")
+        until, verdict = self._known.get(callback, (0.0, None))
+        if until <= time.monotonic():
+            verdict = None
+            try:
+                await hosts.addresses(callback)
+            except (RefusedCallback, HostNotFound) as error:
+                verdict = error
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[callback] = (time.monotonic() + KNOWN_FOR, verdict)
+        if verdict is not None:
+            raise verdict
 
 
 def _unfit(why: str) -> InvalidSubmission:

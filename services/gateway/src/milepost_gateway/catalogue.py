@@ -115,11 +115,7 @@ class Catalogue:
         beats = await self.store.processors()
         self._looked_at = time.monotonic()
         self._alive_at |= {queue: self._looked_at for beat in beats for queue in beat.queues}
-        told: dict[str, list[float]] = defaultdict(list)
-        for beat in beats:
-            for queue, seconds in beat.waits.items():
-                told[queue].append(seconds)
-        self._waits = {queue: sum(all_of_it) / len(all_of_it) for queue, all_of_it in told.items()}
+        self._waits = _waits(beats)
         return beats
 
     def usual_wait(self, queue: str | None) -> float | None:
@@ -131,6 +127,16 @@ class Catalogue:
         if known is not None and known.announced == announced:
             return known
         return KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse))
+
+
+def _waits(beats: Sequence[Beat]) -> dict[str, float]:
+    """Return how long jobs wait at present, by queue: not at all where somebody has a thread to spare."""
+    told: dict[str, list[float]] = defaultdict(list)
+    idle = {queue for beat in beats if len(beat.running) < beat.threads for queue in beat.queues}
+    for beat in beats:
+        for queue, seconds in beat.waits.items():
+            told[queue].append(0.0 if queue in idle else seconds)
+    return {queue: sum(seconds) / len(seconds) for queue, seconds in told.items()}
 
 
 def _refuse(uri: str) -> NoReturn:

@@ -11,6 +11,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from milepost_contracts.topology import Topology
 from milepost_contracts.webhooks import ASKED, TRIES
 from milepost_rabbit.cancelling import end
+from milepost_rabbit.declare import declare
 from milepost_rabbit.link import Link
 from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.webhooks import Sent
@@ -26,6 +27,7 @@ class RabbitWebhookQueue:
     def __init__(
         self, url: str, topology: Topology, deliver: Callable[[Sent], Awaitable[None]], outbox: RabbitOutbox
     ) -> None:
+        self._topology = topology
         self._queue = topology.webhook_queue
         self._deliver = deliver
         self._outbox = outbox
@@ -34,10 +36,11 @@ class RabbitWebhookQueue:
 
     async def _open(self, connection: AbstractConnection) -> None:
         await end(self._tasks)  # what they had comes again
+        await declare(connection, self._topology.exchanges, (self._queue,))
         channel = await connection.channel()
         await self.link.watch(connection, channel)
         await channel.set_qos(prefetch_count=AT_ONCE)
-        queue = await channel.get_queue(self._queue.name)
+        queue = await channel.get_queue(self._queue.name, ensure=False)
         await queue.consume(self._arrived)
 
     async def close(self) -> None:
