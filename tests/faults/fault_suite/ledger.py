@@ -20,6 +20,8 @@ class Handed:
     #: Nothing where no answer came.
     job_id: str | None = None
     accepted: bool = False
+    #: Whether its end is to be told to the receiver.
+    calls_back: bool = False
 
 
 @dataclass(frozen=True)

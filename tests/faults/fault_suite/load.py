@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from secrets import token_hex
 
 import httpx
@@ -14,6 +15,8 @@ import httpx
 from fault_suite.ledger import Handed, Ledger
 
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
+CALLS_BACK = 4
+"""The end of every fourth job is to be told by a webhook."""
 ANSWERED_WITHIN = 2.5
 """Seconds; a submission that is answered later counts as hung."""
 
@@ -49,6 +52,7 @@ class Load:
         rate: float,
         seed: int,
         mix: Mix,
+        callback_url: str,
         first: Sequence[str] = (),
         options: Mapping[str, object] | None = None,
     ) -> None:
@@ -60,12 +64,15 @@ class Load:
             rate: Jobs a second.
             seed: Decides what the jobs do.
             mix: The shares of what they may do.
+            callback_url: Where some of their ends are to be told.
             first: What the first ones do, whatever the seed.
             options: What each is handed over with, beside its type and params.
         """
         self._urls = urls
         self._first = deque(first)
         self._options = options or {}
+        self._callback_url = callback_url
+        self._numbers = count()
         self._run = token_hex(4)
         self._ledger = ledger
         self._rate = rate
@@ -108,17 +115,21 @@ class Load:
         """Hand one job over, and note what was said."""
         nonce = f"{self._run}-{token_hex(6)}"
         params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
+        calls_back = next(self._numbers) % CALLS_BACK == 0
+        job = {"type": "chaos", "params": params, **self._options}
+        if calls_back:
+            job["callback_url"] = self._callback_url
         url = self._chance.choice(self._urls())
         begun = time.monotonic()
         try:
-            answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": params, **self._options})
+            answer = http.post(f"{url}/v1/jobs", json=job)
         except httpx.HTTPError as error:
             handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
         else:
             body = answer.json()
             accepted = answer.status_code == 202
             job_id = body.get("id") if accepted else body.get("job_id")
-            handed = Handed(nonce=nonce, behave=behave, job_id=job_id, accepted=accepted)
+            handed = Handed(nonce=nonce, behave=behave, job_id=job_id, accepted=accepted, calls_back=calls_back)
             said = str(body.get("type", "")).rpartition("#")[2]
             if time.monotonic() - begun > ANSWERED_WITHIN:
                 self.hung.append(time.monotonic() - begun)

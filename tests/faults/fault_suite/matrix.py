@@ -109,10 +109,14 @@ MATRIX: tuple[Fault, ...] = (
         star=True,
         doubled_within=3 * THREADS,
     ),
-    Fault(name="binding of the tracker's queue removed for 5 s", act=unbind),
+    Fault(name="binding of the tracker's queue removed for 5 s", act=unbind, may_leave_untold=True),
     Fault(name="permission to write revoked for 10 s", act=revoke, doubled_within=3 * THREADS),
     Fault(name="password rotated for 10 s", act=rotate_password, doubled_within=3 * THREADS),
-    Fault(name="the tracker's queue deleted", act=delete_queue(lambda topology: topology.lifecycle.name)),
+    Fault(
+        name="the tracker's queue deleted",
+        act=delete_queue(lambda topology: topology.lifecycle.name),
+        may_leave_untold=True,
+    ),
     Fault(
         name="the processors' queue deleted",
         act=delete_queue(lambda topology: topology.work_queue_name("default")),

@@ -14,6 +14,7 @@ HEAD = (
     "lost",
     "stuck",
     "doubled",
+    "untold",
     "lies",
     "longest gap",
     "well again after",
@@ -37,6 +38,8 @@ is killed, as a container's kernel would.
 - **lost**: accepted, and ended as `lost` or `expired`; must be 0, but where the fault itself destroys messages: of a
   queue that was purged, it must be as many as were purged. **stuck**: accepted, and never ended; must be 0.
 - **doubled**: executions beyond those that the job's own retries explain: at least once is the promise.
+- **untold**: a quarter of the jobs has a callback URL; those whose end no webhook told. Must be 0, but where the fault
+  keeps events from the trackers, which the view then has from the log alone.
 - **lies**: a 404 after a 202; a version or percent that went back, an end that was undone; a result that is not what
   the handler returned, an end that nobody brought about; a job that ran and was never handed over. Must be 0.
 - **longest gap**: the longest time in which no job was accepted.
@@ -49,7 +52,7 @@ def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, with a line of sums."""
     lines = [HEAD, tuple("---" for _ in HEAD), *(cells(row) for row in rows)]
     sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "refused", "unknown", "lost", "stuck")]
-    more = [sum(getattr(row, name) for row in rows) for name in ("doubled", "lies")]
+    more = [sum(getattr(row, name) for row in rows) for name in ("doubled", "untold", "lies")]
     slowest = max((row.recovery or 0.0 for row in rows), default=0.0)
     lines.append(("**all**", "", *(f"**{number}**" for number in (*sums, *more)), "", f"at most {slowest:.1f} s"))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -62,6 +65,6 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Return what the table says of a run."""
-    numbers = (row.seed, row.jobs, row.refused, row.unknown, row.lost, row.stuck, row.doubled, row.lies)
+    numbers = (row.seed, row.jobs, row.refused, row.unknown, row.lost, row.stuck, row.doubled, row.untold, row.lies)
     recovery = "not" if row.recovery is None else f"{row.recovery:.1f} s"
     return (row.fault, *(str(number) for number in numbers), f"{row.gap:.1f} s", recovery)

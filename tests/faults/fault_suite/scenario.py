@@ -9,6 +9,7 @@ import httpx
 from fault_suite.cluster import Cluster
 from fault_suite.ledger import Executions, Handed, Ledger
 from fault_suite.load import TIMEOUT, Load, Mix
+from fault_suite.receiver import Receiver, receiving
 
 ENDED = ("succeeded", "failed", "canceled")
 NOBODY_SPOKE = ("lost", "expired")
@@ -67,6 +68,8 @@ class Fault:
     may_lose: bool = False
     #: Seconds within which a job must be started, where it is not the usual time.
     expires_in: int | None = None
+    #: Whether ends may go untold: those whose events the fault itself keeps from the trackers; the view has the log.
+    may_leave_untold: bool = False
     #: Whether no job fails or is slow: one that was retried or put back is waited for longer than a test lasts.
     all_well: bool = False
 
@@ -83,6 +86,7 @@ class Row:
     lost: int
     stuck: int
     doubled: int
+    untold: int
     lies: int
     gap: float
     recovery: float | None
@@ -99,21 +103,23 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
     ledger = Ledger(cluster.ledger)
     options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
-    load = Load(
-        cluster.urls,
-        ledger,
-        rate=pace.rate,
-        seed=seed,
-        mix=_mix(fault, pace),
-        first=fault.first,
-        options=options,
-    )
-    with load.running():
-        time.sleep(pace.before)
-        destroyed = fault.act(cluster, replace(pace, seed=seed))
-        recovery = load.recovered(within=60)
-        time.sleep(pace.before)
-    row = _judge(fault, cluster, pace, ledger, load, recovery=recovery, seed=seed, begun_at=begun_at)
+    with receiving() as receiver:
+        load = Load(
+            cluster.urls,
+            ledger,
+            rate=pace.rate,
+            seed=seed,
+            mix=_mix(fault, pace),
+            callback_url=receiver.url,
+            first=fault.first,
+            options=options,
+        )
+        with load.running():
+            time.sleep(pace.before)
+            destroyed = fault.act(cluster, replace(pace, seed=seed))
+            recovery = load.recovered(within=60)
+            time.sleep(pace.before)
+        row = _judge(fault, cluster, pace, ledger, load, receiver, recovery=recovery, seed=seed, begun_at=begun_at)
     if destroyed not in (None, row.lost):
         return replace(row, faults=(*row.faults, f"{destroyed} jobs were destroyed, and {row.lost} ended as lost"))
     return row
@@ -130,6 +136,7 @@ def _judge(
     pace: Pace,
     ledger: Ledger,
     load: Load,
+    receiver: Receiver,
     *,
     recovery: float | None,
     seed: int,
@@ -141,6 +148,7 @@ def _judge(
     stuck = [one for one in accepted if documents[one.nonce].get("status") not in ENDED]
     lost = [one for one in accepted if _kind(documents[one.nonce]) in NOBODY_SPOKE]
     lies = [*ledger.lies, *_contradictions(accepted, documents, executions)]
+    untold = _untold(accepted, documents, receiver, within=pace.quiet_within / 4)
     unexpected = {nonce for nonce in executions.starts if load.is_ours(nonce)} - set(ledger.handed)
     doubled = sum(max(0, executions.starts[one.nonce] - _expected_starts(one)) for one in accepted)
     wrong = []
@@ -149,6 +157,8 @@ def _judge(
     if lost and not fault.may_lose:
         wrong.append(f"{len(lost)} jobs ended as lost, for example {lost[0].job_id}")
     wrong += lies[:3]
+    if untold and not fault.may_leave_untold:
+        wrong.append(f"{len(untold)} ends were not told, for example of {untold[0].job_id}")
     if unexpected:
         wrong.append(f"{len(unexpected)} jobs ran that nobody handed over")
     if doubled > fault.doubled_within:
@@ -172,6 +182,7 @@ def _judge(
         lost=len(lost),
         stuck=len(stuck),
         doubled=doubled,
+        untold=len(untold),
         lies=len(lies) + len(unexpected),
         gap=ledger.longest_gap,
         recovery=recovery,
@@ -195,6 +206,22 @@ def _final(cluster: Cluster, pace: Pace, ledger: Ledger, load: Load) -> dict[str
                         del waiting[nonce]
             time.sleep(0.2)
     return documents
+
+
+def _untold(
+    accepted: list[Handed], documents: dict[str, dict[str, object]], receiver: Receiver, *, within: float
+) -> list[Handed]:
+    """Return the jobs whose end the receiver should know and does not, having waited for it."""
+    deadline = time.monotonic() + within
+    while True:
+        untold = [
+            one
+            for one in accepted
+            if one.calls_back and one.job_id and documents[one.nonce].get("status") not in receiver.ends[one.job_id]
+        ]
+        if not untold or time.monotonic() > deadline:
+            return untold
+        time.sleep(0.2)
 
 
 def _quiet(cluster: Cluster, pace: Pace) -> dict[str, int]:
