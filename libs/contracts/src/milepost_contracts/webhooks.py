@@ -163,6 +163,9 @@ def parse_webhook_keys(text: str) -> WebhookKeys | None:
     return WebhookKeys(keys) if keys else None
 
 
+Outcome = Literal["delivered", "failed", "gone", "disabled", "refused"]
+
+
 class WebhookTry(Value):
     """One try to deliver a webhook."""
 
@@ -175,7 +178,7 @@ class WebhookTry(Value):
     at: AwareDatetime
     #: `delivered`; `failed`, and tried again at `next_at` if it says one; `gone`: the receiver answered 410 and gets no
     #: more webhooks; `disabled`: it has answered 410 before; `refused`: its URL may not be called.
-    outcome: Literal["delivered", "failed", "gone", "disabled", "refused"]
+    outcome: Outcome
     #: What the receiver answered.
     status_code: int | None = None
     #: Why there was no answer.

@@ -6,7 +6,6 @@ and Redis; what became of it is told in Redis, for people, and so that a webhook
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,7 +16,7 @@ from milepost_contracts import webhooks
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import MalformedEvent, RefusedCallback
 from milepost_contracts.events import JobEvent, decode_event
-from milepost_contracts.webhooks import RETRY_AFTER, CallbackRule, WebhookKeys, WebhookTry
+from milepost_contracts.webhooks import RETRY_AFTER, Callback, CallbackRule, Outcome, WebhookKeys, WebhookTry
 from milepost_tracker import metrics
 from milepost_tracker.ports import Answer, Endpoint, Outbox, WebhookLog, WebhookStory
 from milepost_tracker.projector import until_stored
@@ -55,14 +54,12 @@ class Webhooks:
         *,
         rule: CallbackRule,
         keys: WebhookKeys,
-        retry_after: Sequence[timedelta] = RETRY_AFTER,
     ) -> None:
         self._endpoint = endpoint
         self._log = story
         self._outbox = outbox
         self._rule = rule
         self._keys = keys
-        self._retry_after = retry_after
         self._busy = Counter[str]()
 
     async def deliver(self, sent: Sent) -> None:
@@ -76,43 +73,44 @@ class Webhooks:
             await self._outbox.keep_poison(sent.body, queue="webhooks", reason="nobody is to be told of it")
             return
         story = await until_stored(lambda: self._log.story(event.job))
-        if not sent.asked and (why := _needless(event, sent.tries + 1, story)):
+        if sent.asked:
+            await self._send(event, event.job.callback_url, sent, enable=story.disabled)
+        elif why := _needless(event, sent.tries + 1, story):
             log.info("webhook_needless", job_id=event.job.id, webhook_id=event.event_id, why=why)
-            return
-        if story.disabled and not sent.asked:
-            await self._note(event, WebhookTry(outcome="disabled", **self._told(event, sent)))
-            return
-        await self._try(event, event.job.callback_url, sent, disabled=story.disabled)
+        elif story.disabled:
+            await self._note(event, sent, "disabled")
+        else:
+            await self._send(event, event.job.callback_url, sent)
 
-    async def _try(self, event: JobEvent, url: str, sent: Sent, *, disabled: bool) -> None:
-        told = self._told(event, sent)
+    async def _send(self, event: JobEvent, url: str, sent: Sent, *, enable: bool = False) -> None:
         try:
             callback = self._rule.read(url)
             if self._busy[callback.host] >= AT_ONCE_FOR_A_HOST:
                 pause = timedelta(seconds=random.uniform(*BUSY_AGAIN_IN))
                 await self._outbox.tell(event, after=pause, tries=sent.tries, asked=sent.asked)
                 return
-            body = webhooks.render(event)
-            headers = self._signed(event, body)
-            self._busy[callback.host] += 1
-            try:
-                answer = await self._endpoint.post(callback, body, headers)
-            finally:
-                self._busy[callback.host] -= 1
-                self._busy += Counter()  # forgets hosts with nothing on its way
+            answer = await self._post(callback, event)
         except RefusedCallback as error:
-            await self._note(event, WebhookTry(outcome="refused", error=str(error), **told))
+            await self._note(event, sent, "refused", error=str(error))
             return
-        told |= {"status_code": answer.status_code, "error": answer.error, "duration_ms": answer.milliseconds}
         if answer.taken:
-            if disabled:
+            if enable:
                 await until_stored(lambda: self._log.disable(event.job, disabled=False))
-            await self._note(event, WebhookTry(outcome="delivered", **told))
+            await self._note(event, sent, "delivered", answer=answer)
         elif answer.status_code == GONE:
             await until_stored(lambda: self._log.disable(event.job, disabled=True))
-            await self._note(event, WebhookTry(outcome="gone", **told))
+            await self._note(event, sent, "gone", answer=answer)
         else:
-            await self._again(event, sent, answer, told)
+            await self._note(event, sent, "failed", answer=answer, again_in=await self._again(event, sent))
+
+    async def _post(self, callback: Callback, event: JobEvent) -> Answer:
+        body = webhooks.render(event)
+        self._busy[callback.host] += 1
+        try:
+            return await self._endpoint.post(callback, body, self._signed(event, body))
+        finally:
+            self._busy[callback.host] -= 1
+            self._busy += Counter()  # forgets hosts with nothing on its way
 
     def _signed(self, event: JobEvent, body: bytes) -> dict[str, str]:
         """Return the headers that prove a webhook: a signature for each secret, so that receivers can change theirs."""
@@ -125,29 +123,41 @@ class Webhooks:
             "webhook-signature": " ".join(signatures),
         }
 
-    async def _again(self, event: JobEvent, sent: Sent, answer: Answer, told: dict[str, object]) -> None:
-        if sent.tries < len(self._retry_after):
-            pause = self._retry_after[sent.tries] * random.uniform(1 - JITTER, 1 + JITTER)
-            told["next_at"] = now() + pause
-            await self._outbox.tell(event, after=pause, tries=sent.tries + 1, asked=sent.asked)
-        log.warning(
-            "webhook_failed",
-            job_id=event.job.id,
+    async def _again(self, event: JobEvent, sent: Sent) -> timedelta | None:
+        """Have the webhook tried again, and return after how long; nothing if it is given up."""
+        if sent.tries >= len(RETRY_AFTER):
+            return None
+        pause = RETRY_AFTER[sent.tries] * random.uniform(1 - JITTER, 1 + JITTER)
+        await self._outbox.tell(event, after=pause, tries=sent.tries + 1, asked=sent.asked)
+        return pause
+
+    async def _note(
+        self,
+        event: JobEvent,
+        sent: Sent,
+        outcome: Outcome,
+        *,
+        answer: Answer | None = None,
+        error: str | None = None,
+        again_in: timedelta | None = None,
+    ) -> None:
+        """Keep what became of a try, once what follows on it is durable: who finds it need not do it again."""
+        at = now()
+        tried = WebhookTry(
             webhook_id=event.event_id,
+            event=event.fact.removeprefix("job."),
             number=sent.tries + 1,
-            status_code=answer.status_code,
-            error=answer.error,
-            given_up="next_at" not in told,
+            at=at,
+            outcome=outcome,
+            status_code=answer.status_code if answer else None,
+            error=answer.error if answer else error,
+            duration_ms=answer.milliseconds if answer else None,
+            next_at=at + again_in if again_in else None,
         )
-        await self._note(event, WebhookTry.model_validate({"outcome": "failed", **told}))
-
-    @staticmethod
-    def _told(event: JobEvent, sent: Sent) -> dict[str, object]:
-        name = event.fact.removeprefix("job.")
-        return {"webhook_id": event.event_id, "event": name, "number": sent.tries + 1, "at": now()}
-
-    async def _note(self, event: JobEvent, tried: WebhookTry) -> None:
-        metrics.webhooks.labels(outcome=tried.outcome).inc()
+        metrics.webhooks.labels(outcome=outcome).inc()
+        if outcome != "delivered":
+            told = tried.model_dump(mode="json", exclude={"event", "at"}, exclude_none=True)
+            log.warning("webhook_not_delivered", job_id=event.job.id, **told)
         await until_stored(lambda: self._log.record(event.job, tried))
 
 
