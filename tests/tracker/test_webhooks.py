@@ -161,6 +161,14 @@ async def test_where_it_may_not_lead_nothing_is_sent(webhooks, endpoint, story, 
     assert "private" in story.tries[0].error
 
 
+async def test_a_mistake_of_ours_is_a_failed_try(webhooks, endpoint, story, outbox):
+    """It is tried again, by another release perhaps; and does not take its room for ever."""
+    endpoint.answers = [RuntimeError("a library is not installed")]
+    await webhooks.deliver(sent())
+    assert [1] == [tries for _, _, tries, _ in outbox.told]
+    assert ("failed", True) == (story.tries[0].outcome, "mistake of ours" in story.tries[0].error)
+
+
 async def test_a_slow_host_does_not_take_all_the_room(webhooks, endpoint, outbox, story):
     """Beyond some at once, its webhooks wait a little; that is no try."""
     webhooks._busy["hooks.example.com"] = AT_ONCE_FOR_A_HOST

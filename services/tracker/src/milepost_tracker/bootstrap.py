@@ -166,7 +166,7 @@ def _webhooks(
         return None
     log_of = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
     webhooks = Webhooks(HttpEndpoint(lookup), log_of, outbox, rule=settings.callbacks, keys=settings.signing)
-    return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver, outbox)
+    return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver)
 
 
 def _chores(

@@ -24,6 +24,7 @@ class HttpEndpoint:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self._ssl = ssl.create_default_context()
+        self._backend = httpcore.AnyIOBackend()
         self._agent = f"milepost/{version('milepost-tracker')}"
 
     async def post(self, callback: Callback, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -41,7 +42,7 @@ class HttpEndpoint:
         return Answer(status_code=status, error=error, milliseconds=int((time.monotonic() - begun) * 1000))
 
     async def _post(self, callback: Callback, body: bytes, headers: Mapping[str, str]) -> int:
-        checked = _Checked(await self._lookup.addresses(callback))
+        checked = _Checked(self._backend, await self._lookup.addresses(callback))
         url = httpcore.URL(
             scheme=callback.scheme.encode(),
             host=callback.host.encode(),
@@ -70,9 +71,9 @@ def _host(callback: Callback) -> str:
 class _Checked(httpcore.AsyncNetworkBackend):
     """Connects to given addresses, whatever the name of the host would lead to by now."""
 
-    def __init__(self, addresses: list[Address]) -> None:
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, addresses: list[Address]) -> None:
+        self._backend = backend
         self._addresses = addresses
-        self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,

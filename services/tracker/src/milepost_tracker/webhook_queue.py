@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
@@ -13,10 +12,7 @@ from milepost_contracts.webhooks import ASKED, TRIES
 from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare
 from milepost_rabbit.link import Link
-from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.webhooks import Sent
-
-log = structlog.get_logger(__name__)
 
 AT_ONCE = 100
 
@@ -24,13 +20,10 @@ AT_ONCE = 100
 class RabbitWebhookQueue:
     """Consumes the webhooks whose time has come, on a connection of its own."""
 
-    def __init__(
-        self, url: str, topology: Topology, deliver: Callable[[Sent], Awaitable[None]], outbox: RabbitOutbox
-    ) -> None:
+    def __init__(self, url: str, topology: Topology, deliver: Callable[[Sent], Awaitable[None]]) -> None:
         self._topology = topology
         self._queue = topology.webhook_queue
         self._deliver = deliver
-        self._outbox = outbox
         self._tasks: set[asyncio.Task[None]] = set()
         self.link = Link(url, name="tracker webhooks", on_connect=self._open)
 
@@ -60,11 +53,6 @@ class RabbitWebhookQueue:
             tries=int(tries) if isinstance(tries, str) and tries.isdecimal() else 0,
             asked=ASKED in message.headers,
         )
-        try:
-            await self._deliver(sent)
-        except Exception as error:
-            # Nobody else would settle it: it would come again for ever, and take its room.
-            log.exception("webhook_unsettled", message_id=message.message_id)
-            await self._outbox.keep_poison(message.body, queue=self._queue.name, reason=repr(error))
+        await self._deliver(sent)
         with suppress(*CONNECTION_EXCEPTIONS):  # it comes again, and is found to have been sent
             await message.ack()

@@ -72,15 +72,23 @@ class Webhooks:
         if not isinstance(event, JobEvent) or event.job.callback_url is None:
             await self._outbox.keep_poison(sent.body, queue="webhooks", reason="nobody is to be told of it")
             return
+        try:
+            await self._settle(event, event.job.callback_url, sent)
+        except Exception:
+            log.exception("webhook_unsettled", job_id=event.job.id, webhook_id=event.event_id)
+            mistake = "a mistake of ours: the tracker's log says more"
+            await self._note(event, sent, "failed", error=mistake, again_in=await self._again(event, sent))
+
+    async def _settle(self, event: JobEvent, url: str, sent: Sent) -> None:
         story = await until_stored(lambda: self._log.story(event.job))
         if sent.asked:
-            await self._send(event, event.job.callback_url, sent, enable=story.disabled)
+            await self._send(event, url, sent, enable=story.disabled)
         elif why := _needless(event, sent.tries + 1, story):
             log.info("webhook_needless", job_id=event.job.id, webhook_id=event.event_id, why=why)
         elif story.disabled:
             await self._note(event, sent, "disabled")
         else:
-            await self._send(event, event.job.callback_url, sent)
+            await self._send(event, url, sent)
 
     async def _send(self, event: JobEvent, url: str, sent: Sent, *, enable: bool = False) -> None:
         try:
