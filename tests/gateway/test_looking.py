@@ -160,3 +160,14 @@ async def test_a_live_gateway_says_so_whatever_is_away(http, store, broker):
 async def test_a_parameter_that_the_listing_does_not_know_is_malformed(http):
     """A filter that is silently ignored would list what was not asked for."""
     problem(await http.get("/v1/jobs?worker=me"), 400, "malformed-request")
+
+
+@pytest.mark.parametrize(
+    "path, methods",
+    [("/v1/jobs", "GET, POST"), ("/v1/jobs/some-id", "DELETE, GET"), ("/v1/jobs/some-id/cancel", "POST")],
+)
+async def test_what_can_be_done_at_a_path_is_told(http, path, methods):
+    """All of it: RFC 9110 §15.5.6."""
+    answer = await http.put(path)
+    problem(answer, 405, "method-not-allowed")
+    assert methods == answer.headers["allow"]

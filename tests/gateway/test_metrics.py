@@ -5,7 +5,7 @@ from problem_answers import problem
 from prometheus_client import REGISTRY
 from samples import RUNNING
 
-from milepost_contracts.access import Access
+from milepost_contracts.access import Access, Scope, create_key
 from milepost_contracts.events import JobStarted
 
 
@@ -60,8 +60,17 @@ async def test_metrics_are_told_in_prometheus_format(http, store, keyring):
     assert job_id not in answer.text
 
 
-async def test_metrics_need_an_admin_where_there_is_an_access_file(rules, app, http):
-    """As everything else does."""
-    rules.access = Access()
+async def test_metrics_are_for_admins_of_the_deployment(rules, app, http):
+    """Where there is an access file: they tell of all tenants."""
     object.__setattr__(app.state.services.access, "open", False)
+    rules.access = Access()
     problem(await http.get("/metrics"), 401, "unauthenticated")
+    for who, scope, status in (
+        ("acme", Scope.ADMIN, 403),
+        ("default", Scope.SUBMIT, 403),
+        ("default", Scope.ADMIN, 200),
+    ):
+        text, entry = create_key(who, frozenset({scope}))
+        rules.access = rules.access.with_key(entry)
+        answer = await http.get("/metrics", headers={"X-API-Key": text})
+        assert status == answer.status_code, (who, scope)

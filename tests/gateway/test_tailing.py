@@ -184,6 +184,8 @@ async def test_jobs_or_a_tag_and_not_both(http, issue):
     problem(await http.get("/v1/events", params={"tag": "t", "job": issue()}), 400, "malformed-request")
     problem(await http.get("/v1/events", params={"tag": ""}), 400, "malformed-request")
     problem(await http.post("/v1/events/stream-token"), 400, "malformed-request")
+    told = problem(await http.get("/v1/events", params={"tags": "t"}), 400, "malformed-request")
+    assert "job, last_event_id, tag, token" in told["detail"]
 
 
 async def test_a_stream_token_of_a_tag_opens_that_tag_alone(http, app, rules):

@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from milepost_gateway.api.access import MAY_ADMINISTER
+from milepost_contracts.access import Scope
+from milepost_gateway.access import OPEN_TENANT
+from milepost_gateway.api.access import MAY_ADMINISTER, tenant
 from milepost_gateway.api.services import services
-from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.errors import Forbidden, StoreUnavailable
 
 router = APIRouter(tags=["health"])
 CONTENT: dict[str, Any] = {
@@ -52,10 +54,14 @@ async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = Fal
     dependencies=[MAY_ADMINISTER],
     summary="What has happened here, for Prometheus",
     response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "All that is counted", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    },
 )
-async def metrics() -> Response:
-    """Answer in Prometheus' text format. With an access file it needs a key of scope admin: it tells of all tenants."""
+async def metrics(request: Request) -> Response:
+    """Answer in Prometheus' text format; where there is an access file, to admins of `default`: it tells of all."""
+    if tenant(request) != OPEN_TENANT:
+        raise Forbidden(f"{Scope.ADMIN}, of the tenant {OPEN_TENANT}")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
 from milepost_contracts.states import Status
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER = "2"
 JOBS_END_WITHIN = "5"
+METHODS = ("DELETE", "GET", "POST")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="milepost"'}
 
 
@@ -195,7 +197,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     kind, detail = kinds.get(
         HTTPStatus(error.status_code), (ProblemType.MALFORMED_REQUEST, "The request can't be read.")
     )
-    return _problem(request, kind, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return _problem(request, kind, detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what can be done at this path; each route knows of its own methods alone."""
+    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    routes = request.app.routes
+    return [method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -15,9 +15,9 @@ from starlette.types import Message, Send
 
 from milepost_gateway import metrics
 from milepost_gateway.api import responses
-from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, StreamToken, caller, named_tag, tenant
+from milepost_gateway.api.access import MAY_LISTEN, MAY_READ, MOST_JOBS, TOKEN, StreamToken, caller, named_tag, tenant
 from milepost_gateway.api.preferences import Form, form
-from milepost_gateway.api.requests import MalformedRequest
+from milepost_gateway.api.requests import MalformedRequest, refuse_unknown_parameters
 from milepost_gateway.api.services import services
 from milepost_gateway.following import GAP, Step, read_cursor
 from milepost_gateway.tailing import read_horizon
@@ -108,6 +108,7 @@ async def follow_jobs(
     The id of an event resumes behind it in all of them. Of a tag comes first a snapshot of each of its jobs that has
     not ended; jobs that are handed over later come by themselves. Who resumes may be told some seconds again.
     """
+    refuse_unknown_parameters(request, "job", "tag", "last_event_id", TOKEN)
     if tag is None:
         if not job:
             raise MalformedRequest("it names no job and no tag")
