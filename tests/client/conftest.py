@@ -24,6 +24,15 @@ STAGES = {
 }
 
 
+DIGEST = {
+    "type": "digest-files",
+    "queue": "default",
+    "title": "Digest",
+    "params_schema": {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}}, "required": ["text"]},
+    "result_schema": {},
+}
+
+
 class FakeGateway:
     """Answers each look with the next stage of its script; a stage may be a whole response."""
 
@@ -33,25 +42,13 @@ class FakeGateway:
         self.at = 0
         #: What a handler wrote, by name.
         self.outputs = {}
+        #: What is answered to who asks for types, if it is something else.
+        self.types = None
 
     def __call__(self, request):
         self.requests.append(request)
         if request.url.path == "/v1/job-types":
-            schema = {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}}, "required": ["text"]}
-            return httpx.Response(
-                200,
-                json={
-                    "items": [
-                        {
-                            "type": "digest-files",
-                            "queue": "default",
-                            "title": "Digest",
-                            "params_schema": schema,
-                            "result_schema": {},
-                        }
-                    ]
-                },
-            )
+            return self.types or httpx.Response(200, json={"items": [DIGEST]})
         if "/outputs/" in request.url.path:
             return httpx.Response(200, content=self.outputs[request.url.path.partition("/outputs/")[2]])
         if request.url.path == "/v1/jobs" and request.method == "GET":

@@ -180,3 +180,18 @@ def test_a_callback_url_travels_with_the_submission(milepost, gateway):
     """As it was given."""
     milepost("submit", "digest-files", "text=5", "--callback-url", "https://example.com/")
     assert "https://example.com/" == json.loads(gateway.requests[-1].read())["callback_url"]
+
+
+def test_a_redrive_of_everything_is_asked_for_by_name(dead, gateway):
+    """A command that is cut short hands nothing over."""
+    code, _, err = dead("redrive")
+    assert (2, True, []) == (code, "--all" in err, gateway.requests)
+    gateway.script = [httpx.Response(202, json={"job_ids": ["a"]})]
+    assert (0, "a\n") == dead("redrive", "--all")[:2]
+
+
+def test_a_key_that_may_submit_and_not_read_submits(milepost, gateway, problem):
+    """Values are JSON where they read as JSON then, for the schema is not told."""
+    gateway.types = problem(403, title="Not allowed")
+    assert 0 == milepost("submit", "digest-files", "text=5")[0]
+    assert {"text": 5} == json.loads(gateway.requests[-1].read())["params"]

@@ -74,12 +74,9 @@ class CallbackRule:
         Raises:
             RefusedCallback: It is no URL that may be called back; says why.
         """
-        if len(url) > MAX_CALLBACK_URL:
-            raise RefusedCallback(f"it has more than {MAX_CALLBACK_URL} characters")
         found = _URL.fullmatch(url)
-        if found is None or "\\" in url or "#" in url:
-            what = "a plain https URL in ASCII, without user, password and fragment"
-            raise RefusedCallback(f"it is not {what}, such as https://example.com/hooks?job=7")
+        if found is None or len(url) > MAX_CALLBACK_URL or "\\" in url or "#" in url:
+            raise RefusedCallback(f"{_why_not(url)}; it may look like https://example.com/hooks?job=7")
         scheme, host, port, target = found.groups()
         if scheme == "http" and not self.networks:
             raise RefusedCallback("it must begin with https://")
@@ -107,6 +104,19 @@ class CallbackRule:
         if not found.is_global or found.is_multicast or found.is_reserved:
             raise RefusedCallback("its host is in a private or special network")
         return found
+
+
+def _why_not(url: str) -> str:
+    if len(url) > MAX_CALLBACK_URL:
+        return f"it has more than {MAX_CALLBACK_URL} characters"
+    if not re.fullmatch(r"[!-~]*", url) or "\\" in url:
+        return "it has blanks, backslashes or characters beyond ASCII"
+    if not url.startswith(("https://", "http://")):
+        return "it does not begin with https://"
+    if "#" in url:
+        return "it has a fragment"
+    authority = re.split(r"[/?]", url.partition("://")[2], maxsplit=1)[0]
+    return "it has a user or a password" if "@" in authority else "its host or its port is none"
 
 
 def _unwrapped(address: Address) -> Address:
@@ -175,6 +185,8 @@ class WebhookTry(Value):
     event: str
     #: 1 for the first.
     number: int
+    #: Whether somebody asked for it, by a redelivery.
+    asked: bool = False
     at: AwareDatetime
     #: `delivered`; `failed`, and tried again at `next_at` if it says one; `gone`: the receiver answered 410 and gets no
     #: more webhooks; `disabled`: it has answered 410 before; `refused`: its URL may not be called.
@@ -191,7 +203,7 @@ class WebhookTries(Value):
     """What became of a job's webhooks, as far as it is remembered."""
 
     url: str
-    #: Oldest first; the latest `LAST_DELIVERIES`.
+    #: Oldest first; the latest 100.
     items: tuple[WebhookTry, ...]
 
 

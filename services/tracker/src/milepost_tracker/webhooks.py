@@ -155,6 +155,7 @@ class Webhooks:
             webhook_id=event.event_id,
             event=event.fact.removeprefix("job."),
             number=sent.tries + 1,
+            asked=sent.asked,
             at=at,
             outcome=outcome,
             status_code=answer.status_code if answer else None,

@@ -43,17 +43,22 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson =
 
 @app.command()
 def redrive(
-    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One job; without it, all that fit.")] = None,
+    job_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One job; else all that fit --type and --queue.")
+    ] = None,
     type: Type = None,
     queue: Queue = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 100,
     rate: Annotated[float | None, typer.Option(min=0.001, help="How many a second; all at once by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print which it would be.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever their type and queue.")] = False,
     url: Url = None,
 ) -> None:
     """Hand jobs over again that were given up, each as its next run; prints their ids."""
     if job_id is not None and (dry_run or type or queue or rate):
         raise typer.BadParameter("an ID stands alone: no --dry-run, --type, --queue or --rate with it")
+    if not (job_id or type or queue or dry_run or everything):
+        raise typer.BadParameter("say which: an ID, --type, --queue, or --all")
     with Client(url) as client:
         if job_id is not None:
             found = [client.redrive(job_id).id]

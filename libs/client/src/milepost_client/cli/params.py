@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import typer
 
 from milepost_client.client import Client
+from milepost_client.errors import Refused
 
 
 def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[str, Any]:
@@ -53,7 +55,13 @@ _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "day
 
 
 def _text_fields(type_name: str, client: Client) -> set[str]:
-    for known in client.types():
+    try:
+        types = client.types()
+    except Refused as error:
+        if error.problem.status == HTTPStatus.FORBIDDEN:  # a key that may submit may not be one that may read
+            return set()
+        raise
+    for known in types:
         if known.type == type_name:
             fields = known.params_schema.get("properties", {})
             return {name for name, schema in fields.items() if schema.get("type") == "string"}

@@ -187,11 +187,14 @@ def print_keys(keys: Sequence[ApiKey]) -> None:
 
 def print_webhooks(found: WebhookTries) -> None:
     """Print one line for each try."""
-    table = Table(Column("at", no_wrap=True), "event", "try", "outcome", "answer", "next try", box=None, pad_edge=False)
+    columns = ("webhook-id", "event", "try", "outcome", "answer", "next try")
+    table = Table(Column("at", no_wrap=True), *columns, box=None, pad_edge=False)
+    settled = {one.webhook_id for one in found.items if one.outcome in ("delivered", "gone")}
     for one in found.items:
         answer = one.error or (str(one.status_code) if one.status_code else "")
-        again = _when(one.next_at) if one.next_at else ""
-        table.add_row(_when(one.at), one.event, str(one.number), one.outcome, escape(answer), again)
+        again = _when(one.next_at) if one.next_at and one.webhook_id not in settled else ""
+        number = f"{one.number}, asked for" if one.asked else str(one.number)
+        table.add_row(_when(one.at), one.webhook_id, one.event, number, one.outcome, escape(answer), again)
     _print_table(table, len(found.items), "nothing was sent yet")
 
 
