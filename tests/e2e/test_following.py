@@ -52,28 +52,30 @@ def test_a_job_is_handed_over_and_followed_in_one_request(http):
 
 
 def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
-    """Those that come while one listens, too; and who comes back is told what came meanwhile."""
+    """Those that come while one listens, too; and who comes back is told what came meanwhile, keyed jobs included."""
     tag = f"tag-{uuid4().hex}"
     first = client.submit("count", {"steps": 10, "delay": 0.1}, tags=[tag])
-    ended = set()
-    with httpx_sse.connect_sse(http, "GET", "/v1/events", params={"tag": tag}) as source:
-        events = source.iter_sse()
-        event = next(events)
-        assert ("snapshot", first.id) == (event.event, event.json()["subject"])
-        second = client.submit("count", {"steps": 1}, tags=[tag])
-        while ended != {first.id, second.id}:
-            event = next(events)
-            if event.event == "succeeded":
-                ended.add(event.json()["subject"])
+    keyed, told = {"type": "noop", "tags": [tag]}, []
+
+    def read(until, cursor=None):
+        with httpx_sse.connect_sse(
+            http, "GET", "/v1/events", params={"tag": tag, "last_event_id": cursor or ""}
+        ) as one:
+            for event in one.iter_sse():
+                told.append((event.event, event.json().get("subject")))
+                if len(told) == 2:
+                    until.add(http.post("/v1/jobs", json=keyed, headers={"Idempotency-Key": tag}).json()["id"])
+                if until <= {job_id for name, job_id in told if name == "succeeded"}:
+                    return event.id
+        return None
+
+    cursor = read({first.id})
+    assert [("opened", None), ("snapshot", first.id)] == told[:2]
     third = client.submit("noop", tags=[tag])
     third.wait(30)
-    told = []
-    with httpx_sse.connect_sse(http, "GET", "/v1/events", params={"tag": tag, "last_event_id": event.id}) as source:
-        for event in source.iter_sse():
-            told += [event.event] if event.json()["subject"] == third.id else []
-            if told and event.event == "succeeded" and event.json()["subject"] == third.id:
-                break
-    assert ["submitted", "started", "succeeded"] == told
+    told.clear()
+    read({third.id}, cursor)
+    assert ["submitted", "started", "succeeded"] == [name for name, job_id in told if job_id == third.id]
 
 
 def test_a_long_poll_answers_with_the_change(http):

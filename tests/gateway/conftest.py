@@ -1,6 +1,7 @@
 """Fakes of the gateway's ports, and an app made of them: HTTP without sockets."""
 
 import asyncio
+import operator
 import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -126,15 +127,20 @@ class FakeStore:
             raise JobExpired
         return self.documents.get(job_id)
 
-    async def told(self, job_id, since, *, latest=False):
+    async def told(self, job_id, since, *, latest=False, since_time=0):
         self._answer()
         if job_id not in self.documents:
             return None
+        if since_time:
+            since = max(1, since_time - 1 - self._created(job_id))
         kept = self.happened[job_id]
         events = kept[-1:] if latest else [event for event in kept if event.version > since]
         stored = self.documents[job_id]
-        gap = since > 0 and since < self.forgotten.get(job_id, 0)
+        gap = since > (1 if since_time else 0) and since < self.forgotten.get(job_id, 0)
         return Told(version=stored.version, terminal=stored.terminal, gap=gap, events=tuple(events))
+
+    def _created(self, job_id):
+        return int(self.snapshots[job_id].job.created_at.timestamp() * 1000)
 
     async def snapshot(self, job_id):
         self._answer()
@@ -168,14 +174,15 @@ class FakeStore:
         ]
         return sorted((place for place in places if before is None or place < before), reverse=True)
 
-    async def tagged(self, tag, *, tenant, since, limit):
+    async def tagged(self, tag, *, tenant, since, limit, newest=False):
         self._answer()
         found = [
-            job_id
+            (job_id, self.changed_at[job_id])
             for job_id, snapshot in self.snapshots.items()
-            if tenant == snapshot.job.tenant and tag in snapshot.job.tags and self.changed_at[job_id] >= since
+            if tenant == snapshot.job.tenant and tag in snapshot.job.tags
         ]
-        return self.time, sorted(found, key=self.changed_at.__getitem__)[-limit:]
+        found.sort(key=operator.itemgetter(1, 0), reverse=newest)
+        return self.time, [one for one in found if newest or one[1] >= since][:limit]
 
     async def counts(self, *, tenant, batch=None):
         self._answer()
@@ -387,7 +394,7 @@ def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
         cancellation=Cancellation(statuses=statuses, broker=broker),
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
-        tailing=Tailing(store=store, changes=store),
+        tailing=Tailing(store=store, changes=store, retention=RETENTION),
         reruns=reruns,
         forgetting=Forgetting(statuses=statuses, broker=broker),
         leftovers=Leftovers(blobs=blobs, store=store, retention=RETENTION),

@@ -1,8 +1,6 @@
 """All jobs with a tag in one stream: those there are, those that come, and those that changed while nobody listened."""
 
-import asyncio
 import json
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,171 +9,221 @@ from samples import ENDED, RUNNING, SUBMITTED
 
 from milepost_contracts.access import Access, Scope, create_key
 from milepost_contracts.events import JobProgressed, JobStarted, JobSubmitted, JobSucceeded
-from milepost_contracts.ids import claimed_time
 from milepost_gateway import tailing as module
-from milepost_gateway.tailing import Tailing, read_horizon
+from milepost_gateway.errors import StoreUnavailable
+from milepost_gateway.tailing import Tailing
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def ticks(moment):
-    return int(moment.timestamp() * 1000)
+def ticks(seconds):
+    """Milliseconds since 1970, so many seconds after the first job's creation."""
+    return int((NOW + timedelta(seconds=seconds)).timestamp() * 1000)
 
 
 @pytest.fixture
 def issue(keyring):
-    """Issue ids of jobs that were created so many seconds after the first one."""
-    return lambda after=0: keyring.issue("default", at=NOW + timedelta(seconds=after))
+    """Issue ids of jobs."""
+    return lambda: keyring.issue("default")
 
 
 @pytest.fixture
 def say(store):
-    """Say that something happened to a job with the tag, so many seconds after the first one's creation."""
+    """Say that something happened to a job with the tag, so many seconds after the first one was created."""
+    store.time = ticks(0)
 
-    def tell(job_id, kind, job, at, tag="nightly", tenant="default"):
-        store.time = ticks(NOW + timedelta(seconds=at))
-        version = store.time - ticks(claimed_time(job_id))
-        changed = job.model_copy(update={"id": job_id, "tags": (tag,), "tenant": tenant})
-        store.project(kind(job=changed), version)
+    def tell(job_id, kind, job, at, *, created=0, tag="nightly", tenant="default"):
+        store.time = ticks(at)
+        changed = job.model_copy(
+            update={"id": job_id, "tags": (tag,), "tenant": tenant, "created_at": NOW + timedelta(seconds=created)}
+        )
+        store.project(kind(job=changed), store.time - ticks(created))
 
     return tell
 
 
+class Reader:
+    """Reads a tag's stream, and remembers how far."""
+
+    def __init__(self, store, cursor=None, tag="nightly"):
+        self.cursor = cursor
+        tailing = Tailing(store=store, changes=store, retention=timedelta(days=7))
+        self.steps = tailing.steps(tag, tenant="default", cursor=cursor)
+
+    async def some(self):
+        """Return the next events that there are, with their jobs."""
+        async for found in self.steps:
+            if found:
+                self.cursor = found[-1].cursor
+                return [(one.event.name, subject(one)) for one in found]
+        return []
+
+    async def take(self, count):
+        told = []
+        while len(told) < count:
+            told += await self.some()
+        return told
+
+
 @pytest.fixture
-def tail(store, monkeypatch):
-    """Follow a tag, and return the next steps that there are: of each its cursor, its name and its job."""
+async def follow(store):
+    """Follow the tag, and stop in the end."""
+    readers = []
 
-    async def following(since=0, tag="nightly"):
-        steps = Tailing(store=store, changes=store).steps(tag, tenant="default", since=since)
+    def begin(cursor=None):
+        readers.append(Reader(store, cursor))
+        return readers[-1]
 
-        async def some():
-            async for found in steps:
-                if found:
-                    return [(int(one.cursor), one.event.name, subject(one)) for one in found]
-            return []
-
-        return steps, some
-
-    return following
+    yield begin
+    for reader in readers:
+        await reader.steps.aclose()
 
 
 def subject(step):
     return json.loads(step.event.body).get("subject")
 
 
-async def test_first_comes_a_snapshot_of_those_that_live(tail, issue, say):
+OPENED = ("opened", None)
+
+
+async def test_first_comes_a_snapshot_of_those_that_live(follow, issue, say):
     """Of this tenant and with this tag; what has ended is over."""
-    live, ended = issue(), issue()
+    live = issue()
     say(live, JobStarted, RUNNING, 1)
-    say(ended, JobSucceeded, ENDED, 2)
+    say(issue(), JobSucceeded, ENDED, 2)
     say(issue(), JobStarted, RUNNING, 2, tag="other")
     say(issue(), JobStarted, RUNNING, 2, tenant="other")
-    steps, some = await tail()
-    async with aclosing(steps):
-        assert [("snapshot", live)] == [(name, job) for _, name, job in await some()]
+    reader = follow()
+    assert [OPENED, ("snapshot", live)] == await reader.take(2)
+    say(live, JobSucceeded, ENDED, 3)
+    assert [("succeeded", live)] == await reader.some()
 
 
-async def test_jobs_that_come_later_come_by_themselves(tail, issue, say, store):
+async def test_jobs_that_come_later_come_by_themselves(follow, issue, say):
     """With every step that they have taken, not a snapshot alone."""
-    old, new = issue(), issue(10)
+    old, new = issue(), issue()
     say(old, JobSubmitted, SUBMITTED, 1)
-    steps, some = await tail()
-    async with aclosing(steps):
-        await some()
-        say(new, JobSubmitted, SUBMITTED, 11)
-        say(new, JobStarted, RUNNING, 12)
-        say(old, JobSucceeded, ENDED, 13)
-        told = await some()
-        assert {("submitted", new), ("started", new), ("succeeded", old)} == {(name, job) for _, name, job in told}
-        say(new, JobSucceeded, ENDED, 14)
-        assert [("succeeded", new)] == [(name, job) for _, name, job in await some()]
+    reader = follow()
+    await reader.take(2)
+    say(new, JobSubmitted, SUBMITTED, 11, created=10)
+    say(new, JobStarted, RUNNING, 12, created=10)
+    say(old, JobSucceeded, ENDED, 13)
+    told = await reader.take(3)
+    assert {("submitted", new), ("started", new), ("succeeded", old)} == set(told)
+    say(new, JobSucceeded, ENDED, 14, created=10)
+    assert [("succeeded", new)] == await reader.some()
 
 
-async def test_who_comes_back_misses_nothing(tail, issue, say, store, monkeypatch):
-    """Neither of the jobs they know, nor of those that came and went meanwhile."""
-    old, came_and_went, silent = issue(), issue(20), issue()
+async def test_a_job_is_as_old_as_it_says_whatever_its_id_says(follow, keyring, say):
+    """With an Idempotency-Key the id is issued at the beginning of the day."""
+    reader = follow()
+    keyed = keyring.issue("default", at=NOW - timedelta(hours=5), name="a key")
+    assert [OPENED] == await reader.some()
+    say(keyed, JobStarted, RUNNING, 2, created=1)
+    say(keyed, JobSucceeded, ENDED, 3, created=1)
+    assert ("succeeded", keyed) == (await reader.take(2))[-1]
+
+
+async def test_who_comes_back_misses_nothing(follow, issue, say, store):
+    """Neither of the jobs they know, nor of those that came and went meanwhile; nor who was told nothing before."""
+    old, came_and_went, silent = issue(), issue(), issue()
     say(silent, JobSubmitted, SUBMITTED, 1)
     say(old, JobStarted, RUNNING, 2)
-    store.time = ticks(NOW + timedelta(seconds=10))
-    steps, some = await tail()
-    async with aclosing(steps):
-        cursor = (await some())[-1][0]
-    assert ticks(NOW + timedelta(seconds=10)) == cursor
+    store.time = ticks(10)
+    readers = []
+    for count in (3, 1):
+        readers.append(follow())
+        await readers[-1].take(count)
     say(old, JobSucceeded, ENDED, 21)
-    say(came_and_went, JobSubmitted, SUBMITTED, 22)
-    say(came_and_went, JobSucceeded, ENDED, 23)
-    steps, some = await tail(cursor)
-    async with aclosing(steps):
-        told = {(name, job) for _, name, job in await some()}
-    assert {("succeeded", old), ("submitted", came_and_went), ("succeeded", came_and_went)} == told
+    say(came_and_went, JobSubmitted, SUBMITTED, 22, created=20)
+    say(came_and_went, JobSucceeded, ENDED, 23, created=20)
+    expected = {("succeeded", old), ("submitted", came_and_went), ("succeeded", came_and_went)}
+    for reader in readers:
+        assert f"t{ticks(10)}" == reader.cursor
+        assert expected == set(await follow(reader.cursor).take(3))
 
 
-async def test_a_change_that_nobody_heard_of_is_found(tail, issue, say, store, monkeypatch):
+async def test_however_many_have_changed_each_is_told(follow, issue, say, monkeypatch):
+    """Page by page; also when more than a page has changed in one millisecond."""
+    monkeypatch.setattr(module, "PAGE", 3)
+    reader = follow()
+    await reader.some()
+    ids = [issue() for _ in range(20)]
+    for number, job_id in enumerate(ids):
+        say(job_id, JobSucceeded, ENDED, 2 + (number >= 10), created=1)
+    assert {("succeeded", job_id) for job_id in ids} == set(await follow(reader.cursor).take(20))
+
+
+async def test_a_change_that_nobody_heard_of_is_found(follow, issue, say, store, monkeypatch):
     """What is heard is a hint; once in a while all is looked at."""
     monkeypatch.setattr(module, "LOOK_EVERY", timedelta(milliseconds=20))
     job_id = issue()
     say(job_id, JobSubmitted, SUBMITTED, 1)
-    steps, some = await tail()
-    async with aclosing(steps):
-        await some()
-        store.listeners, kept = [], store.listeners
-        say(job_id, JobStarted, RUNNING, 2)
-        store.listeners = kept
-        assert [("started", job_id)] == [(name, job) for _, name, job in await some()]
+    reader = follow()
+    await reader.take(2)
+    store.listeners, kept = [], store.listeners
+    say(job_id, JobStarted, RUNNING, 2)
+    store.listeners = kept
+    assert [("started", job_id)] == await reader.some()
 
 
-async def test_nothing_is_told_twice_to_who_stays(tail, issue, say, store, monkeypatch):
+async def test_nothing_is_told_twice_to_who_stays(follow, issue, say, store, monkeypatch):
     """However often it is heard, and looked at."""
     monkeypatch.setattr(module, "LOOK_EVERY", timedelta(milliseconds=1))
     job_id = issue()
     say(job_id, JobSubmitted, SUBMITTED, 1)
-    steps, some = await tail()
-    async with aclosing(steps):
-        told = await some()
-        for at in range(2, 12):
-            say(job_id, JobProgressed, RUNNING, at)
-            told += await some()
-            for listener in store.listeners:
-                listener.tell(job_id)
-        say(job_id, JobSucceeded, ENDED, 12)
-        told += await some()
-    assert ["snapshot", *["progressed"] * 10, "succeeded"] == [name for _, name, _ in told]
+    reader = follow()
+    told = await reader.take(2)
+    for at in range(2, 12):
+        say(job_id, JobProgressed, RUNNING, at)
+        told += await reader.some()
+        for listener in store.listeners:
+            listener.tell(job_id)
+    say(job_id, JobSucceeded, ENDED, 12)
+    told += await reader.some()
+    assert ["opened", "snapshot", *["progressed"] * 10, "succeeded"] == [name for name, _ in told]
 
 
-async def test_while_redis_is_away_nothing_is_lost(tail, issue, say, store, monkeypatch):
-    """It is told afterwards."""
+async def test_while_redis_is_away_nothing_is_lost(follow, issue, say, store, monkeypatch):
+    """Nor when it goes away between two jobs: what was not told is told afterwards, and what was is not again."""
+    monkeypatch.setattr(module, "AGAIN_IN", 0.01)
     monkeypatch.setattr(module, "LOOK_EVERY", timedelta(milliseconds=10))
-    job_id = issue()
-    say(job_id, JobSubmitted, SUBMITTED, 1)
-    steps, some = await tail()
-    async with aclosing(steps):
-        await some()
-        store.away = True
-        say(job_id, JobStarted, RUNNING, 2)
-        later = asyncio.create_task(some())
-        await asyncio.sleep(0)
-        store.away = False
-        assert [("started", job_id)] == [(name, job) for _, name, job in await later]
+    first, second = sorted((issue(), issue()))
+    reader = follow()
+    await reader.some()
+    look, looked = store.told, []
+
+    async def away_for_the_second(job_id, *args, **more):
+        looked.append(job_id)
+        if looked.count(second) == 1 and job_id == second:
+            raise StoreUnavailable("away")
+        return await look(job_id, *args, **more)
+
+    store.told = away_for_the_second
+    for job_id in (first, second):
+        say(job_id, JobStarted, RUNNING, 2, created=1)
+    assert [("started", first), ("started", second)] == await reader.take(2)
+    say(first, JobSucceeded, ENDED, 3, created=1)
+    assert [("succeeded", first)] == await reader.some()
 
 
-async def test_a_gap_is_told(tail, issue, say, store):
-    """Steps of a job that are no longer kept, and more jobs than are looked at."""
+async def test_a_gap_is_told(follow, issue, say, store):
+    """Steps of a job that are no longer kept; and a reader who comes back after all of it."""
     job_id = issue()
     say(job_id, JobStarted, RUNNING, 30)
     store.forgotten[job_id] = 40_000
-    steps, some = await tail(ticks(NOW + timedelta(seconds=10)))
-    async with aclosing(steps):
-        assert ["gap", "snapshot"] == [name for _, name, _ in await some()]
+    assert ["gap", "snapshot"] == [name for name, _ in await follow(f"t{ticks(10)}").some()]
+    late = follow(f"t{ticks(-8 * 86_400)}")
+    assert ["gap", "opened", "snapshot"] == [name for name, _ in await late.take(3)]
 
 
-@pytest.mark.parametrize("last", ["garbage", "9" * 15, "-1", "1e3", "٤", "3.0"])
-async def test_an_event_id_that_is_none_gets_a_snapshot(tail, issue, say, last):
-    """Garbage, or one from the future."""
+@pytest.mark.parametrize("last", ["garbage", "1250", "t" + "9" * 15, "t-1", "t1e3", "t٤", "t3.0", "3.0"])
+async def test_an_event_id_that_is_none_gets_a_snapshot(follow, issue, say, last):
+    """Garbage, another stream's, or one from the future."""
     job_id = issue()
     say(job_id, JobStarted, RUNNING, 1)
-    steps, some = await tail(read_horizon(last))
-    async with aclosing(steps):
-        assert [("snapshot", job_id)] == [(name, job) for _, name, job in await some()]
+    told = [one for one in await follow(last).take(2) if one[0] != "gap"]
+    assert [OPENED, ("snapshot", job_id)][: len(told)] == told
 
 
 async def test_jobs_or_a_tag_and_not_both(http, issue):
@@ -184,6 +232,7 @@ async def test_jobs_or_a_tag_and_not_both(http, issue):
     problem(await http.get("/v1/events", params={"tag": "t", "job": issue()}), 400, "malformed-request")
     problem(await http.get("/v1/events", params={"tag": ""}), 400, "malformed-request")
     problem(await http.post("/v1/events/stream-token"), 400, "malformed-request")
+    problem(await http.get("/v1/events", params=[("tag", "a"), ("tag", "b")]), 400, "malformed-request")
     told = problem(await http.get("/v1/events", params={"tags": "t"}), 400, "malformed-request")
     assert "job, last_event_id, tag, token" in told["detail"]
 

@@ -14,8 +14,6 @@ from milepost_contracts.envelope import encode, now
 from milepost_contracts.events import (
     CancelRequest,
     CancelRequested,
-    Forgotten,
-    JobForgotten,
     JobProgressed,
     JobRetrying,
     JobStarted,
@@ -253,24 +251,48 @@ async def test_ten_thousand_waits_that_are_cancelled_harm_no_other(store, reader
             assert {expected} == {one.version for one in answers if not isinstance(one, BaseException)}
 
 
-async def test_jobs_with_a_tag_are_found_by_their_last_change(store, reader, redis, keys):
-    """By Redis's own time; until they are forgotten."""
-    tagged = [
-        event.model_copy(update={"job": event.job.model_copy(update={"tags": ('#"é', "b")})})
+async def test_jobs_with_a_tag_are_found_by_their_last_change(store, reader):
+    """By Redis's own time, for its tenant; and what has happened to each since."""
+    submission, end = (
+        event.model_copy(update={"job": event.job.model_copy(update={"tags": ('#"é', "b"), "created_at": now()})})
         for event in (SUBMISSION, END)
-    ]
-    await store.apply(merge(tagged[:1]))
-    begun, found = await reader.tagged('#"é', tenant="default", since=0, limit=9)
-    assert [ID] == found
-    assert (await reader.tagged("other", tenant="default", since=0, limit=9))[1] == []
-    assert (await reader.tagged("b", tenant="other", since=0, limit=9))[1] == []
-    assert (await reader.tagged("b", tenant="default", since=begun + 60_000, limit=9))[1] == []
-    await store.apply(merge(tagged[1:]))
-    assert (await reader.tagged("b", tenant="default", since=begun, limit=9))[1] == [ID]
-    request = Forgotten(job_id=ID, tenant="default", type=ENDED.type, queue="default", run=1)
-    await store.apply(merge([JobForgotten(forgotten=request)]))
-    assert (await reader.tagged("b", tenant="default", since=0, limit=9))[1] == []
-    assert not await redis.exists(keys.tagged(shard_of(ID), tenant="default", tag="b"))
+    )
+    begun, _ = await reader.tagged("b", tenant="default", since=0, limit=1)
+    await store.apply(merge([submission]))
+    middle, [(job_id, changed)] = await reader.tagged('#"é', tenant="default", since=0, limit=9)
+    assert ID == job_id
+    assert begun <= changed <= middle
+    assert [] == (await reader.tagged("other", tenant="default", since=0, limit=9))[1]
+    assert [] == (await reader.tagged("b", tenant="other", since=0, limit=9))[1]
+    assert [] == (await reader.tagged("b", tenant="default", since=middle + 60_000, limit=9))[1]
+    await wait_until_async(lambda: later_than(reader, middle + 5), within=5, what="some milliseconds later")
+    await store.apply(merge([end]))
+    _, [(_, changed)] = await reader.tagged("b", tenant="default", since=middle, limit=9, newest=True)
+    assert changed > middle
+    assert ["submitted", "succeeded"] == names(await reader.told(ID, 0, since_time=begun - 1_000))
+    assert not (await reader.told(ID, 0, since_time=begun - 1_000)).gap
+    assert ["succeeded"] == names(await reader.told(ID, 0, since_time=changed))
+    assert [] == names(await reader.told(ID, 0, since_time=changed + 60_000))
+
+
+async def later_than(reader, moment):
+    return (await reader.tagged("b", tenant="default", since=0, limit=1))[0] > moment
+
+
+async def test_a_tag_that_nobody_listens_to_any_more_disturbs_nobody(redis, keys, store, changes):
+    """Its messages come for a while: whoever listens to a job hears on."""
+    async with changes.listen([ID]) as listener:
+        async with changes.listen_to_tag("default", "b") as tagged:
+
+            async def heard():
+                await store.apply(merge([progressed(next(STEPS), tags=("b",))]))
+                return await tagged.wait(0.1)
+
+            await wait_until_async(heard, within=10, what="the tag is heard")
+        await listener.wait(0)
+        for _ in range(20):
+            await store.apply(merge([progressed(next(STEPS), tags=("b",))]))
+            assert {ID} == await listener.wait(0.5)
 
 
 async def test_a_change_of_a_job_is_heard_by_its_tags(store, changes):

@@ -9,7 +9,6 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:index:{sNNN}:*:*:<status>`           | zset   | tracker    | ids of all jobs of a status, by creation          |
 | `<ns>:index:{sNNN}:<tenant>:<type\|*>:…`   | zset   | tracker    | … of a tenant, a type and a status, or of any     |
 | `<ns>:index:{sNNN}:@<batch>:<status\|*>`   | zset   | tracker    | ids of a batch's jobs, by creation                |
-| `<ns>:index:{sNNN}:<tenant>:#<tag>`        | zset   | tracker    | ids of jobs with a tag, by their last change      |
 | `<ns>:index:{sNNN}:<tenant>:dead`          | zset   | tracker    | ids of jobs that the broker gave up, by creation  |
 | `<ns>:expiry:{sNNN}`                       | zset   | tracker    | ids by the time they may be forgotten             |
 | `<ns>:deadline:{sNNN}`                     | zset   | tracker    | ids by the time somebody must have spoken of them |
@@ -17,6 +16,8 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:claim:{sNNN}:<id>`                   | hash   | processor  | who runs the job                                  |
 | `<ns>:webhooks:{sNNN}:<id>`                | list   | tracker    | what became of a job's webhooks, oldest first     |
 | `<ns>:disabled:{fleet}:<hash>`             | string | tracker    | a callback URL that has answered 410              |
+| `<ns>:tagged:<tenant>:#<tag>`              | zset   | tracker    | ids of jobs with a tag, by their last change      |
+| `<ns>:waiting:{fleet}`                     | zset   | tracker    | webhooks in the delay ladder, by when they come   |
 | `<ns>:type:{fleet}:<type>`                 | string | tracker    | an announced job type                             |
 | `<ns>:types:{fleet}`                       | zset   | tracker    | the names of the types, by last announcement      |
 | `<ns>:processor:{fleet}:<instance>`        | string | tracker    | a processor's last beat                           |
@@ -25,7 +26,7 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:poisons:{fleet}`                     | zset   | tracker    | their keys, by the time they were given up        |
 | `<ns>:replay:{fleet}`                      | string | tracker    | which tracker replays the log now                 |
 | `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` for every changed view  |
-| `<ns>:changes:<tenant>:#<tag>`             | channel| tracker    | `<id>` of every changed view of a job with a tag  |
+| `<ns>:changes:<tenant>:#<tag>`             | channel| tracker    | ids of changed views of jobs with a tag           |
 """
 
 import zlib
@@ -99,8 +100,9 @@ class Keys:
     def changes(self, shard: int) -> str:
         return self._in_shard("changes", shard)
 
-    def tagged(self, shard: int, *, tenant: str, tag: str) -> str:
-        return f"{self.index_prefix(shard)}{tenant}:#{tag}"
+    def tagged(self, tenant: str, tag: str) -> str:
+        """Name the index of a tag, whatever the shards of its jobs: it is read as often as somebody follows it."""
+        return f"{self.namespace}:tagged:{tenant}:#{tag}"
 
     def changes_of_tag(self, tenant: str, tag: str) -> str:
         return f"{self.namespace}:changes:{tenant}:#{tag}"
@@ -134,6 +136,10 @@ class Keys:
     def lookers(self) -> str:
         """Which Redis server each tracker has looked at last, and when."""
         return self._in_fleet("lookers")
+
+    @property
+    def waiting(self) -> str:
+        return self._in_fleet("waiting")
 
     @property
     def replay(self) -> str:

@@ -100,7 +100,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             cancellation=Cancellation(statuses=statuses, broker=broker),
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
             following=Following(statuses=statuses, store=store, changes=changes),
-            tailing=Tailing(store=store, changes=changes),
+            tailing=Tailing(store=store, changes=changes, retention=settings.retention),
             reruns=reruns,
             forgetting=Forgetting(statuses=statuses, broker=broker),
             leftovers=leftovers,

@@ -15,7 +15,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from milepost_contracts.keys import Keys, shard_of
+from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_gateway.ports import Listener
 from milepost_rabbit.cancelling import together
 
@@ -43,6 +43,7 @@ class RedisChanges:
         self._subscribed: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._more_wanted = asyncio.Event()
         self._versions: dict[str, bytes] = {}
+        self._shards = frozenset(keys.changes(shard) for shard in range(SHARDS))
         #: Who listens to each tag, by its channel.
         self._tags: dict[str, set[Listener]] = defaultdict(set)
 
@@ -139,12 +140,12 @@ class RedisChanges:
             asked = message is None
 
     def _heard(self, channel: str, text: str) -> None:
-        if channel in self._tags:
-            for listener in self._tags[channel]:
-                listener.tell(text)
-        else:
+        if channel in self._shards:
             job_id, version, _ = text.split(" ", 2)
             self._note(job_id, version.encode())
+        for listener in self._tags.get(channel, ()):
+            for job_id in text.split(" "):
+                listener.tell(job_id)
 
     async def _look(self) -> None:
         """Find out what was not heard."""

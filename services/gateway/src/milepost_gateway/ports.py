@@ -137,8 +137,11 @@ class StatusStore(Protocol):
             JobExpired: It is to be forgotten.
         """
 
-    async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
-        """Return what happened to a job after this version, or what happened last; nothing if it is not known."""
+    async def told(self, job_id: str, since: int, *, latest: bool = False, since_time: int = 0) -> Told | None:
+        """Return what happened to a job after this version, or what happened last; nothing if it is not known.
+
+        Or what happened at a time or later, in milliseconds since 1970; some of it may be from just before.
+        """
 
     async def snapshot(self, job_id: str) -> Snapshot | None: ...
 
@@ -168,10 +171,13 @@ class StatusStore(Protocol):
         Either those of a type, or those of a batch. Nothing stands for one that was forgotten meanwhile.
         """
 
-    async def tagged(self, tag: str, *, tenant: str, since: int, limit: int) -> tuple[int, Sequence[str]]:
-        """Return the jobs with a tag that have changed at this time or later, at most the latest so many of them.
+    async def tagged(
+        self, tag: str, *, tenant: str, since: int, limit: int, newest: bool = False
+    ) -> tuple[int, Sequence[tuple[str, int]]]:
+        """Return up to so many jobs with a tag that have changed at this time or later, and when, oldest change first.
 
-        Times are those of Redis, in milliseconds since 1970. The answer begins with the one up to which it is whole.
+        Or those that changed last, whenever that was. Times are Redis's, in milliseconds since 1970; the answer begins
+        with the present one.
         """
 
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:

@@ -1,7 +1,6 @@
 """The status view and the fleet in Redis, read only."""
 
 import heapq
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -70,8 +69,8 @@ class RedisStatusStore:
         return found
 
     @or_unavailable
-    async def told(self, job_id: str, since: int, *, latest: bool = False) -> Told | None:
-        found = await self._look(job_id, LISTEN, since, int(latest))
+    async def told(self, job_id: str, since: int, *, latest: bool = False, since_time: int = 0) -> Told | None:
+        found = await self._look(job_id, LISTEN, since, int(latest), since_time)
         if not found:
             return None
         version, terminal, gap, *events = found
@@ -127,16 +126,18 @@ class RedisStatusStore:
         return [(place, _stored(fields)) for place, fields in zip(newest, found, strict=True)]
 
     @or_unavailable
-    async def tagged(self, tag: str, *, tenant: str, since: int, limit: int) -> tuple[int, Sequence[str]]:
-        seconds, microseconds = await self._redis.time()  # before: what changes meanwhile is found the next time
-
-        def ask(pipe: Any, shard: int) -> None:
-            index = self._keys.tagged(shard, tenant=tenant, tag=tag)
-            pipe.zrevrangebyscore(index, "+inf", since, start=0, num=limit, withscores=True)
-
-        found = [one for [some] in await self._in_every_shard(ask) for one in some]
-        latest = heapq.nlargest(limit, found, key=operator.itemgetter(1))
-        return seconds * 1000 + microseconds // 1000, [job_id.decode() for job_id, _ in reversed(latest)]
+    async def tagged(
+        self, tag: str, *, tenant: str, since: int, limit: int, newest: bool = False
+    ) -> tuple[int, Sequence[tuple[str, int]]]:
+        key = self._keys.tagged(tenant, tag)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()  # first: what changes meanwhile is found the next time
+            if newest:
+                pipe.zrevrange(key, 0, limit - 1, withscores=True)
+            else:
+                pipe.zrangebyscore(key, since, "+inf", start=0, num=limit, withscores=True)
+            (seconds, microseconds), found = await pipe.execute()
+        return seconds * 1000 + microseconds // 1000, [(job_id.decode(), int(at)) for job_id, at in found]
 
     @or_unavailable
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:

@@ -4,20 +4,27 @@ An index has the jobs of each tag by the time of their last change, which is Red
 which time they were told all, and what has changed since is told; in between, what changes is heard.
 """
 
+import re
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from milepost_contracts.ids import claimed_time
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.following import GAP, SNAPSHOT, Step
 from milepost_gateway.ports import Changes, Happened, StatusStore
 
 LOOK_EVERY = timedelta(seconds=5)
 """How often all that has changed is looked at, heard of or not."""
-MOST_JOBS = 1_000
-"""So many of the latest changed jobs are looked at, at the beginning and after a pause."""
+MOST_LIVE = 1_000
+"""A stream begins with those that have not ended, of so many that changed last."""
+PAGE = 200
+AGAIN_IN = 1.0
+"""Seconds after which what could not be read is read again."""
+OPENED = "opened"
+"""What is told first, of no job: whoever is cut off before anything happens can come back with its id."""
+
+_CURSOR = re.compile(r"t([0-9]{1,15})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,37 +33,37 @@ class Tailing:
 
     store: StatusStore
     changes: Changes
+    retention: timedelta
 
-    async def steps(self, tag: str, *, tenant: str, since: int) -> AsyncGenerator[Sequence[Step], None]:
-        """Yield what happens to the tenant's jobs with this tag after a time, and now and then nothing.
+    async def steps(self, tag: str, *, tenant: str, cursor: str | None) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield what happens to the tenant's jobs with this tag, job by job; now and then nothing.
 
-        Args:
-            tag: One of the words that jobs were handed over with.
-            tenant: Whose jobs.
-            since: Milliseconds since 1970, as the cursor of a step before; 0 for a snapshot of those that live.
+        What happened behind the cursor of a step before; where there is none, first a snapshot of each that lives.
         """
-        tail = _Tail(self.store, tag, tenant, since)
+        tail = _Tail(self.store, tag, tenant, read_cursor(cursor), self.retention)
         async with self.changes.listen_to_tag(tenant, tag) as listener:
             while True:
-                changed = await listener.wait(tail.look_again_in)
-                if steps := await tail.look(changed):
-                    yield steps
+                heard = await listener.wait(tail.look_again_in)
+                try:
+                    async for steps in tail.look(heard):
+                        yield steps
+                except StoreUnavailable:
+                    tail.look_soon()
                 yield ()
 
 
 class _Tail:
     """How far somebody has read of a tag."""
 
-    def __init__(self, store: StatusStore, tag: str, tenant: str, since: int) -> None:
+    def __init__(self, store: StatusStore, tag: str, tenant: str, horizon: int, retention: timedelta) -> None:
         self._store = store
         self._tag = tag
         self._tenant = tenant
+        self._retention = int(retention.total_seconds() * 1000)
         #: The time up to which all was told; 0 before the first look.
-        self._horizon = since
+        self._horizon = horizon
         #: Up to which version each job was told of that has changed since.
         self._told: dict[str, int] = {}
-        self._again: set[str] = set()
-        self._begun = False
         self._due = time.monotonic()
 
     @property
@@ -64,74 +71,81 @@ class _Tail:
         """Seconds until all that has changed is to be looked at, unless something is heard before."""
         return max(0.0, self._due - time.monotonic())
 
-    async def look(self, heard: set[str]) -> Sequence[Step]:
-        """Return what is new, of these jobs or of all; what can't be read now is read the next time."""
-        try:
-            if self.look_again_in:
-                return [self._step(event) for event in await self._news(heard | self._again)]
-            self._due = time.monotonic() + LOOK_EVERY.total_seconds()
-            return await self._look_at_all()
-        except StoreUnavailable:
-            self._again |= heard
-            return ()
+    def look_soon(self) -> None:
+        """Look at all that has changed: something of it could not be read."""
+        self._due = time.monotonic() + AGAIN_IN
 
-    async def _look_at_all(self) -> Sequence[Step]:
-        now, changed = await self._store.tagged(self._tag, tenant=self._tenant, since=self._horizon, limit=MOST_JOBS)
-        if self._horizon > now:  # from another Redis, or made up: nothing would be told until then
-            self._horizon = 0
-            return await self._look_at_all()
-        events: list[Happened] = []
-        if self._horizon:
-            events += [Happened(0, GAP, b"{}")] if len(changed) == MOST_JOBS and not self._begun else []
-            events += await self._news({*changed, *self._again})
-        else:
-            events += await self._live(changed)
-        self._told = {job_id: version for job_id, version in self._told.items() if job_id in changed}
-        steps = [self._step(event) for event in events]
-        self._horizon, self._begun = now, True
-        # Who comes back with the last of them has them all; with any before it, they are told again.
-        return [*steps[:-1], self._step(events[-1])] if events else ()
+    async def look(self, heard: set[str]) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield what is new of these jobs, or of all once it is time.
+
+        Raises:
+            StoreUnavailable: Something can't be read now; it is told the next time.
+        """
+        if self.look_again_in and self._horizon:
+            for job_id in sorted(heard):
+                if steps := await self._news(job_id):
+                    yield steps
+            return
+        now, _ = await self._store.tagged(self._tag, tenant=self._tenant, since=0, limit=1, newest=True)
+        if now - self._retention <= self._horizon <= now:
+            async for steps in self._changed():
+                yield steps
+            self._horizon = now
+        else:  # a new reader; or the cursor is older than what is kept, or from another Redis
+            gap = [Happened(now, GAP, b"{}")] if self._horizon else []
+            self._horizon = now
+            yield [self._step(event) for event in (*gap, Happened(now, OPENED, b"{}"))]
+            async for steps in self._live():
+                yield steps
+        self._due = time.monotonic() + LOOK_EVERY.total_seconds()
+
+    async def _changed(self) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield what has happened since the horizon, in the order of the jobs' last changes."""
+        at, page, seen = self._horizon, PAGE, dict[str, int]()
+        while True:
+            _, found = await self._store.tagged(self._tag, tenant=self._tenant, since=at, limit=page)
+            fresh = [job_id for job_id, changed in found if seen.get(job_id) != changed]
+            for job_id in fresh:
+                if steps := await self._news(job_id):
+                    yield steps
+            seen |= dict(found)
+            if len(found) < page:
+                break
+            at = found[-1][1]
+            page = page if fresh else page * 2  # more than a page has changed in the same millisecond
+        self._told = {job_id: version for job_id, version in self._told.items() if job_id in seen}
+
+    async def _live(self) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield a snapshot of each that has not ended. What changes meanwhile is found behind the horizon."""
+        _, found = await self._store.tagged(self._tag, tenant=self._tenant, since=0, limit=MOST_LIVE, newest=True)
+        for job_id in [job_id for job_id, changed in found if changed <= self._horizon]:
+            told = await self._store.told(job_id, 0, latest=True)
+            if told is not None and told.events and not told.terminal:
+                self._told[job_id] = told.events[-1].version
+                yield [self._step(Happened(told.version, SNAPSHOT, told.events[-1].body))]
+
+    async def _news(self, job_id: str) -> Sequence[Step]:
+        """Return all that has happened to a job since it was told of, or since the horizon."""
+        known = self._told.get(job_id, 0)
+        told = await self._store.told(job_id, known, since_time=0 if known else self._horizon)
+        if told is None:
+            return ()
+        events = told.events
+        if told.gap:
+            latest = await self._store.told(job_id, 0, latest=True)
+            if latest is None or not latest.events:
+                return ()
+            snapshot = Happened(latest.events[-1].version, SNAPSHOT, latest.events[-1].body)
+            events = (Happened(latest.version, GAP, b"{}"), snapshot)
+        if events:
+            self._told[job_id] = events[-1].version
+        return [self._step(event) for event in events]
 
     def _step(self, event: Happened) -> Step:
-        return Step(cursor=str(self._horizon), event=event)
-
-    async def _live(self, job_ids: Iterable[str]) -> list[Happened]:
-        """Return a snapshot of each that has not ended."""
-        found = []
-        for job_id in job_ids:
-            told = await self._store.told(job_id, 0, latest=True)
-            if told is not None and told.events:
-                self._told[job_id] = told.version
-                if not told.terminal:
-                    found.append(Happened(told.version, SNAPSHOT, told.events[-1].body))
-        return found
-
-    async def _news(self, job_ids: Iterable[str]) -> list[Happened]:
-        """Return all that has happened to each since it was told of, or since the horizon."""
-        found: list[Happened] = []
-        for job_id in sorted(job_ids):
-            since = self._told.get(job_id) or self._since_horizon(job_id)
-            told = await self._store.told(job_id, since)
-            if told is None:
-                continue
-            events = told.events
-            if told.gap and since > 1:
-                latest = await self._store.told(job_id, 0, latest=True)
-                if latest is not None and latest.events:
-                    snapshot = Happened(latest.version, SNAPSHOT, latest.events[-1].body)
-                    events = (Happened(latest.version, GAP, b"{}"), snapshot)
-            if events:
-                self._told[job_id] = events[-1].version
-            found += events
-            self._again.discard(job_id)
-        return found
-
-    def _since_horizon(self, job_id: str) -> int:
-        """Return the version that a job had at the horizon: milliseconds since its creation, which its id says."""
-        created = claimed_time(job_id)
-        return max(1, self._horizon - 1 - int(created.timestamp() * 1000)) if created else 1
+        return Step(cursor=f"t{self._horizon}", event=event)
 
 
-def read_horizon(text: str | None) -> int:
+def read_cursor(text: str | None) -> int:
     """Return up to which time somebody was told all; 0 where that can't be read."""
-    return int(text) if text and text.isdecimal() and text.isascii() and len(text) <= 15 else 0  # noqa: PLR2004
+    found = _CURSOR.fullmatch(text or "")
+    return int(found[1]) if found else 0

@@ -1,7 +1,7 @@
 """The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +43,8 @@ class RedisStatusStore:
         self._retention = retention
         self._live_for = live_for
         self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
-        self._apply, self._sweep, self._overdue = (script(name) for name in ("apply", "sweep", "overdue"))
+        scripts = (script(name) for name in ("apply", "sweep", "overdue", "tagged"))
+        self._apply, self._sweep, self._overdue, self._tagged = scripts
         self.watermarks = RedisWatermarks(redis, keys, lasts=live_for + GRACE)
 
     async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
@@ -54,7 +55,8 @@ class RedisStatusStore:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for shard, group in by_shard.items():
                     self._merge(pipe, shard, group, replayed=replayed)
-                answers: list[list[int]] = await pipe.execute()
+                self._note_tags(pipe, views.values())
+                answers: list[Any] = (await pipe.execute())[: len(by_shard)]
         applied, lost = Applied(changed=0), dict[str, View]()
         for (shard, group), (mark, *told) in zip(by_shard.items(), answers, strict=True):
             if mark < 0:
@@ -66,6 +68,17 @@ class RedisStatusStore:
             applied += Applied(changed=sum(version > 0 for version in told[::2]), orphans=tuple(orphans))
         # A shard that has forgotten something is no reason to hold up the rest: the replay brings back what is missing.
         return applied + await self.apply(lost, replayed=True) if lost else applied
+
+    def _note_tags(self, pipe: Any, views: Iterable[View]) -> None:
+        """Say in the indexes of their tags that jobs have changed, and tell who listens; twice does no harm."""
+        tagged: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for view in views:
+            if view.latest is not None:
+                for tag in view.latest.job.tags:
+                    tagged[view.latest.job.tenant, tag].append(view.latest.job.id)
+        for (tenant, tag), job_ids in tagged.items():
+            pipe.eval(self._tagged, 1, self._keys.tagged(tenant, tag), milliseconds(self._retention), *job_ids)
+            pipe.publish(self._keys.changes_of_tag(tenant, tag), " ".join(job_ids))
 
     def _merge(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
         own = self._keys
@@ -84,7 +97,7 @@ class RedisStatusStore:
         forgotten = f"{view.forgotten:04d}" if view.forgotten else ""
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 11, *cancel, "", forgotten, "", "", 0]
+            return [job_id, *[""] * 11, *cancel, "", forgotten, "", 0]
         patience, error = document.patience(event), event.job.error
         return [
             job_id,
@@ -103,7 +116,6 @@ class RedisStatusStore:
             event.job.tenant,
             forgotten,
             event.job.batch or "",
-            pydantic_core.to_json(event.job.tags) if event.job.tags else "",
             len(view.steps),
             *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]

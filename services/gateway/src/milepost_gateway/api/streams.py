@@ -20,7 +20,7 @@ from milepost_gateway.api.preferences import Form, form
 from milepost_gateway.api.requests import MalformedRequest, refuse_unknown_parameters
 from milepost_gateway.api.services import services
 from milepost_gateway.following import GAP, Step, read_cursor
-from milepost_gateway.tailing import read_horizon
+from milepost_gateway.tailing import OPENED
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -106,7 +106,8 @@ async def follow_jobs(
     """Answer what happens to these jobs, until all have ended, or to all that have a tag, for as long as one listens.
 
     The id of an event resumes behind it in all of them. Of a tag comes first a snapshot of each of its jobs that has
-    not ended; jobs that are handed over later come by themselves. Who resumes may be told some seconds again.
+    not ended, after an event `opened`; jobs that are handed over later come by themselves. Who resumes may be told some
+    seconds again.
     """
     refuse_unknown_parameters(request, "job", "tag", "last_event_id", TOKEN)
     if tag is None:
@@ -117,8 +118,10 @@ async def follow_jobs(
         raise MalformedRequest("it names jobs and a tag: follow either")
     parts = services(request)
     parts.admission.check_listener(tenant(request))
-    since = read_horizon(request.headers.get("last-event-id") or last_event_id)
-    return _stream(request, parts.tailing.steps(tag, tenant=tenant(request), since=since), form(request) or Form.SSE)
+    if len(request.query_params.getlist("tag")) > 1:
+        raise MalformedRequest("it names more than one tag")
+    cursor = request.headers.get("last-event-id") or last_event_id
+    return _stream(request, parts.tailing.steps(tag, tenant=tenant(request), cursor=cursor), form(request) or Form.SSE)
 
 
 @router.post(
@@ -208,7 +211,11 @@ async def _sse(steps: Steps) -> AsyncGenerator[bytes, None]:
 async def _ndjson(steps: Steps) -> AsyncGenerator[bytes, None]:
     async with aclosing(steps):
         async for some in steps:
-            yield b"".join(step.event.body + b"\n" for step in some if step.event.name != GAP) if some else b"\n"
+            yield (
+                b"".join(step.event.body + b"\n" for step in some if step.event.name not in (GAP, OPENED))
+                if some
+                else b"\n"
+            )
 
 
 async def until_closing(steps: Steps, closing: asyncio.Event) -> Steps:

@@ -5,9 +5,9 @@
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
 --       3, 4: how long a finished, a live job is remembered (ms) · 5: how much longer its hash lives (ms)
 --       6: whose watermark · 7: what it was last, 0 for a tracker that has none yet, '' to leave watermarks alone
---       then 19 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
+--       then 18 for each view: id, sequence or '', type, status, '1' if terminal, state, hidden, evidence,
 --       how long it may be silent (ms) or '', '1' if given up, when the job was created (ms), the event if it is of
---       progress or '', cancel key or '', cancel, tenant, the run that is forgotten (four digits) or '', batch or '', tags (JSON) or '', how many steps; and sequence and event of each step, in their order
+--       progress or '', cancel key or '', cancel, tenant, the run that is forgotten (four digits) or '', batch or '', how many steps; and sequence and event of each step, in their order
 -- Returns {the new watermark, then for each view its version if it changed or 0, and 1 if nobody but us will end it}.
 -- If this tracker's watermark is lower than it was and nobody has replayed the shard since, or the shard is not whole,
 -- Redis lost writes: returns {-1}, and nothing is applied.
@@ -20,7 +20,7 @@
 -- others. `progress` is the event of a state that is no step, and `progressed_at` its version. Progress may overtake a
 -- step on its way: the step is told all the same, and changes no state.
 
-local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 19, 3, 16
+local HEAD, STRIDE, SHARED, STEPS_KEPT = 7, 18, 3, 16
 local expiry, deadlines, mark = KEYS[1], KEYS[2], KEYS[3]
 local index, channel = ARGV[1], ARGV[2]
 local finished_for, live_for, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -48,8 +48,7 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1],
-    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step', 'gone', 'tenant', 'batch',
-    'tags')
+    'sequence', 'version', 'type', 'status', 'cancel_key', 'terminal', 'created', 'steps', 'last_step', 'gone', 'tenant', 'batch')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'turn')
 end
 
@@ -78,23 +77,6 @@ local function note(key, id, score)
   else
     redis.call('ZADD', key, score, id)
     redis.call('PEXPIRE', key, live_for + grace)
-  end
-end
-
-local function with_tag(tenant, tag)
-  return index .. tenant .. ':#' .. tag
-end
-
-local function tags_of(text)
-  return text and text ~= '' and cjson.decode(text) or {}
-end
-
--- Notes in the indexes of its tags when a job has changed, and tells those who listen to them.
-local function note_tags(id, tenant, tags)
-  for _, tag in ipairs(tags) do
-    redis.call('ZADD', with_tag(tenant, tag), string.format('%.0f', now), id)
-    redis.call('PEXPIRE', with_tag(tenant, tag), live_for + grace)
-    redis.call('PUBLISH', string.gsub(channel, '{s%d+}$', '') .. tenant .. ':#' .. tag, id)
   end
 end
 
@@ -138,8 +120,7 @@ local function keep(key, at, first, count, kept, version, replayed)
 end
 
 -- Takes away all that is shown of a job. What orders its events stays, so that none brings it back.
-local function erase(key, id, tenant, batch, kind, status, tags)
-  for _, tag in ipairs(tags) do redis.call('ZREM', with_tag(tenant, tag), id) end
+local function erase(key, id, tenant, batch, kind, status)
   for one in string.gmatch(redis.call('HGET', key, 'steps') or '', '%d+') do redis.call('HDEL', key, 'step:' .. one) end
   redis.call('HDEL', key, 'state', 'hidden', 'evidence', 'progress', 'progressed_at', 'steps', 'forgotten')
   for _, name in ipairs(names(tenant, batch, kind, status)) do redis.call('ZREM', name, id) end
@@ -159,7 +140,6 @@ for i = 1, count do
   local newer = sequence ~= '' and (not old_sequence or sequence > old_sequence)
   local asked = cancel_key ~= '' and (not old_cancel or cancel_key > old_cancel)
   local forget, batch, old_gone = ARGV[at + 16], ARGV[at + 17], old[10] or ''
-  local tags = tags_of(newer and ARGV[at + 18] or old[13])
   local forgets = forget > old_gone
   local before = old_sequence and string.sub(old_sequence, 1, 4) > old_gone
     and { tenant = old[11] or tenant, batch = old[12] or '', kind = old_kind, status = old_status }
@@ -174,7 +154,7 @@ for i = 1, count do
     local due = ARGV[at + 9] == '' and '' or string.format('%.0f', now + ARGV[at + 9])
     redis.call('HSET', key, 'sequence', sequence, 'tenant', tenant, 'type', kind, 'status', status, 'terminal', terminal,
       'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8], 'due', due,
-      'created', created, 'batch', batch, 'tags', ARGV[at + 18])
+      'created', created, 'batch', batch)
     redis.call('PEXPIRE', key, lasts + grace)
     note(expiry, id, now + lasts)
     note(deadlines, id, due)
@@ -197,14 +177,13 @@ for i = 1, count do
     end
     redis.call('HSET', key, 'version', string.format('%.0f', version))
     redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (newer and status or old[4]))
-    note_tags(id, newer and tenant or old[11], tags)
   end
 
   local last, last_status = newer and sequence or old_sequence, newer and status or old[4]
   local gone = last and string.sub(last, 1, 4) <= (forgets and forget or old_gone)
   if gone then
     local known = redis.call('HMGET', key, 'tenant', 'batch', 'type')
-    erase(key, id, known[1] or tenant, known[2] or '', known[3] or kind, last_status, tags)
+    erase(key, id, known[1] or tenant, known[2] or '', known[3] or kind, last_status)
   end
   local ended = (newer and terminal or old[6]) == '1'
   local register = asked and cancel_key or old_cancel

@@ -10,14 +10,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
 
 for _, id in ipairs(due) do
-  local old = redis.call('HMGET', jobs .. id, 'tenant', 'type', 'status', 'batch', 'tags')
+  local old = redis.call('HMGET', jobs .. id, 'tenant', 'type', 'status', 'batch')
   if old[1] and old[2] and old[3] then
     local own, kind, status = index .. old[1] .. ':', old[2], old[3]
     redis.call('ZREM', index .. '*:*:' .. status, id)
     redis.call('ZREM', own .. 'dead', id)
-    for _, tag in ipairs(old[5] and old[5] ~= '' and cjson.decode(old[5]) or {}) do
-      redis.call('ZREM', own .. '#' .. tag, id)
-    end
     if old[4] and old[4] ~= '' then
       redis.call('ZREM', index .. '@' .. old[4] .. ':*', id)
       redis.call('ZREM', index .. '@' .. old[4] .. ':' .. status, id)
