@@ -29,6 +29,7 @@ HTTPS = RULE.read("https://example.com/hooks")
         "https://example.com:22/",
         "https://example.com:0/",
         "https://example.com:99999/",
+        "https://example.com:٤٤٣/",
         "https://example.com\\@10.0.0.1/",
         "https://example.com#@10.0.0.1/",
         "https://exa mple.com/",
@@ -72,6 +73,9 @@ def test_a_url_that_is_more_than_it_seems_is_refused(url):
         "::ffff:169.254.169.254",
         "64:ff9b::10.0.0.1",
         "2002:7f00:1::",
+        "fec0::1",
+        "3fff::1",
+        "168.63.129.16",
     ],
 )
 def test_no_address_inside_is_connected_to(address):

@@ -44,6 +44,8 @@ async def test_requests_are_timed_by_route(http, store, counted):
     counted("milepost_http_request_duration_seconds_count", **strays)
     await http.get("/v1/jobs/nonsense")
     await http.get("/made/up")
+    await http.request("MADEUP", "/made/up")
+    assert not counted("milepost_http_request_duration_seconds_count", method="MADEUP", route="none", status="404")
     assert 1 == counted("milepost_http_request_duration_seconds_count", **looks)
     assert 1 == counted("milepost_http_request_duration_seconds_count", **strays)
 

@@ -5,10 +5,12 @@ from datetime import timedelta
 import pytest
 from samples import AT, ENDED, ID
 
+from milepost_contracts.envelope import now
 from milepost_contracts.events import Forgotten, JobForgotten, JobSucceeded
 from milepost_contracts.view import merge
 from milepost_contracts.webhooks import LAST_DELIVERIES, WebhookTry
 from milepost_gateway.store import RedisWebhookLog as Reader
+from milepost_tracker.books import RedisAccounts
 from milepost_tracker.webhook_log import RedisWebhookLog
 
 JOB = ENDED.model_copy(update={"callback_url": "https://example.com/"})
@@ -49,3 +51,11 @@ async def test_a_url_is_disabled_for_its_tenant_alone(webhooks):
     assert [True, False] == [(await webhooks.story(job)).disabled for job in (JOB, other)]
     await webhooks.disable(JOB, disabled=False)
     assert not (await webhooks.story(JOB)).disabled
+
+
+async def test_what_waits_in_the_ladder_is_known_to_the_books(webhooks, redis, keys):
+    """It is no job; and no longer waits once its time has come."""
+    accounts = RedisAccounts(redis, keys)
+    for name, after in (("a 1 0", 60), ("b 1 0", 3_600), ("c 1 0", -1)):
+        await webhooks.waits(name, now() + timedelta(seconds=after))
+    assert 2 == await accounts.waiting_webhooks()

@@ -80,10 +80,13 @@ def test_settings_are_read_as_lists(monkeypatch):
     [
         ("MILEPOST_WEBHOOK_NETWORKS", "10.1.0.1/16"),
         ("MILEPOST_WEBHOOK_NETWORKS", "inside"),
+        ("MILEPOST_WEBHOOK_NETWORKS", "::ffff:10.0.0.0/104"),
         ("MILEPOST_WEBHOOK_PORTS", ""),
         ("MILEPOST_WEBHOOK_PORTS", "https"),
         ("MILEPOST_WEBHOOK_KEYS", "1:abcd"),
         ("MILEPOST_WEBHOOK_KEYS", "secret"),
+        ("MILEPOST_WEBHOOK_KEYS", ","),
+        ("MILEPOST_WEBHOOK_KEYS", f"-5:{'ab' * 32}"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_one_sentence(monkeypatch, name, value):

@@ -1,5 +1,7 @@
 """Fakes of what a tracker's webhooks need of the world."""
 
+from datetime import timedelta
+
 from milepost_tracker.ports import Answer, WebhookStory
 
 TAKEN = Answer(status_code=204, error=None, milliseconds=7)
@@ -26,6 +28,7 @@ class FakeWebhookLog:
         self.sequence = ""
         self.forgotten = 0
         self.disabled = False
+        self.waiting = []
 
     async def story(self, job):
         return WebhookStory(
@@ -34,6 +37,9 @@ class FakeWebhookLog:
 
     async def record(self, job, tried):
         self.tries.append(tried)
+
+    async def waits(self, name, until):
+        self.waiting.append(name)
 
     async def disable(self, job, *, disabled):
         self.disabled = disabled
@@ -46,8 +52,9 @@ class FakeOutbox:
         self.told = []
         self.poison = []
 
-    async def tell(self, event, *, after, tries, asked):
+    async def tell(self, event, *, after=timedelta(0), tries=0, asked=False, put_off=0):
         self.told.append((event, after, tries, asked))
+        self.put_off = put_off
 
     async def keep_poison(self, body, *, queue, reason):
         self.poison.append((body, queue, reason))

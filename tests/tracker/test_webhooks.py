@@ -13,7 +13,7 @@ from milepost_contracts.events import JobFailed, JobSubmitted, JobSucceeded, enc
 from milepost_contracts.values import JobError
 from milepost_contracts.webhooks import PORTS, RETRY_AFTER, CallbackRule, WebhookTry, parse_ports, parse_webhook_keys
 from milepost_tracker.ports import Answer
-from milepost_tracker.webhooks import AT_ONCE_FOR_A_HOST, Sent, Webhooks
+from milepost_tracker.webhooks import AT_ONCE_FOR_A_HOST, AT_ONCE_FOR_A_TENANT, Sent, Webhooks
 
 URL = "https://hooks.example.com/milepost?token=1"
 EVENT = JobSucceeded(job=ENDED.model_copy(update={"callback_url": URL, "result": {"größe": 1}}))
@@ -118,6 +118,21 @@ async def test_who_asks_for_it_again_gets_it(webhooks, endpoint, story):
     assert 2 == len(story.tries)
 
 
+async def test_what_somebody_asked_for_is_tried_again_too(webhooks, endpoint, story, outbox):
+    """Until it is taken, whatever became of the tries before; and once it is, the others end as well."""
+    endpoint.answers = [DOWN] * 3
+    await webhooks.deliver(sent(tries=8))
+    await webhooks.deliver(sent(asked=True))
+    assert (EVENT, 1, True) == (outbox.told[-1][0], *outbox.told[-1][2:])
+    await webhooks.deliver(sent(tries=1, asked=True))
+    assert (2, True) == outbox.told[-1][2:]
+    await webhooks.deliver(sent(tries=2, asked=True))
+    for again in (sent(tries=2, asked=True), sent(tries=9)):
+        await webhooks.deliver(again)
+    assert (4, "delivered") == (len(endpoint.posted), story.tries[-1].outcome)
+    assert [(9, False), (1, True), (2, True), (3, True)] == [(one.number, one.asked) for one in story.tries]
+
+
 async def test_410_disables_the_url_until_somebody_asks(webhooks, endpoint, story, outbox):
     """This job's webhook is not tried again, and no later job's is sent; a redelivery that is taken opens it again."""
     endpoint.answers = [Answer(status_code=410, error=None, milliseconds=1)]
@@ -146,7 +161,8 @@ async def test_an_end_that_did_not_win_is_not_told(webhooks, endpoint, story):
 async def test_a_job_that_is_forgotten_is_not_told_of(webhooks, endpoint, story):
     """Who deletes a job wants nothing of it to be left."""
     story.forgotten = 1
-    await webhooks.deliver(sent())
+    for asked in (False, True):
+        await webhooks.deliver(sent(asked=asked))
     assert [] == endpoint.posted
 
 
@@ -169,13 +185,27 @@ async def test_a_mistake_of_ours_is_a_failed_try(webhooks, endpoint, story, outb
     assert ("failed", True) == (story.tries[0].outcome, "mistake of ours" in story.tries[0].error)
 
 
-async def test_a_slow_host_does_not_take_all_the_room(webhooks, endpoint, outbox, story):
-    """Beyond some at once, its webhooks wait a little; that is no try."""
-    webhooks._busy["hooks.example.com"] = AT_ONCE_FOR_A_HOST
-    await webhooks.deliver(sent(tries=3))
-    ((_, after, tries, _),) = outbox.told
-    assert (3, [], []) == (tries, endpoint.posted, story.tries)
-    assert timedelta(seconds=1) <= after <= timedelta(seconds=5)
+@pytest.mark.parametrize(
+    "whose", [{("host", "hooks.example.com"): AT_ONCE_FOR_A_HOST}, {("tenant", "default"): AT_ONCE_FOR_A_TENANT}]
+)
+async def test_nobody_takes_all_the_room(webhooks, endpoint, outbox, story, whose):
+    """Beyond some at once of a slow host, or of a tenant, webhooks wait, ever longer; that is no try."""
+    webhooks._busy.update(whose)
+    for put_off, (least, most) in enumerate([(1, 2), (2, 4), (4, 8)]):
+        await webhooks.deliver(Sent(body=encode_event(EVENT), tries=3, put_off=put_off))
+        _, after, tries, _ = outbox.told[-1]
+        assert timedelta(seconds=least) <= after <= timedelta(seconds=most)
+        assert (3, put_off + 1) == (tries, outbox.put_off)
+    await webhooks.deliver(Sent(body=encode_event(EVENT), tries=3, put_off=1_000))
+    assert timedelta(minutes=2.5) <= outbox.told[-1][1] <= timedelta(minutes=5)
+    assert ([], [], 4) == (endpoint.posted, story.tries, len(story.waiting))
+
+
+async def test_there_is_room_again_when_one_is_done(webhooks, endpoint):
+    """And nothing is kept of hosts that have nothing on its way."""
+    for number in range(2 * AT_ONCE_FOR_A_TENANT):
+        await webhooks.deliver(sent(EVENT.model_copy(update={"event_id": f"e{number}"})))
+    assert (2 * AT_ONCE_FOR_A_TENANT, 0) == (len(endpoint.posted), len(webhooks._busy))
 
 
 @pytest.mark.parametrize(

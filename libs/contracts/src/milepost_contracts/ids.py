@@ -58,8 +58,13 @@ class SigningKey:
                 keys.append(cls(number=int(number), secret=bytes.fromhex(secret)))
             except ValueError:
                 raise WeakKeyring("a key is written NUMBER:HEX, for example 1:00112233…") from None
+        if text and not keys:
+            raise WeakKeyring("there is no key in it")
         if len({key.number for key in keys}) < len(keys):
             raise WeakKeyring("two keys have the same number")
+        for key in keys:
+            if not 0 <= key.number <= 255:  # noqa: PLR2004 - one byte, in ids
+                raise WeakKeyring(f"key number {key.number} is not within 0 to 255")
         return keys
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 import pydantic_core
@@ -32,8 +32,9 @@ ANSWER_WITHIN = timedelta(seconds=15)
 """How long a receiver may take."""
 LAST_DELIVERIES = 100
 """How many of a job's latest tries are told."""
-TRIES, ASKED = "x-tries", "x-asked"
-"""AMQP headers of a webhook on its way: how often it was tried before, and whether somebody asked for it again."""
+TRIES, ASKED, PUT_OFF = "x-tries", "x-asked", "x-put-off"
+"""AMQP headers of a webhook on its way: how often it was tried before, whether somebody asked for it again, and how
+often it was put off since, for its host or its tenant had enough on its way."""
 
 PORTS = "80,443,8443"
 """Where a callback URL may lead, where nobody says otherwise."""
@@ -43,7 +44,12 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 PortRange = tuple[int, int]
 
-_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253})(?::(\d{1,5}))?([/?][!-~]*)?")
+_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253})(?::([0-9]{1,5}))?([/?][!-~]*)?")
+_SPECIAL: tuple[Network, ...] = (
+    IPv4Network("168.63.129.16/32"),  # what a machine in Azure asks about itself
+    IPv6Network("3fff::/20"),  # documentation, RFC 9637
+)
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -101,7 +107,7 @@ class CallbackRule:
             return found
         if callback.scheme == "http":
             raise RefusedCallback("http leads only into networks that were allowed by name; use https")
-        if not found.is_global or found.is_multicast or found.is_reserved:
+        if not found.is_global or found.is_multicast or found.is_reserved or _is_special(found):
             raise RefusedCallback("its host is in a private or special network")
         return found
 
@@ -117,6 +123,12 @@ def _why_not(url: str) -> str:
         return "it has a fragment"
     authority = re.split(r"[/?]", url.partition("://")[2], maxsplit=1)[0]
     return "it has a user or a password" if "@" in authority else "its host or its port is none"
+
+
+def _is_special(address: Address) -> bool:
+    """Whether it leads inside though it counts as global, or is not known to lead nowhere before Python 3.13."""
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return site_local or any(address in network for network in _SPECIAL if network.version == address.version)
 
 
 def _unwrapped(address: Address) -> Address:
@@ -137,12 +149,25 @@ def parse_ports(text: str) -> tuple[PortRange, ...]:
     """
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part)
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= 65_535:  # noqa: PLR2004 - the highest port
             raise ValueError(f"{part!r} is no port and no range of ports, such as 443 or 8000-8999")
         found.append((first, last))
     return tuple(found)
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Read `10.1.0.0/16,fd00::/8`.
+
+    Raises:
+        ValueError: It is not such a list.
+    """
+    found = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    for network in found:
+        if isinstance(network, IPv6Network) and network.overlaps(_MAPPED):
+            raise ValueError(f"{network} has IPv4 addresses in it: write those as IPv4")
+    return found
 
 
 class WebhookKeys:

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
@@ -20,6 +19,7 @@ from milepost_contracts.webhooks import (
     Network,
     PortRange,
     WebhookKeys,
+    parse_networks,
     parse_ports,
     parse_webhook_keys,
 )
@@ -45,9 +45,7 @@ class HostNotFound(Exception):  # noqa: N818 - named as the condition
 
 
 def _networks(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    return parse_networks(value) if isinstance(value, str) else value
 
 
 def _ports(value: Any) -> Any:

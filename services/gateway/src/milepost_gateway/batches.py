@@ -73,6 +73,7 @@ class Batches:
         fit: dict[int, tuple[Submission, KnownType]] = {}
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
+        await self._find_hosts(jobs)
         for number, job in enumerate(jobs):
             if number % _AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
@@ -106,6 +107,14 @@ class Batches:
 
         await asyncio.gather(*(accept(number) for number in fit))
         return HandedOver(batch_id=batch_id, outcomes=outcomes)
+
+    async def _find_hosts(self, jobs: Sequence[Any]) -> None:
+        """Look for the hosts that the jobs call back, all at once: what was found out is known when each is checked."""
+        callbacks = self.acceptance.callbacks
+        urls = [job.get("callback_url") for job in jobs if isinstance(job, dict)]
+        by_host = {callbacks.host(url): url for url in urls if isinstance(url, str)}
+        some = list(by_host.values())[:MOST_HOSTS]
+        await asyncio.gather(*(callbacks.check(url) for url in some), return_exceptions=True)
 
     async def _check(
         self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]

@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from redis.asyncio import Redis
 
+from milepost_contracts.envelope import now
 from milepost_contracts.fleet import Beat, JobType
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.states import Status
@@ -58,6 +59,16 @@ class RedisAccounts:
         bodies = await self._all(self._keys.types, self._keys.type)
         return {JobType.model_validate_json(body).queue for body in bodies}
 
+    async def waiting_webhooks(self) -> int:
+        """Return how many webhooks wait in the delay ladder, among the jobs."""
+
+        async def count(pipe: Any) -> int:
+            pipe.zcount(self._keys.waiting, now().timestamp(), "+inf")
+            (waiting,) = await pipe.execute()
+            return int(waiting)
+
+        return int(await self._ask(count))
+
     async def _all(self, names_key: str, key: Callable[[str], str]) -> list[bytes]:
         async def read(pipe: Any) -> list[bytes | None]:
             names: list[Any] = await self._redis.zrange(names_key, 0, -1)
@@ -84,13 +95,14 @@ class RabbitHolders:
 
     async def held(self) -> Mapping[str, int]:
         beats = await self._accounts.beats()
+        waiting = await self._accounts.waiting_webhooks()
         names = sorted({queue for beat in beats for queue in beat.queues} | await self._accounts.queues())
         try:
             async with await aio_pika.connect(self._url, timeout=5) as connection:
                 return {
                     "ready": await _ready(connection, self._topology.work_queues(names)),
                     "unacked": sum(beat.held for beat in beats),
-                    "delayed": await _ready(connection, self._topology.ladder),
+                    "delayed": max(0, await _ready(connection, self._topology.ladder) - waiting),
                     "parked": await _ready(connection, (self._topology.parked,)),
                 }
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:

@@ -14,6 +14,8 @@ from milepost_contracts.webhooks import ANSWER_WITHIN, Address, Callback
 from milepost_service.callbacks import HostNotFound, Lookup
 from milepost_tracker.ports import Answer
 
+CONNECT_WITHIN = 4.0
+"""Seconds for each address of a host, so that there is time for another one."""
 _TOLD = 300
 """So much of what went wrong is told."""
 
@@ -83,11 +85,13 @@ class _Checked(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        del host
+        del host, timeout
         failed: Exception = httpcore.ConnectError("its host has no address")
         for address in self._addresses:
             try:
-                return await self._backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return await self._backend.connect_tcp(
+                    str(address), port, CONNECT_WITHIN, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed

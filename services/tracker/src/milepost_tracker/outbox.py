@@ -27,8 +27,12 @@ class RabbitOutbox:
             self._topology.retold, "", encode_event(event), correlation_id=event.job.id
         )
 
-    async def tell(self, event: JobEvent, *, after: timedelta, tries: int, asked: bool) -> None:
-        headers = {webhooks.TRIES: str(tries), **({webhooks.ASKED: "yes"} if asked else {})}
+    async def tell(
+        self, event: JobEvent, *, after: timedelta = timedelta(0), tries: int = 0, asked: bool = False, put_off: int = 0
+    ) -> None:
+        headers = {webhooks.TRIES: str(tries), webhooks.PUT_OFF: str(put_off)}
+        if asked:
+            headers[webhooks.ASKED] = "yes"
         await self._publisher.publish_until_confirmed(
             self._topology.webhooks,
             webhooks.routing_key(event.job, after=after),

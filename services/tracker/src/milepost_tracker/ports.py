@@ -169,7 +169,9 @@ class Outbox(Protocol):
     async def retell(self, event: JobEvent) -> None:
         """Return once the log alone has the event, however long the broker is away."""
 
-    async def tell(self, event: JobEvent, *, after: timedelta, tries: int, asked: bool) -> None:
+    async def tell(
+        self, event: JobEvent, *, after: timedelta = timedelta(0), tries: int = 0, asked: bool = False, put_off: int = 0
+    ) -> None:
         """Return once the webhook of this event is stored, however long the broker is away.
 
         Args:
@@ -177,6 +179,7 @@ class Outbox(Protocol):
             after: How long it waits in the ladder.
             tries: How often it was tried before.
             asked: Whether somebody wants it sent, whatever became of it before.
+            put_off: How often it was put off since the last try.
         """
 
     async def keep_poison(self, body: bytes, *, queue: str, reason: str) -> None:
@@ -234,6 +237,9 @@ class WebhookLog(Protocol):
 
     async def record(self, job: Job, tried: WebhookTry) -> None:
         """Keep what became of a try."""
+
+    async def waits(self, name: str, until: datetime) -> None:
+        """Keep that a webhook waits in the ladder: it is no job."""
 
     async def disable(self, job: Job, *, disabled: bool) -> None:
         """Keep that the job's callback URL wants no more webhooks, or forget it."""

@@ -95,7 +95,7 @@ class StatusProjector:
             for event in events
             if isinstance(event, JobEvent) and event.status.terminal and event.job.callback_url is not None
         }
-        told = (self._outbox.tell(end, after=timedelta(0), tries=0, asked=False) for end in ends.values())
+        told = (self._outbox.tell(end) for end in ends.values())
         await asyncio.gather(*told)
 
     def _measure(self, events: Sequence[AnyJobMessage], applied: Applied) -> None:

@@ -1,12 +1,13 @@
 """What became of webhooks, in Redis."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
+from milepost_contracts.envelope import now
 from milepost_contracts.keys import Keys
 from milepost_contracts.values import Job
 from milepost_contracts.webhooks import LAST_DELIVERIES, RETRY_AFTER, WebhookTry
@@ -48,6 +49,14 @@ class RedisWebhookLog:
                 pipe.rpush(key, tried.model_dump_json(exclude_none=True))
                 pipe.ltrim(key, -LAST_DELIVERIES, -1)
                 pipe.pexpire(key, self._lasts)
+                await pipe.execute()
+
+    async def waits(self, name: str, until: datetime) -> None:
+        with or_unavailable():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zadd(self._keys.waiting, {name: until.timestamp()})
+                pipe.zremrangebyscore(self._keys.waiting, "-inf", now().timestamp())
+                pipe.pexpire(self._keys.waiting, milliseconds(_LONGER))
                 await pipe.execute()
 
     async def disable(self, job: Job, *, disabled: bool) -> None:

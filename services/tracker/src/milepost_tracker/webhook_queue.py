@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.topology import Topology
-from milepost_contracts.webhooks import ASKED, TRIES
+from milepost_contracts.webhooks import ASKED, PUT_OFF, TRIES
 from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare
 from milepost_rabbit.link import Link
@@ -47,12 +47,16 @@ class RabbitWebhookQueue:
         task.add_done_callback(self._tasks.discard)
 
     async def _settle(self, message: AbstractIncomingMessage) -> None:
-        tries = message.headers.get(TRIES, "0")
         sent = Sent(
             body=message.body,
-            tries=int(tries) if isinstance(tries, str) and tries.isdecimal() else 0,
+            tries=_number(message.headers.get(TRIES)),
             asked=ASKED in message.headers,
+            put_off=_number(message.headers.get(PUT_OFF)),
         )
         await self._deliver(sent)
         with suppress(*CONNECTION_EXCEPTIONS):  # it comes again, and is found to have been sent
             await message.ack()
+
+
+def _number(header: object) -> int:
+    return int(header) if isinstance(header, str) and header.isdecimal() else 0

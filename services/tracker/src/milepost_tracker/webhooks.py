@@ -24,10 +24,9 @@ from milepost_tracker.projector import until_stored
 log = structlog.get_logger(__name__)
 
 GONE = 410
-AT_ONCE_FOR_A_HOST = 10
-"""A host that answers slowly must not take all the room there is."""
-BUSY_AGAIN_IN = (1.0, 5.0)
-"""Seconds, at least and at most."""
+AT_ONCE_FOR_A_HOST, AT_ONCE_FOR_A_TENANT = 10, 40
+"""A host that answers slowly must not take all the room there is, nor a tenant with many of them."""
+LONGEST_PUT_OFF = timedelta(minutes=5)
 JITTER = 0.1
 
 
@@ -40,7 +39,9 @@ class Sent:
     #: How often it was tried before.
     tries: int
     #: Whether somebody wants it sent, whatever became of it before.
-    asked: bool
+    asked: bool = False
+    #: How often it was put off since the last try.
+    put_off: int = 0
 
 
 class Webhooks:
@@ -60,7 +61,7 @@ class Webhooks:
         self._outbox = outbox
         self._rule = rule
         self._keys = keys
-        self._busy = Counter[str]()
+        self._busy = Counter[tuple[str, str]]()
 
     async def deliver(self, sent: Sent) -> None:
         """Return once the receiver has taken the webhook, or something durable says what comes next."""
@@ -81,21 +82,18 @@ class Webhooks:
 
     async def _settle(self, event: JobEvent, url: str, sent: Sent) -> None:
         story = await until_stored(lambda: self._log.story(event.job))
-        if sent.asked:
-            await self._send(event, url, sent, enable=story.disabled)
-        elif why := _needless(event, sent.tries + 1, story):
+        if why := _needless(event, sent, story):
             log.info("webhook_needless", job_id=event.job.id, webhook_id=event.event_id, why=why)
-        elif story.disabled:
+        elif story.disabled and not sent.asked:
             await self._note(event, sent, "disabled")
         else:
-            await self._send(event, url, sent)
+            await self._send(event, url, sent, enable=story.disabled)
 
-    async def _send(self, event: JobEvent, url: str, sent: Sent, *, enable: bool = False) -> None:
+    async def _send(self, event: JobEvent, url: str, sent: Sent, *, enable: bool) -> None:
         try:
             callback = self._rule.read(url)
-            if self._busy[callback.host] >= AT_ONCE_FOR_A_HOST:
-                pause = timedelta(seconds=random.uniform(*BUSY_AGAIN_IN))
-                await self._outbox.tell(event, after=pause, tries=sent.tries, asked=sent.asked)
+            if not self._has_room(callback.host, event.job.tenant):
+                await self._put_off(event, sent)
                 return
             answer = await self._post(callback, event)
         except RefusedCallback as error:
@@ -111,14 +109,29 @@ class Webhooks:
         else:
             await self._note(event, sent, "failed", answer=answer, again_in=await self._again(event, sent))
 
+    def _has_room(self, host: str, tenant: str) -> bool:
+        of_host, of_tenant = self._busy["host", host], self._busy["tenant", tenant]
+        return of_host < AT_ONCE_FOR_A_HOST and of_tenant < AT_ONCE_FOR_A_TENANT
+
+    async def _put_off(self, event: JobEvent, sent: Sent) -> None:
+        """Let others go first: ever longer, for what waits goes through the whole ladder each time."""
+        pause = min(LONGEST_PUT_OFF, timedelta(seconds=2 ** min(sent.put_off + 1, 20))) * random.uniform(0.5, 1)
+        await self._wait(event, pause, tries=sent.tries, asked=sent.asked, put_off=sent.put_off + 1)
+
+    async def _wait(self, event: JobEvent, pause: timedelta, *, tries: int, asked: bool, put_off: int = 0) -> None:
+        await self._outbox.tell(event, after=pause, tries=tries, asked=asked, put_off=put_off)
+        name = f"{event.event_id} {tries} {put_off}"
+        await until_stored(lambda: self._log.waits(name, now() + pause))
+
     async def _post(self, callback: Callback, event: JobEvent) -> Answer:
         body = webhooks.render(event)
-        self._busy[callback.host] += 1
+        places = (("host", callback.host), ("tenant", event.job.tenant))
+        self._busy.update(places)
         try:
             return await self._endpoint.post(callback, body, self._signed(event, body))
         finally:
-            self._busy[callback.host] -= 1
-            self._busy += Counter()  # forgets hosts with nothing on its way
+            self._busy.subtract(places)
+            self._busy += Counter()  # forgets those with nothing on its way
 
     def _signed(self, event: JobEvent, body: bytes) -> dict[str, str]:
         """Return the headers that prove a webhook: a signature for each secret, so that receivers can change theirs."""
@@ -136,7 +149,7 @@ class Webhooks:
         if sent.tries >= len(RETRY_AFTER):
             return None
         pause = RETRY_AFTER[sent.tries] * random.uniform(1 - JITTER, 1 + JITTER)
-        await self._outbox.tell(event, after=pause, tries=sent.tries + 1, asked=sent.asked)
+        await self._wait(event, pause, tries=sent.tries + 1, asked=sent.asked)
         return pause
 
     async def _note(
@@ -170,14 +183,20 @@ class Webhooks:
         await until_stored(lambda: self._log.record(event.job, tried))
 
 
-def _needless(event: JobEvent, number: int, story: WebhookStory) -> str | None:
+def _needless(event: JobEvent, sent: Sent, story: WebhookStory) -> str | None:
     """Return why nobody is to be told of this now, if so."""
     run = event.job.run
     if story.forgotten >= run:
         return "the job is forgotten"
+    if sent.asked and not sent.tries:
+        return None
     if story.sequence > event.sequence and story.run == run:
         return "another end of the same run has won"
     before = [one for one in story.tries if one.webhook_id == event.event_id]
-    if any(one.outcome == "delivered" or one.number >= number for one in before):
-        return "it was sent before"
+    if sent.asked:  # what became of it before somebody asked does not count
+        before = before[max((at for at, one in enumerate(before) if one.asked and one.number == 1), default=0) :]
+    if any(one.outcome == "delivered" for one in before):
+        return "it was delivered"
+    if any(one.asked == sent.asked and one.number > sent.tries for one in before):
+        return "it was tried before"
     return None

@@ -11,12 +11,18 @@ from milepost_gateway.access import Caller
 from milepost_gateway.api.requests import request_id
 
 log = structlog.get_logger(__name__)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def _who(scope: Scope) -> dict[str, str]:
     caller = scope.get("state", {}).get("caller")
     return {"tenant": caller.tenant, "caller": caller.name} if isinstance(caller, Caller) else {}
+
+
+def _method(scope: Scope) -> str:
+    """Return the method, if it is one of HTTP's: anybody can make up others."""
+    return str(scope["method"]) if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
@@ -50,7 +56,7 @@ class RequestLog:
                 await self._app(scope, receive, noting)
             finally:
                 seconds = time.monotonic() - begun
-                metrics.requests.labels(scope["method"], _route(scope), str(status)).observe(seconds)
+                metrics.requests.labels(_method(scope), _route(scope), str(status)).observe(seconds)
                 if scope["path"] not in QUIET:
                     log.info(
                         "request",

@@ -34,11 +34,16 @@ async def list_webhooks(request: Request, job_id: str, response: Response) -> We
     status_code=202,
     dependencies=[MAY_SUBMIT],
     summary="Send a job's webhook again",
-    responses=responses.problems(404, 409, 410, 503),
+    responses=responses.problems(404, 409, 410, 429, 503),
 )
 async def redeliver_webhook(request: Request, job_id: str, response: Response) -> Redelivery:
-    """Answer 202 once the webhook is stored durably, on its way; to a URL too that has answered 410 before."""
-    webhook_id = await services(request).webhooks.tell_again(job_id, tenant=tenant(request))
+    """Answer 202 once the webhook is stored durably, on its way; to a URL too that has answered 410 before.
+
+    It counts as a submission, where the tenant may hand over so many a second.
+    """
+    parts = services(request)
+    await parts.admission.admit(tenant(request))
+    webhook_id = await parts.webhooks.tell_again(job_id, tenant=tenant(request))
     response.headers["Location"] = str(request.url_for("list_webhooks", job_id=job_id))
     return Redelivery(webhook_id=webhook_id)
 
