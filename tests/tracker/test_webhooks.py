@@ -13,7 +13,7 @@ from milepost_contracts.events import JobFailed, JobSubmitted, JobSucceeded, enc
 from milepost_contracts.values import JobError
 from milepost_contracts.webhooks import PORTS, RETRY_AFTER, CallbackRule, WebhookTry, parse_ports, parse_webhook_keys
 from milepost_tracker.ports import Answer
-from milepost_tracker.webhooks import AT_ONCE_FOR_A_HOST, AT_ONCE_FOR_A_TENANT, Sent, Webhooks
+from milepost_tracker.webhooks import MOST_AT_ONCE, Sent, Webhooks
 
 URL = "https://hooks.example.com/milepost?token=1"
 EVENT = JobSucceeded(job=ENDED.model_copy(update={"callback_url": URL, "result": {"größe": 1}}))
@@ -185,12 +185,10 @@ async def test_a_mistake_of_ours_is_a_failed_try(webhooks, endpoint, story, outb
     assert ("failed", True) == (story.tries[0].outcome, "mistake of ours" in story.tries[0].error)
 
 
-@pytest.mark.parametrize(
-    "whose", [{("host", "hooks.example.com"): AT_ONCE_FOR_A_HOST}, {("tenant", "default"): AT_ONCE_FOR_A_TENANT}]
-)
-async def test_nobody_takes_all_the_room(webhooks, endpoint, outbox, story, whose):
+@pytest.mark.parametrize("place", [("host", "hooks.example.com:443"), ("tenant", "default")])
+async def test_nobody_takes_all_the_room(webhooks, endpoint, outbox, story, place):
     """Beyond some at once of a slow host, or of a tenant, webhooks wait, ever longer; that is no try."""
-    webhooks._busy.update(whose)
+    webhooks._busy[place] = MOST_AT_ONCE[place[0]]
     for put_off, (least, most) in enumerate([(1, 2), (2, 4), (4, 8)]):
         await webhooks.deliver(Sent(body=encode_event(EVENT), tries=3, put_off=put_off))
         _, after, tries, _ = outbox.told[-1]
@@ -203,9 +201,10 @@ async def test_nobody_takes_all_the_room(webhooks, endpoint, outbox, story, whos
 
 async def test_there_is_room_again_when_one_is_done(webhooks, endpoint):
     """And nothing is kept of hosts that have nothing on its way."""
-    for number in range(2 * AT_ONCE_FOR_A_TENANT):
+    many = 2 * MOST_AT_ONCE["tenant"]
+    for number in range(many):
         await webhooks.deliver(sent(EVENT.model_copy(update={"event_id": f"e{number}"})))
-    assert (2 * AT_ONCE_FOR_A_TENANT, 0) == (len(endpoint.posted), len(webhooks._busy))
+    assert (many, 0) == (len(endpoint.posted), len(webhooks._busy))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from milepost_tracker.projector import until_stored
 log = structlog.get_logger(__name__)
 
 GONE = 410
-AT_ONCE_FOR_A_HOST, AT_ONCE_FOR_A_TENANT = 10, 40
+MOST_AT_ONCE = {"host": 10, "tenant": 40}
 """A host that answers slowly must not take all the room there is, nor a tenant with many of them."""
 LONGEST_PUT_OFF = timedelta(minutes=5)
 JITTER = 0.1
@@ -92,10 +92,16 @@ class Webhooks:
     async def _send(self, event: JobEvent, url: str, sent: Sent, *, enable: bool) -> None:
         try:
             callback = self._rule.read(url)
-            if not self._has_room(callback.host, event.job.tenant):
+            places = (("host", f"{callback.host}:{callback.port}"), ("tenant", event.job.tenant))
+            if any(self._busy[place] >= MOST_AT_ONCE[place[0]] for place in places):
                 await self._put_off(event, sent)
                 return
-            answer = await self._post(callback, event)
+            self._busy.update(places)
+            try:
+                answer = await self._post(callback, event)
+            finally:
+                self._busy.subtract(places)
+                self._busy += Counter()  # forgets those with nothing on its way
         except RefusedCallback as error:
             await self._note(event, sent, "refused", error=str(error))
             return
@@ -109,10 +115,6 @@ class Webhooks:
         else:
             await self._note(event, sent, "failed", answer=answer, again_in=await self._again(event, sent))
 
-    def _has_room(self, host: str, tenant: str) -> bool:
-        of_host, of_tenant = self._busy["host", host], self._busy["tenant", tenant]
-        return of_host < AT_ONCE_FOR_A_HOST and of_tenant < AT_ONCE_FOR_A_TENANT
-
     async def _put_off(self, event: JobEvent, sent: Sent) -> None:
         """Let others go first: ever longer, for what waits goes through the whole ladder each time."""
         pause = min(LONGEST_PUT_OFF, timedelta(seconds=2 ** min(sent.put_off + 1, 20))) * random.uniform(0.5, 1)
@@ -125,13 +127,7 @@ class Webhooks:
 
     async def _post(self, callback: Callback, event: JobEvent) -> Answer:
         body = webhooks.render(event)
-        places = (("host", callback.host), ("tenant", event.job.tenant))
-        self._busy.update(places)
-        try:
-            return await self._endpoint.post(callback, body, self._signed(event, body))
-        finally:
-            self._busy.subtract(places)
-            self._busy += Counter()  # forgets those with nothing on its way
+        return await self._endpoint.post(callback, body, self._signed(event, body))
 
     def _signed(self, event: JobEvent, body: bytes) -> dict[str, str]:
         """Return the headers that prove a webhook: a signature for each secret, so that receivers can change theirs."""
