@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 GONE = 410
 MOST_AT_ONCE = {"host": 10, "tenant": 40}
 """A host that answers slowly must not take all the room there is, nor a tenant with many of them."""
+ROUNDED_UP_BY = timedelta(seconds=1)
+"""The ladder holds a message for whole seconds."""
 LONGEST_PUT_OFF = timedelta(minutes=5)
 JITTER = 0.1
 
@@ -123,7 +125,7 @@ class Webhooks:
     async def _wait(self, event: JobEvent, pause: timedelta, *, tries: int, asked: bool, put_off: int = 0) -> None:
         await self._outbox.tell(event, after=pause, tries=tries, asked=asked, put_off=put_off)
         name = f"{event.event_id} {tries} {put_off}"
-        await until_stored(lambda: self._log.waits(name, now() + pause))
+        await until_stored(lambda: self._log.waits(name, now() + pause + ROUNDED_UP_BY))
 
     async def _post(self, callback: Callback, event: JobEvent) -> Answer:
         body = webhooks.render(event)
