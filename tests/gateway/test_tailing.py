@@ -207,6 +207,26 @@ async def test_while_redis_is_away_nothing_is_lost(follow, issue, say, store, mo
     assert [("succeeded", first)] == await reader.some()
 
 
+async def test_a_redis_that_goes_away_at_the_beginning_costs_no_snapshot(follow, issue, say, store, monkeypatch):
+    """What could not be read is read afterwards."""
+    monkeypatch.setattr(module, "AGAIN_IN", 0.01)
+    ids = {issue() for _ in range(3)}
+    for job_id in ids:
+        say(job_id, JobStarted, RUNNING, 1)
+    store.time = ticks(5)
+    look, away = store.told, [False, True, False, False]
+
+    async def sometimes_away(*args, **more):
+        if away and away.pop(0):
+            raise StoreUnavailable("away")
+        return await look(*args, **more)
+
+    store.told = sometimes_away
+    told = await follow().take(4)
+    assert OPENED == told[0]
+    assert sorted(("snapshot", job_id) for job_id in ids) == sorted(told[1:])
+
+
 async def test_a_gap_is_told(follow, issue, say, store):
     """Steps of a job that are no longer kept; and a reader who comes back after all of it."""
     job_id = issue()

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.following import GAP, SNAPSHOT, Step
+from milepost_gateway.following import LOOK_EVERY as WAKE_UP_EVERY
 from milepost_gateway.ports import Changes, Happened, StatusStore
 
 LOOK_EVERY = timedelta(seconds=5)
@@ -43,7 +44,7 @@ class Tailing:
         tail = _Tail(self.store, tag, tenant, read_cursor(cursor), self.retention)
         async with self.changes.listen_to_tag(tenant, tag) as listener:
             while True:
-                heard = await listener.wait(tail.look_again_in)
+                heard = await listener.wait(min(tail.look_again_in, WAKE_UP_EVERY.total_seconds()))
                 try:
                     async for steps in tail.look(heard):
                         yield steps
@@ -64,6 +65,8 @@ class _Tail:
         self._horizon = horizon
         #: Up to which version each job was told of that has changed since.
         self._told: dict[str, int] = {}
+        #: Of which jobs a new reader still gets a snapshot.
+        self._unseen: list[str] = []
         self._due = time.monotonic()
 
     @property
@@ -94,9 +97,13 @@ class _Tail:
         else:  # a new reader; or the cursor is older than what is kept, or from another Redis
             gap = [Happened(now, GAP, b"{}")] if self._horizon else []
             self._horizon = now
+            newest = await self._store.tagged(self._tag, tenant=self._tenant, since=0, limit=MOST_LIVE, newest=True)
+            self._unseen = [job_id for job_id, changed in newest[1] if changed <= now]  # later ones are found as news
             yield [self._step(event) for event in (*gap, Happened(now, OPENED, b"{}"))]
-            async for steps in self._live():
+        while self._unseen:
+            if steps := await self._snapshot(self._unseen[-1]):
                 yield steps
+            self._unseen.pop()
         self._due = time.monotonic() + LOOK_EVERY.total_seconds()
 
     async def _changed(self) -> AsyncGenerator[Sequence[Step], None]:
@@ -115,14 +122,14 @@ class _Tail:
             page = page if fresh else page * 2  # more than a page has changed in the same millisecond
         self._told = {job_id: version for job_id, version in self._told.items() if job_id in seen}
 
-    async def _live(self) -> AsyncGenerator[Sequence[Step], None]:
-        """Yield a snapshot of each that has not ended. What changes meanwhile is found behind the horizon."""
-        _, found = await self._store.tagged(self._tag, tenant=self._tenant, since=0, limit=MOST_LIVE, newest=True)
-        for job_id in [job_id for job_id, changed in found if changed <= self._horizon]:
-            told = await self._store.told(job_id, 0, latest=True)
-            if told is not None and told.events and not told.terminal:
-                self._told[job_id] = told.events[-1].version
-                yield [self._step(Happened(told.version, SNAPSHOT, told.events[-1].body))]
+    async def _snapshot(self, job_id: str) -> Sequence[Step]:
+        """Return how a job is that has not ended. Of one that has, a change behind the horizon is still told."""
+        told = await self._store.told(job_id, 0, latest=True)
+        if told is None or told.terminal or not told.events:
+            return ()
+        event = told.events[-1]
+        self._told[job_id] = event.version
+        return [self._step(Happened(event.version, SNAPSHOT, event.body))]
 
     async def _news(self, job_id: str) -> Sequence[Step]:
         """Return all that has happened to a job since it was told of, or since the horizon."""
