@@ -54,7 +54,8 @@ def test_a_job_is_handed_over_and_followed_in_one_request(http):
 def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
     """Those that come while one listens, too; and who comes back is told what came meanwhile, keyed jobs included."""
     tag = f"tag-{uuid4().hex}"
-    first = client.submit("count", {"steps": 10, "delay": 0.1}, tags=[tag])
+    first = client.submit("count", {"steps": 20, "delay": 0.1}, tags=[tag])
+    wait_until(lambda: client.job(first.id).document.status == "running", within=15, what="the job runs")
     keyed, told = {"type": "noop", "tags": [tag]}, []
 
     def read(until, cursor=None):

@@ -227,6 +227,18 @@ async def test_a_redis_that_goes_away_at_the_beginning_costs_no_snapshot(follow,
     assert sorted(("snapshot", job_id) for job_id in ids) == sorted(told[1:])
 
 
+async def test_a_job_that_was_seen_late_has_no_gap(follow, issue, say, store):
+    """It was handed over before somebody listened, and projected after: every step of it is there."""
+    job_id = issue()
+    store.time = ticks(10)
+    reader = follow()
+    await reader.some()
+    say(job_id, JobSubmitted, SUBMITTED, 11)
+    say(job_id, JobStarted, RUNNING, 12)
+    store.forgotten[job_id] = 10_999
+    assert [("submitted", job_id), ("started", job_id)] == await reader.take(2)
+
+
 async def test_a_gap_is_told(follow, issue, say, store):
     """Steps of a job that are no longer kept; and a reader who comes back after all of it."""
     job_id = issue()

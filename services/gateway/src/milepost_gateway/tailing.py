@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from milepost_contracts.envelope import peek
 from milepost_gateway.errors import StoreUnavailable
 from milepost_gateway.following import GAP, SNAPSHOT, Step
 from milepost_gateway.following import LOOK_EVERY as WAKE_UP_EVERY
@@ -137,16 +138,22 @@ class _Tail:
         told = await self._store.told(job_id, known, since_time=0 if known else self._horizon)
         if told is None:
             return ()
-        events = told.events
+        events: Sequence[Happened] = told.events
         if told.gap:
-            latest = await self._store.told(job_id, 0, latest=True)
-            if latest is None or not latest.events:
-                return ()
-            snapshot = Happened(latest.events[-1].version, SNAPSHOT, latest.events[-1].body)
-            events = (Happened(latest.version, GAP, b"{}"), snapshot)
+            events = await self._all_or_a_gap(job_id)
         if events:
             self._told[job_id] = events[-1].version
         return [self._step(event) for event in events]
+
+    async def _all_or_a_gap(self, job_id: str) -> Sequence[Happened]:
+        """Return every step of a job, if none is missing: it may have been projected late, behind the horizon."""
+        told = await self._store.told(job_id, 0)
+        if told is None or not told.events:
+            return ()
+        if _begins(told.events[0]):
+            return told.events
+        latest = told.events[-1]
+        return Happened(latest.version, GAP, b"{}"), Happened(latest.version, SNAPSHOT, latest.body)
 
     def _step(self, event: Happened) -> Step:
         return Step(cursor=f"t{self._horizon}", event=event)
@@ -156,3 +163,9 @@ def read_cursor(text: str | None) -> int:
     """Return up to which time somebody was told all; 0 where that can't be read."""
     found = _CURSOR.fullmatch(text or "")
     return int(found[1]) if found else 0
+
+
+def _begins(event: Happened) -> bool:
+    """Whether nothing happened to the job before."""
+    _, sequence = peek(event.body)
+    return event.name in ("submitted", "scheduled") and int((sequence or "0").partition(".")[0]) == 1
