@@ -42,6 +42,12 @@ def say(store):
     return tell
 
 
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    """The index does not lag behind the view, but where a test says so."""
+    monkeypatch.setattr(module, "_LATE_BY", 0)
+
+
 class Reader:
     """Reads a tag's stream, and remembers how far."""
 
@@ -141,6 +147,25 @@ async def test_who_comes_back_misses_nothing(follow, issue, say, store):
     for reader in readers:
         assert f"t{ticks(10)}" == reader.cursor
         assert expected == set(await follow(reader.cursor).take(3))
+
+
+async def test_an_index_that_lags_behind_the_view_hides_nothing(follow, issue, say, store, monkeypatch):
+    """A job's change is noted after it is in the view; who looks in between is told it all the same, once."""
+    monkeypatch.setattr(module, "_LATE_BY", 60_000)
+    monkeypatch.setattr(module, "LOOK_EVERY", timedelta(milliseconds=5))
+    job_id, early = issue(), issue()
+    say(early, JobSucceeded, ENDED, 5)
+    store.time = ticks(10)
+    reader = follow()
+    assert [OPENED] == await reader.some()
+    say(job_id, JobSucceeded, ENDED, 9, created=8)
+    store.time = ticks(12)
+    store.changed_at[job_id] = ticks(11)
+    told = await reader.some()
+    assert [("succeeded", job_id)] == told
+    store.time = ticks(13)
+    say(early, JobStarted, RUNNING, 14)
+    assert ("started", early) in await reader.some()
 
 
 async def test_however_many_have_changed_each_is_told(follow, issue, say, monkeypatch):

@@ -23,9 +23,12 @@ MOST_LIVE = 1_000
 PAGE = 200
 AGAIN_IN = 1.0
 """Seconds after which what could not be read is read again."""
+LATE_BY = timedelta(minutes=1)
+"""By so much at most an index lags behind the view: a tracker may die in between, and another one does it again."""
 OPENED = "opened"
 """What is told first, of no job: whoever is cut off before anything happens can come back with its id."""
 
+_LATE_BY = int(LATE_BY.total_seconds() * 1000)
 _CURSOR = re.compile(r"t([0-9]{1,15})")
 
 
@@ -66,6 +69,8 @@ class _Tail:
         self._horizon = horizon
         #: Up to which version each job was told of that has changed since.
         self._told: dict[str, int] = {}
+        #: When those have changed that did so within `LATE_BY` before the horizon.
+        self._changed_at: dict[str, int] = {}
         #: Of which jobs a new reader still gets a snapshot.
         self._unseen: list[str] = []
         self._due = time.monotonic()
@@ -99,6 +104,7 @@ class _Tail:
             gap = [Happened(now, GAP, b"{}")] if self._horizon else []
             self._horizon = now
             newest = await self._store.tagged(self._tag, tenant=self._tenant, since=0, limit=MOST_LIVE, newest=True)
+            self._changed_at = dict(newest[1])
             self._unseen = [job_id for job_id, changed in newest[1] if changed <= now]  # later ones are found as news
             yield [self._step(event) for event in (*gap, Happened(now, OPENED, b"{}"))]
         while self._unseen:
@@ -109,18 +115,19 @@ class _Tail:
 
     async def _changed(self) -> AsyncGenerator[Sequence[Step], None]:
         """Yield what has happened since the horizon, in the order of the jobs' last changes."""
-        at, page, seen = self._horizon, PAGE, dict[str, int]()
+        at, page, seen = self._horizon - _LATE_BY, PAGE, dict[str, int]()
         while True:
             _, found = await self._store.tagged(self._tag, tenant=self._tenant, since=at, limit=page)
-            fresh = [job_id for job_id, changed in found if seen.get(job_id) != changed]
-            for job_id in fresh:
-                if steps := await self._news(job_id):
+            fresh = {job_id: changed for job_id, changed in found if seen.get(job_id) != changed}
+            for job_id, changed in fresh.items():
+                if changed != self._changed_at.get(job_id) and (steps := await self._news(job_id)):
                     yield steps
-            seen |= dict(found)
+            seen |= fresh
             if len(found) < page:
                 break
             at = found[-1][1]
             page = page if fresh else page * 2  # more than a page has changed in the same millisecond
+        self._changed_at = seen
         self._told = {job_id: version for job_id, version in self._told.items() if job_id in seen}
 
     async def _snapshot(self, job_id: str) -> Sequence[Step]:
@@ -135,7 +142,7 @@ class _Tail:
     async def _news(self, job_id: str) -> Sequence[Step]:
         """Return all that has happened to a job since it was told of, or since the horizon."""
         known = self._told.get(job_id, 0)
-        told = await self._store.told(job_id, known, since_time=0 if known else self._horizon)
+        told = await self._store.told(job_id, known, since_time=0 if known else self._horizon - _LATE_BY)
         if told is None:
             return ()
         events: Sequence[Happened] = told.events

@@ -106,8 +106,8 @@ async def follow_jobs(
     """Answer what happens to these jobs, until all have ended, or to all that have a tag, for as long as one listens.
 
     The id of an event resumes behind it in all of them. Of a tag comes first a snapshot of each of its jobs that has
-    not ended, after an event `opened`; jobs that are handed over later come by themselves. Who resumes may be told some
-    seconds again.
+    not ended, after an event `opened`; jobs that are handed over later come by themselves. Who resumes may be told a
+    minute again.
     """
     refuse_unknown_parameters(request, "job", "tag", "last_event_id", TOKEN)
     if tag is None:
