@@ -62,7 +62,7 @@ class Callbacks:
                 self._known.clear()
             self._known[callback] = (time.monotonic() + KNOWN_FOR, verdict)
         if verdict is not None:
-            raise verdict
+            raise verdict.with_traceback(None)  # or each raise would make it longer
 
 
 def _unfit(why: str) -> InvalidSubmission:
