@@ -12,7 +12,7 @@ READY := .venv/.complete
 MANIFESTS := pyproject.toml uv.lock $(wildcard */*/pyproject.toml)
 
 # What 'make demo' digests: files and folders.
-FILES ?= .
+FILES ?= README.md docs handlers libs services tools
 
 ##@ Try it
 .PHONY: demo up down compose
