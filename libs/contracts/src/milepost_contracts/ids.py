@@ -44,6 +44,10 @@ class SigningKey:
     number: int
     secret: bytes
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.number <= 255:  # noqa: PLR2004 - one byte
+            raise WeakKeyring(f"key number {self.number} is not within 0 to 255")
+
     @classmethod
     def parse_all(cls, text: str) -> "list[SigningKey]":
         """Read `NUMBER:HEX[,NUMBER:HEX…]`.
@@ -62,9 +66,6 @@ class SigningKey:
             raise WeakKeyring("there is no key in it")
         if len({key.number for key in keys}) < len(keys):
             raise WeakKeyring("two keys have the same number")
-        for key in keys:
-            if not 0 <= key.number <= 255:  # noqa: PLR2004 - one byte, in ids
-                raise WeakKeyring(f"key number {key.number} is not within 0 to 255")
         return keys
 
 
@@ -75,8 +76,6 @@ class Keyring:
         if not keys:
             raise WeakKeyring("no id key is given")
         for key in keys:
-            if not 0 <= key.number <= 255:  # noqa: PLR2004 - one byte
-                raise WeakKeyring(f"id key number {key.number} is not within 0 to 255")
             if not MIN_SECRET <= len(key.secret) <= blake2b.MAX_KEY_SIZE:
                 raise WeakKeyring(
                     f"the secret of id key {key.number} has {len(key.secret)} bytes; "

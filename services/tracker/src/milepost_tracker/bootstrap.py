@@ -162,10 +162,10 @@ def _webhooks(
     settings: TrackerSettings, parts: Parts, outbox: RabbitOutbox, lookup: Lookup
 ) -> RabbitWebhookQueue | None:
     """Return what delivers webhooks; without keys they wait for a tracker that has some."""
-    if settings.signing is None:
+    if (keys := settings.signing) is None:
         return None
     log_of = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
-    webhooks = Webhooks(HttpEndpoint(lookup), log_of, outbox, rule=settings.callbacks, keys=settings.signing)
+    webhooks = Webhooks(HttpEndpoint(lookup), log_of, outbox, rule=settings.callbacks, keys=keys)
     return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver)
 
 
