@@ -1,6 +1,7 @@
 """A gateway made of canned answers."""
 
 import json
+from datetime import timedelta
 from hashlib import sha256
 
 import httpx
@@ -10,10 +11,13 @@ from samples import ENDED, RUNNING, SUBMITTED
 
 from milepost_client import Client
 from milepost_client.cli import __main__ as cli
-from milepost_client.cli import dead, webhooks
+from milepost_client.cli import options
 from milepost_contracts.document import render
 from milepost_contracts.events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
 from milepost_contracts.values import FileRef, JobError
+
+PATIENCE = timedelta(seconds=0.05)
+"""What a gateway that is away costs a test."""
 
 STAGES = {
     "queued": JobSubmitted(job=SUBMITTED),
@@ -44,11 +48,15 @@ class FakeGateway:
         self.outputs = {}
         #: What is answered to who asks for types, if it is something else.
         self.types = None
+        #: What is answered to who wants events, if anything.
+        self.stream = None
 
-    def __call__(self, request):
+    def __call__(self, request):  # noqa: PLR0911 - a table
         self.requests.append(request)
         if request.url.path == "/v1/job-types":
             return self.types or httpx.Response(200, json={"items": [DIGEST]})
+        if request.url.path == "/v1/events":
+            return self.stream or problem(405, title="This can't be done here")
         if "/outputs/" in request.url.path:
             return httpx.Response(200, content=self.outputs[request.url.path.partition("/outputs/")[2]])
         if request.url.path == "/v1/jobs" and request.method == "GET":
@@ -84,7 +92,9 @@ def gateway():
 
 @pytest.fixture
 def client(gateway):
-    with Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))) as made:
+    with Client(
+        "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), patience=PATIENCE
+    ) as made:
         yield made
 
 
@@ -103,12 +113,14 @@ def problem_fixture():
 @pytest.fixture
 def milepost(gateway, monkeypatch, capsys):
     """Run the command against the canned gateway; return exit code, standard output and standard error."""
-    for module in (cli, dead, webhooks):
-        monkeypatch.setattr(
-            module,
-            "Client",
-            lambda url: Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))),
-        )
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere")
+    monkeypatch.setattr(
+        options,
+        "Client",
+        lambda url, **named: Client(
+            "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), patience=timedelta(0)
+        ),
+    )
 
     def run(*words):
         monkeypatch.setattr("sys.argv", ["milepost", *words])

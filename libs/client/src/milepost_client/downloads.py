@@ -1,11 +1,8 @@
-"""Saving what a handler wrote: whole and checked, or not at all."""
+"""Where what a handler wrote may be saved."""
 
-import tempfile
-from hashlib import sha256
 from pathlib import Path
 
 from milepost_client.errors import Damaged
-from milepost_client.transport import Transport
 
 
 def within(folder: Path, name: str) -> Path:
@@ -17,24 +14,4 @@ def within(folder: Path, name: str) -> Path:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise Damaged(f"{name!r} leads out of {folder}")
-    return path
-
-
-def save(transport: Transport, url: str, digest: str | None, path: Path) -> Path:
-    """Download a file, and return its path.
-
-    Raises:
-        Damaged: What came has another digest; nothing is saved.
-        Refused, Unavailable: It can't be had.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".milepost-") as folder:
-        part, seen = Path(folder, "part"), sha256()
-        with transport.stream(url) as response, part.open("wb") as file:
-            for chunk in response.iter_bytes():
-                seen.update(chunk)
-                file.write(chunk)
-        if digest not in (None, seen.hexdigest()):
-            raise Damaged(f"{path.name} came damaged")
-        part.replace(path)
     return path

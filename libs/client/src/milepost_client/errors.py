@@ -4,14 +4,21 @@ MilepostError
 ├── Refused        the gateway answered with a problem (`.problem`): the request does not fit
 │   └── JobNotFound    no such job, or it is past its retention
 ├── Unavailable    the gateway can't be reached or can't do it now; `.problem` where it said why
+├── PartlyHandedOver   of many jobs some were handed over (`.group`), then something went wrong
+├── InvalidWebhook     what came as a webhook is none, or has expired
 ├── Damaged        what was downloaded is not what was written
 ├── StillRunning   `wait` gave up; the job goes on
 ├── JobFailed      the job ended `failed` (`.document`)
 └── JobCanceled    the job ended `canceled` (`.document`)
 """
 
+from typing import Any
+
 from milepost_contracts.document import JobDocument
 from milepost_contracts.problems import Problem
+
+RETRY_AFTER = 1.0
+"""Seconds after which to try again, where nobody says."""
 
 
 class MilepostError(Exception):
@@ -34,11 +41,24 @@ class JobNotFound(Refused):
 class Unavailable(MilepostError):  # noqa: N818
     """The gateway can't be reached, or can't do it now."""
 
-    def __init__(self, message: str, problem: Problem | None = None, *, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str, problem: Problem | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.problem = problem
         #: Seconds after which to try again.
-        self.retry_after = retry_after
+        self.retry_after = RETRY_AFTER if retry_after is None else retry_after
+
+
+class PartlyHandedOver(MilepostError):  # noqa: N818
+    """Of many jobs some were handed over, then something went wrong."""
+
+    def __init__(self, group: Any, error: MilepostError) -> None:
+        super().__init__(f"{len(group.job_ids)} jobs were handed over, then: {error}")
+        #: The jobs of the requests before: a `JobGroup`, or an `AsyncJobGroup`.
+        self.group = group
+
+
+class InvalidWebhook(MilepostError):  # noqa: N818
+    """It was not signed with any of the secrets, or not lately: answer 400, and do nothing."""
 
 
 class Damaged(MilepostError):  # noqa: N818

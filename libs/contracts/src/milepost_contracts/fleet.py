@@ -66,6 +66,19 @@ class Catalogue(Value):
     types: tuple[JobType, ...]
 
 
+class QueueInfo(Value):
+    """A queue of jobs, and who serves it."""
+
+    name: str
+    #: Jobs that wait to be delivered; those that a processor holds already are not among them.
+    ready: int
+    #: Processors that take jobs from it, as the broker counts them.
+    consumers: int
+    #: Processors that serve it and are alive, and how many of its jobs they can run at once.
+    live_processors: int
+    threads: int
+
+
 class FleetMessage(Message):
     #: The field of the subclass that travels as `data`.
     body: ClassVar[str]

@@ -16,7 +16,7 @@ from milepost_contracts.envelope import now
 from milepost_contracts.values import WORD
 
 app = typer.Typer(
-    help="Make, list and revoke API keys, in the access file that gateways read (MILEPOST_ACCESS_FILE). They notice "
+    help="Make, list and revoke API keys.\n\nThey are in the access file that gateways read (MILEPOST_ACCESS_FILE); these notice "
     "within two seconds that it has changed.",
     no_args_is_help=True,
 )

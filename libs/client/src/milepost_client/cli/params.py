@@ -9,8 +9,7 @@ from typing import Any
 
 import typer
 
-from milepost_client.client import Client
-from milepost_client.errors import Refused
+from milepost_client import Client, Refused
 
 
 def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[st
     """
     if not words:
         return {}
-    texts = _text_fields(type_name, client)
+    texts = text_fields(type_name, client)
     params: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -28,7 +27,7 @@ def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[st
             raise typer.BadParameter(f"{word!r} is not key=value", param_hint="params")
         if key in params:
             raise typer.BadParameter(f"{key} is given twice", param_hint="params")
-        params[key] = value if key in texts else _json_or_text(value)
+        params[key] = value if key in texts else json_or_text(value)
     return params
 
 
@@ -54,7 +53,8 @@ def read_moment(text: str) -> datetime:
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def _text_fields(type_name: str, client: Client) -> set[str]:
+def text_fields(type_name: str, client: Client) -> set[str]:
+    """Return the params of a type that are text, whatever they look like."""
     try:
         types = client.types()
     except Refused as error:
@@ -68,7 +68,8 @@ def _text_fields(type_name: str, client: Client) -> set[str]:
     return set()
 
 
-def _json_or_text(value: str) -> Any:
+def json_or_text(value: str) -> Any:
+    """Return what a word stands for where no schema says what it is."""
     try:
         return json.loads(value)
     except ValueError:

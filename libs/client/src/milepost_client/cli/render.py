@@ -1,4 +1,4 @@
-"""What the command line shows: progress on standard error, data on standard output."""
+"""What the command line prints on standard output."""
 
 import json
 import sys
@@ -10,89 +10,19 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from milepost_client.handle import JobHandle
+from milepost_client import JobHandle
+from milepost_client.cli.following import told
 from milepost_contracts.access import ApiKey
 from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
-from milepost_contracts.fleet import JobType
+from milepost_contracts.fleet import Beat, JobType, QueueInfo
 from milepost_contracts.webhooks import WebhookTries
 
 NOT_BEGUN = ("scheduled", "queued")
 WAITING = ("scheduled", "retrying")
 COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
-
-
-def follow(handle: JobHandle) -> JobDocument:
-    """Show the job's progress until it has ended: a bar on a terminal, lines elsewhere."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        if console.is_terminal:
-            _bar(handle, console)
-        else:
-            _lines(handle, console)
-    except KeyboardInterrupt:
-        console.print(f"The job goes on. To look at it again: milepost status {handle.id} --watch")
-        raise
-    return handle.document
-
-
-def _bar(handle: JobHandle, console: Console) -> None:
-    columns = (
-        TextColumn("{task.fields[status]:>9}", table_column=Column(no_wrap=True, min_width=9)),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
-        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
-        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-    )
-    with Progress(*columns, console=console, refresh_per_second=10, expand=True) as progress:
-        task = progress.add_task("", total=None, status=str(handle.document.status))
-        for document in handle.watch():
-            done = document.progress
-            percent = done.percent if done else None
-            if document.status == "succeeded":
-                percent = 100.0
-            progress.update(
-                task,
-                completed=percent or 0,
-                total=100 if percent is not None else None,
-                description=_told(document),
-                status=str(document.status),
-            )
-
-
-def _lines(handle: JobHandle, console: Console) -> None:
-    for document in handle.watch():
-        percent = document.progress.percent if document.progress else None
-        share = "" if percent is None else f" {percent:5.1f}%"
-        console.print(f"{document.status:>9}{share}  {_told(document)}".rstrip(), markup=False)
-
-
-def _told(document: JobDocument) -> str:
-    progress = document.progress
-    if progress is None:
-        return f"attempt {document.attempt}" if document.attempt > 1 else ""
-    total = "" if progress.total is None else f" of {progress.total:g}"
-    words = [progress.message or f"{progress.done:g}{total} {progress.unit or ''}".strip()]
-    if progress.rate and not document.status.terminal:
-        words.append(f"{_amount(progress.rate, progress.unit)}/s")
-    if progress.eta_seconds and not document.status.terminal:
-        words.append(f"{progress.eta_seconds:.0f} s left")
-    if document.attempt > 1:
-        words.append(f"attempt {document.attempt}")
-    return " · ".join(words)
-
-
-def _amount(number: float, unit: str | None) -> str:
-    if unit != "bytes":
-        return f"{number:.3g} {unit or ''}".strip()
-    for prefix in ("B", "kB", "MB", "GB"):
-        if number < 1000 or prefix == "GB":  # noqa: PLR2004 - SI prefixes
-            break
-        number /= 1000
-    return f"{number:.3g} {prefix}"
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
@@ -118,7 +48,7 @@ def print_document(document: JobDocument) -> None:
         "waits": f"until {_when(document.run_at)}" if document.run_at and document.status in WAITING else None,
         "start by": _when(document.start_by) if document.start_by and document.status in NOT_BEGUN else None,
         "cancel": _cancel(document),
-        "progress": _told(document) or None,
+        "progress": told(document) or None,
         "created": _when(document.created_at),
         "took": _took(document),
         "error": _error(document),
@@ -162,7 +92,7 @@ def _error(document: JobDocument) -> str | None:
 
 def print_jobs(documents: Sequence[JobDocument]) -> None:
     """Print one line for each job."""
-    table = Table(Column("id", no_wrap=True), "type", "status", "progress", "created", box=None, pad_edge=False)
+    table = Table(Column("id", no_wrap=True), "type", "status", "progress", "age", box=None, pad_edge=False)
     for one in documents:
         percent = one.progress.percent if one.progress else None
         table.add_row(
@@ -170,9 +100,28 @@ def print_jobs(documents: Sequence[JobDocument]) -> None:
             one.type or "",
             str(one.status),
             "" if percent is None else f"{percent:.0f}%",
-            _when(one.created_at),
+            _age(one.created_at),
         )
     _print_table(table, len(documents), "no jobs")
+
+
+def print_processors(beats: Sequence[Beat]) -> None:
+    """Print one line for each processor."""
+    table = Table(
+        Column("instance", no_wrap=True), "queues", "runs", "of", "since", "version", box=None, pad_edge=False
+    )
+    for one in beats:
+        queues = ", ".join(one.queues)
+        table.add_row(one.instance, queues, str(len(one.running)), str(one.threads), _when(one.started_at), one.version)
+    _print_table(table, len(beats), "no processor is alive")
+
+
+def print_queues(queues: Sequence[QueueInfo]) -> None:
+    """Print one line for each queue."""
+    table = Table(Column("queue", no_wrap=True), "ready", "processors", "threads", box=None, pad_edge=False)
+    for one in queues:
+        table.add_row(one.name, str(one.ready), str(one.live_processors), str(one.threads))
+    _print_table(table, len(queues), "no queue is known yet: start a processor")
 
 
 def print_keys(keys: Sequence[ApiKey]) -> None:
@@ -231,6 +180,15 @@ def _print_table(table: Table, count: int, otherwise: str) -> None:
 
 def _when(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _age(moment: datetime) -> str:
+    """Say how long ago it was, in the largest unit."""
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def _took(document: JobDocument) -> str | None:

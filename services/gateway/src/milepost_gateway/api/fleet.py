@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from milepost_contracts.fleet import Beat, JobType
+from milepost_contracts.fleet import Beat, JobType, QueueInfo
 from milepost_gateway.api.access import MAY_READ, tenant
 from milepost_gateway.api.responses import problems
 from milepost_gateway.api.services import services
@@ -38,19 +38,6 @@ async def list_job_types(request: Request) -> JobTypes:
     return JobTypes(
         items=[JobTypeInfo(**known.model_dump(), live_processors=alive[known.type]) for known in await catalogue.all()]
     )
-
-
-class QueueInfo(BaseModel):
-    """A queue of jobs, and who serves it."""
-
-    name: str
-    #: Jobs that wait to be delivered; those that a processor holds already are not among them.
-    ready: int
-    #: Processors that take jobs from it, as the broker counts them.
-    consumers: int
-    #: Processors that serve it and are alive, and how many of its jobs they can run at once.
-    live_processors: int
-    threads: int
 
 
 class Queues(BaseModel):

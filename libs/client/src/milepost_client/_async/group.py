@@ -1,0 +1,94 @@
+"""Many jobs that were handed over together: how far they are, and what became of each."""
+
+from asyncio import sleep
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from time import monotonic
+
+from milepost_client._async.listing import jobs
+from milepost_client._async.transport import AsyncTransport
+from milepost_client.answers import retry_after
+from milepost_client.errors import StillRunning
+from milepost_client.submissions import Batch, GroupStatus, Refusal
+from milepost_contracts.document import JobDocument
+from milepost_contracts.states import Status
+
+
+class AsyncJobGroup:
+    """Jobs that were handed over together; a look costs the same however many there are."""
+
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        batch_ids: Sequence[str],
+        *,
+        job_ids: Sequence[str | None] = (),
+        refused: Sequence[Refusal] = (),
+    ) -> None:
+        self._transport = transport
+        #: By which the group can be found again: one for each thousand.
+        self.batch_ids = tuple(batch_ids)
+        #: In the order in which they were handed over; nothing for one that was refused.
+        self.job_ids = tuple(job_ids)
+        #: Those that were not accepted, and why.
+        self.refused = tuple(refused)
+        self._look_again_in = 0.0
+
+    async def refresh(self) -> GroupStatus:
+        """Ask how far the jobs are.
+
+        Raises:
+            JobNotFound: Nothing is kept of them any more.
+        """
+        counts: Counter[Status] = Counter()
+        size, pause = 0, 0.0
+        for batch_id in self.batch_ids:
+            response = await self._transport.send("GET", f"/v1/batches/{batch_id}")
+            batch = Batch.model_validate_json(response.content)
+            size += batch.size
+            counts.update(batch.counts)
+            pause = max(pause, retry_after(response))
+        self._look_again_in = pause
+        return GroupStatus(size=size, counts={status: count for status, count in counts.items() if count})
+
+    async def watch(self, timeout: float | None = None) -> AsyncGenerator[GroupStatus, None]:
+        """Yield how far the jobs are, now and whenever that has changed, until all have ended.
+
+        Args:
+            timeout: After so many seconds it is enough.
+
+        Raises:
+            StillRunning: They have not all ended within `timeout` seconds.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        status = await self.refresh()
+        yield status
+        while not status.done:
+            left = self._look_again_in if deadline is None else deadline - monotonic()
+            if left < 0:
+                raise StillRunning(f"{status.size - status.ended} of {status.size} jobs have not ended in time")
+            await sleep(min(self._look_again_in, left))
+            known, status = status, await self.refresh()
+            if status != known:
+                yield status
+
+    async def wait(self, timeout: float | None = None) -> GroupStatus:
+        """Return how the jobs ended, once all have.
+
+        Raises:
+            StillRunning: They have not all ended within `timeout` seconds.
+        """
+        latest = GroupStatus(size=0, counts={})
+        async with aclosing(self.watch(timeout)) as changes:
+            async for status in changes:
+                latest = status
+        return latest
+
+    async def documents(self, *, status: Status | None = None) -> AsyncGenerator[JobDocument, None]:
+        """Yield the document of each job, the latest one first."""
+        for batch_id in reversed(self.batch_ids):
+            query = {"batch": batch_id, **({} if status is None else {"status": str(status)})}
+            async with aclosing(jobs(self._transport, query)) as found:
+                async for document in found:
+                    yield document

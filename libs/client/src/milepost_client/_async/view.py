@@ -1,0 +1,63 @@
+"""What is known of one job, and a look for what is new."""
+
+from time import monotonic
+
+import httpx
+
+from milepost_client._async.transport import AsyncTransport
+from milepost_client.answers import document_after, retry_after
+from milepost_contracts.document import JobDocument
+from milepost_contracts.events import JobEvent
+
+PACE = 0.2
+"""Seconds between two looks that are to wait for a change, however much happens."""
+
+
+class AsyncJobView:
+    """`document` is what is known of a job; a look costs little when nothing has changed."""
+
+    def __init__(self, transport: AsyncTransport, response: httpx.Response) -> None:
+        self._transport = transport
+        #: When another look is worth it, in monotonic seconds.
+        self.look_again_at = 0.0
+        self._take(response)
+
+    @property
+    def id(self) -> str:
+        return self.document.id
+
+    def _take(self, response: httpx.Response) -> None:
+        self.document = JobDocument.model_validate_json(response.content)
+        self._etag = response.headers.get("etag")
+        self.look_again_at = monotonic() + retry_after(response)
+
+    def heard(self, event: JobEvent, version: int) -> bool:
+        """Take in what happened; return whether it was news."""
+        if version <= self.document.version:
+            return False
+        self.document = document_after(self.document, event, version)
+        self._etag = f'"{version}"'
+        return True
+
+    async def look(self, *, wait: float = 0.0, to_end: bool = False, repeat: bool = False) -> bool:
+        """Ask the gateway once; return whether the document changed.
+
+        Args:
+            wait: Up to so many seconds the gateway may wait for a change; it may not know how to.
+            to_end: It is to wait for the job's end instead.
+            repeat: Whether to be as patient as one is with any other request.
+
+        Raises:
+            MilepostError: The gateway refused or does not answer.
+        """
+        headers = {"If-None-Match": self._etag} if self._etag and not to_end else {}
+        if int(wait) and (self._etag or to_end):
+            headers["Prefer"] = f"wait={int(wait)}"
+        path = f"/v1/jobs/{self.id}"
+        response = await self._transport.send("GET", path, repeat=repeat, headers=headers, extra_time=wait)
+        known = self.document.version
+        if response.content:
+            self._take(response)
+        waited = "preference-applied" in response.headers
+        self.look_again_at = monotonic() + (PACE if waited else retry_after(response))
+        return bool(response.content) and not (to_end and self.document.version == known)

@@ -1,0 +1,144 @@
+"""Following jobs: over a stream of events, and by asking again where there is none."""
+
+from asyncio import sleep
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TypeVar
+
+from httpx_sse import ServerSentEvent
+
+from milepost_client._async.transport import AsyncTransport, NoStream
+from milepost_client._async.view import AsyncJobView
+from milepost_client.errors import JobNotFound, Refused, StillRunning, Unavailable
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.events import JobEvent, decode_event
+
+LONGEST_WAIT = 20.0
+"""Seconds for which the gateway is asked to wait for a change."""
+PATIENCE = 30.0
+"""Seconds for which a gateway that does not answer is borne."""
+MOST_IN_A_STREAM = 100
+AGAIN = 1.0
+"""Seconds until a stream that ended before its jobs is opened again."""
+
+V = TypeVar("V", bound=AsyncJobView)
+
+
+async def follow(
+    transport: AsyncTransport, handles: Sequence[V], *, timeout: float | None = None, to_end: bool = False
+) -> AsyncGenerator[V, None]:
+    """Yield each handle whenever its document has changed, until all the jobs have ended.
+
+    Args:
+        transport: To the gateway.
+        handles: Of the jobs.
+        timeout: After so many seconds it is enough.
+        to_end: What comes before the end of a job does not matter.
+
+    Raises:
+        StillRunning: They have not all ended within `timeout` seconds.
+        Unavailable: The gateway has not answered for half a minute.
+        JobNotFound: Nothing is kept of a job any more.
+    """
+    live = {handle.id: handle for handle in handles if not handle.document.status.terminal}
+    # A stream says nothing while nothing happens, so it can't be left on time; a look can.
+    if timeout is None and not to_end and len(live) <= MOST_IN_A_STREAM:
+        async with aclosing(_streamed(transport, live)) as changed:
+            async for handle in changed:
+                yield handle
+    deadline = None if timeout is None else monotonic() + timeout
+    async with aclosing(_polled(live, deadline, to_end=to_end)) as changed:
+        async for handle in changed:
+            yield handle
+
+
+async def _streamed(transport: AsyncTransport, live: dict[str, V]) -> AsyncGenerator[V, None]:
+    """Take those that have ended out of `live`; return with the others where nobody tells events."""
+    order, told = list(live), _Told()
+    while live:
+        try:
+            async with aclosing(transport.events(order, told.cursor)) as events:
+                async for event in events:
+                    told.up_to(event.id)
+                    handle = await _heard(live, order, event)
+                    if handle is not None:
+                        yield handle
+                    if not live:
+                        return
+            for handle in list(live.values()):  # all have ended, or the gateway is going
+                if await handle.look():
+                    _drop_ended(live)
+                    yield handle
+            await sleep(AGAIN if live else 0)
+        except NoStream:
+            return
+        except Refused as error:
+            if isinstance(error, JobNotFound):
+                raise
+            return
+        except Unavailable as error:
+            if told.cursor is None:  # it may be a proxy that holds everything back
+                return
+            if monotonic() - told.at > PATIENCE:
+                raise
+            await sleep(error.retry_after)
+
+
+@dataclass
+class _Told:
+    """How far a stream has told."""
+
+    cursor: str | None = None
+    at: float = field(default_factory=monotonic)
+
+    def up_to(self, cursor: str) -> None:
+        self.cursor, self.at = cursor, monotonic()
+
+
+async def _heard(live: dict[str, V], order: Sequence[str], told: ServerSentEvent) -> V | None:
+    """Return the handle that an event changed, if it did."""
+    try:
+        event = decode_event(told.data.encode())
+    except MalformedEvent:  # a gap, before a snapshot; or of a newer gateway
+        return None
+    handle = live.get(event.subject)
+    if handle is None or not isinstance(event, JobEvent):
+        return None
+    if event.status.terminal:
+        await handle.look()
+        _drop_ended(live)
+        return handle
+    version = int(told.id.split(".")[order.index(event.subject)])
+    return handle if handle.heard(event, version) else None
+
+
+async def _polled(live: dict[str, V], deadline: float | None, *, to_end: bool) -> AsyncGenerator[V, None]:
+    answered = monotonic()
+    for handle in live.values():
+        handle.look_again_at = min(handle.look_again_at, answered)
+    while live:
+        handle = min(live.values(), key=lambda one: one.look_again_at)
+        until = handle.look_again_at if deadline is None else min(handle.look_again_at, deadline)
+        await sleep(max(0.0, until - monotonic()))
+        left = LONGEST_WAIT if deadline is None else deadline - monotonic()
+        if left <= 0:
+            raise StillRunning(f"job {handle.id} is {handle.document.status} when the time is over")
+        try:
+            changed = await handle.look(wait=min(LONGEST_WAIT, left) if len(live) == 1 else 0.0, to_end=to_end)
+        except Unavailable as error:
+            if monotonic() - answered > PATIENCE:
+                raise
+            handle.look_again_at = monotonic() + error.retry_after
+            continue
+        answered = monotonic()
+        _drop_ended(live)
+        if changed:
+            yield handle
+
+
+def _drop_ended(live: dict[str, V]) -> None:
+    for handle in list(live.values()):
+        if handle.document.status.terminal:
+            del live[handle.id]

@@ -1,0 +1,25 @@
+# Made from _async/listing.py by 'make contracts': change it there.
+"""Listings, page by page."""
+
+from collections.abc import Generator, Mapping
+
+import httpx
+
+from milepost_client._sync.transport import Transport
+from milepost_contracts.document import JobDocument
+
+PAGE = 200
+
+
+def jobs(transport: Transport, wanted: Mapping[str, str], *, limit: int | None = None) -> Generator[JobDocument, None]:
+    """Yield jobs, newest first, over as many pages as it takes."""
+    left = limit
+    query = {**wanted, "limit": str(PAGE if left is None else min(left, PAGE))}
+    while left is None or left > 0:
+        page = (transport.send("GET", "/v1/jobs", params=query)).json()
+        for item in page["items"][:left]:
+            yield JobDocument.model_validate(item)
+        left = None if left is None else left - len(page["items"])
+        if page["next"] is None:
+            return
+        query["cursor"] = httpx.URL(page["next"]).params["cursor"]

@@ -1,0 +1,129 @@
+# Made from _async/transport.py by 'make contracts': change it there.
+"""HTTP under the SDK: what the gateway answers becomes a response or an error of `errors`."""
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+
+from milepost_client.answers import error_of
+from milepost_client.errors import Unavailable
+
+REPEATABLE = ("GET", "DELETE")
+FIRST_PAUSE = 0.1
+"""Seconds before a request is repeated; each further pause is twice as long, up to `LONGEST_PAUSE`."""
+LONGEST_PAUSE = 2.0
+SILENCE = 20.0
+"""Seconds after which a stream counts as broken; the gateway says something every 15, if only that it is there."""
+
+Body = Callable[[], Mapping[str, Any]]
+
+
+class NoStream(Exception):  # noqa: N818
+    """What answers there is no stream of events: a proxy, or an old gateway."""
+
+
+class Transport:
+    """Sends requests to one gateway."""
+
+    def __init__(self, base_url: str, http: httpx.Client, *, patience: timedelta) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.patience = patience
+        self._http = http
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeat: bool | None = None,
+        extra_time: float = 0.0,
+        body: Body | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        """Return the response, if it is a success or a 304.
+
+        While the gateway can't be reached, or says to come back, the request is repeated, up to `patience`.
+
+        Args:
+            method: Of the request.
+            path: Of the request.
+            repeat: Whether a repeat does no harm; GET and DELETE by default.
+            extra_time: How many seconds later than usual the answer may come.
+            body: Returns what httpx makes the body of, anew for each try.
+            options: What else httpx takes.
+
+        Raises:
+            Refused: A problem that sending again would not change.
+            Unavailable: No answer, or one that says to come back later than one is patient.
+        """
+        again = method in REPEATABLE if repeat is None else repeat
+        until = monotonic() + self.patience.total_seconds()
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._send(method, path, extra_time, {**options, **(body() if body else {})})
+            except Unavailable as error:
+                wait = max(pause, error.retry_after if error.problem else 0.0) * random.uniform(1.0, 1.2)
+                if not again or monotonic() + wait > until:
+                    raise
+            sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _send(self, method: str, path: str, extra_time: float, options: dict[str, Any]) -> httpx.Response:
+        usual = self._http.timeout.as_dict()
+        if extra_time and usual["read"] is not None:
+            options["timeout"] = httpx.Timeout(**usual | {"read": usual["read"] + extra_time})
+        try:
+            response = self._http.request(method, self.base_url + path, **options)
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+            return response
+        raise error_of(self.base_url, response)
+
+    @contextmanager
+    def stream(self, path: str, **options: Any) -> Generator[httpx.Response, None]:
+        """Open a response whose body comes piece by piece.
+
+        Raises:
+            Refused, Unavailable: As `send` does.
+        """
+        try:
+            with self._http.stream("GET", self.base_url + path, **options) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(self.base_url, response)
+                yield response
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+
+    def events(self, job_ids: Sequence[str], cursor: str | None) -> Generator[ServerSentEvent, None]:
+        """Yield what happens to some jobs, behind a cursor; nothing if all have ended with it.
+
+        Raises:
+            NoStream: What answers can't tell events.
+            Refused, Unavailable: As `send` does.
+        """
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
+        usual = self._http.timeout.as_dict()
+        timeout = httpx.Timeout(**usual | {"read": SILENCE})
+        query = {"job": list(job_ids)}
+        with self.stream("/v1/events", params=query, headers=headers, timeout=timeout) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                return
+            try:
+                # What iter_sse returns is a generator, and not said to be one.
+                with closing(EventSource(response).iter_sse()) as events:  # type: ignore[type-var,unused-ignore]
+                    for event in events:
+                        yield event
+            except SSEError as error:
+                raise NoStream(str(error)) from error
+
+    def _away(self, error: httpx.TransportError) -> Unavailable:
+        return Unavailable(f"{self.base_url} can't be reached: {error or type(error).__name__}")

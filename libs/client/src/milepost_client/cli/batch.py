@@ -1,0 +1,161 @@
+"""`milepost batch`: many jobs from a file."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from milepost_client import Client, GroupStatus, JobGroup, PartlyHandedOver, Status, Submission
+from milepost_client.cli.following import follow_group
+from milepost_client.cli.options import AsJson, complete_types, connected
+from milepost_client.cli.params import json_or_text, text_fields
+
+FAILED, REFUSED, CANCELED = 1, 2, 3
+
+app = typer.Typer()
+
+
+class Row(BaseModel):
+    """A line that says all of a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+    params: dict[str, Any] = {}
+    tags: list[str] = []
+    run_at: AwareDatetime | None = None
+    #: Seconds.
+    delay: timedelta | None = None
+    #: Seconds.
+    expires_in: timedelta | None = None
+    callback_url: str | None = None
+
+
+@app.command()
+@connected
+def batch(
+    client: Client,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSON Lines, or CSV with a head line (.csv); - for standard input.")
+    ],
+    type: Annotated[
+        str | None,
+        typer.Option(help="Each line is the params of a job of this type.", autocompletion=complete_types),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A word of yours on each job. May be repeated.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The same key and file within a day are the same jobs.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow them to their ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hand over many jobs, a line each, from a file.
+
+    Prints their ids. Without --type, each line says all of a job: {"type": "count", "params": {"steps": 5}, "tags": ["nightly"]}.
+    Nothing is handed over if a line can't be read. The exit code is 2 if some were refused; with --watch, 1 if some
+    failed and 3 if some were canceled.
+    """
+    submissions = list(_read(file, type, tag or [], client))
+    try:
+        group = client.submit_many(submissions, idempotency_key=idempotency_key)
+    except PartlyHandedOver as error:
+        sys.stdout.write("".join(f"{job_id}\n" for job_id in error.group.job_ids if job_id))
+        raise
+    for refusal in group.refused:
+        places = "; ".join(f"{one.pointer}: {one.detail}" for one in refusal.problem.errors) or refusal.problem.detail
+        sys.stderr.write(f"job {refusal.index + 1} was refused: {refusal.problem.title}: {places}\n")
+    status = follow_group(group) if watch and group.batch_ids else None
+    if as_json:
+        sys.stdout.write(json.dumps(_told(group, status), indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{job_id}\n" for job_id in group.job_ids if job_id))
+        _say(group, status)
+    raise typer.Exit(_code(group, status))
+
+
+def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> Iterator[Submission]:
+    is_csv = file.suffix.lower() == ".csv"
+    if is_csv and type is None:
+        raise typer.BadParameter("the lines of a CSV file are params: say of which type", param_hint="--type")
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if is_csv:
+        texts = text_fields(str(type), client)
+        rows: Iterable[tuple[int, Any]] = _csv_rows(file, text, texts)
+    else:
+        rows = _json_rows(file, text)
+    found = 0
+    for number, value in rows:
+        found += 1
+        row = {"type": type, "params": value} if type is not None else value
+        try:
+            read = Row.model_validate(row)
+        except ValidationError as error:
+            where = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
+            raise typer.BadParameter(f"line {number} of {file}: {where}", param_hint="FILE") from error
+        yield Submission(**{**dict(read), "tags": [*read.tags, *tags]})
+    if not found:
+        raise typer.BadParameter(f"there are no jobs in {file}", param_hint="FILE")
+
+
+def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise typer.BadParameter(f"line {number} of {file} is not JSON: {error}", param_hint="FILE") from error
+
+
+def _csv_rows(file: Path, text: str, texts: set[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise typer.BadParameter(
+                    f"line {reader.line_num} of {file} has not as many fields as its head", param_hint="FILE"
+                )
+            # An empty field is a param that is not given: a number has no other way to be absent.
+            given = {key: value for key, value in row.items() if value}
+            yield reader.line_num, {key: v if key in texts else json_or_text(v) for key, v in given.items()}
+    except csv.Error as error:
+        raise typer.BadParameter(f"line {reader.line_num} of {file}: {error}", param_hint="FILE") from error
+
+
+def _told(group: JobGroup, status: GroupStatus | None) -> dict[str, Any]:
+    return {
+        "batch_ids": group.batch_ids,
+        "job_ids": group.job_ids,
+        "refused": [{"index": one.index, "problem": one.problem.model_dump(mode="json")} for one in group.refused],
+        "counts": None if status is None else status.counts,
+    }
+
+
+def _say(group: JobGroup, status: GroupStatus | None) -> None:
+    accepted = sum(job_id is not None for job_id in group.job_ids)
+    refused = f", {len(group.refused)} refused" if group.refused else ""
+    sys.stderr.write(f"{accepted} accepted{refused}\n")
+    if status is None:
+        for batch_id in group.batch_ids:
+            sys.stderr.write(f"to look at them: milepost list --batch {batch_id}\n")
+
+
+def _code(group: JobGroup, status: GroupStatus | None) -> int:
+    if group.refused:
+        return REFUSED
+    if status is None:
+        return 0
+    if status.counts.get(Status.FAILED):
+        return FAILED
+    return CANCELED if status.counts.get(Status.CANCELED) else 0
