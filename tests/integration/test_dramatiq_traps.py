@@ -22,8 +22,9 @@ from waiting import wait_until, wait_until_async
 
 from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobSubmitted
-from milepost_processor.broker import CommandBroker, Consuming, connection_url
+from milepost_processor.broker import CommandBroker, CommandWorker, Consuming, connection_url
 from milepost_processor.encoder import EnvelopeEncoder
+from milepost_processor.errors import Stopping
 from milepost_rabbit.declare import declare
 from milepost_rabbit.errors import NotAccepted
 from milepost_rabbit.publisher import RabbitPublisher
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 class Ours:
     """The processor's seam to Dramatiq, with an actor that only notes what it was given."""
+
+    worker = CommandWorker
 
     def __init__(self, url, topology, act):
         self.queue = topology.work("default").name
@@ -59,6 +62,8 @@ class Ours:
 
 class Stock:
     """Dramatiq as it comes."""
+
+    worker = dramatiq.Worker
 
     def __init__(self, url, topology, act):
         self.queue = f"{topology.namespace}.stock"
@@ -112,7 +117,7 @@ def start(kind, rabbitmq_url, topology, monkeypatch):
 
     def started(act, *, threads=1):
         seam = kind(rabbitmq_url, topology, act)
-        worker = dramatiq.Worker(seam.broker, worker_threads=threads, worker_timeout=50)
+        worker = seam.worker(seam.broker, worker_threads=threads, worker_timeout=50)
         worker.queue_prefetch = 2
         workers.append(worker)
         worker.start()
@@ -246,6 +251,61 @@ async def test_a_delivery_says_how_often_it_was_delivered_before(start, publish)
     await until(lambda: len(acts.calls) == 2, "a is delivered again")
     first.set()
     assert [0, 1] == [count for _, count in acts.calls]
+
+
+@pytest.fixture
+async def another(connection, publish):
+    """Somebody else who takes what waits in the queue; returns the list of what comes."""
+
+    async def take(seam):
+        bodies = []
+
+        async def note(message):
+            bodies.append(message.body)
+            await message.ack()
+
+        channel = await connection.channel()
+        await (await channel.get_queue(seam.queue, ensure=False)).consume(note)
+        return bodies
+
+    return take
+
+
+async def test_a_worker_that_is_to_stop_holds_nothing_back(start, publish, another):
+    """What it has not begun, and what comes meanwhile, is another one's, though its last handler goes on."""
+    acts = Acts()
+    first = acts.hold("a")
+    seam, worker = start(acts)
+    await publish(seam, seam.body("a"))
+    await publish(seam, seam.body("b"))
+    await until(lambda: worker.work_queue.qsize() == 1, "b is prefetched")
+    stopping = asyncio.create_task(asyncio.to_thread(worker.stop, 20_000))
+    try:
+        others = await another(seam)
+        await publish(seam, seam.body("c"))
+        await until(lambda: all(any(name in body for body in others) for name in (b'"b"', b'"c"')), "it has both")
+        assert ["a"] == [name for name, _ in acts.calls]
+    finally:
+        first.set()
+        await stopping
+    assert ["a"] == acts.done
+
+
+async def test_a_job_that_can_not_begin_for_the_worker_stops_does_not_come_back_to_it(start, publish, another):
+    """It would again and again, and each time counts towards what the broker bears."""
+    calls = []
+
+    def refuse(name, count):
+        calls.append(name)
+        raise Stopping
+
+    seam, worker = start(refuse)
+    await publish(seam, seam.body("a"))
+    await until(lambda: calls, "it came")
+    await asyncio.to_thread(worker.stop, 5_000)
+    others = await another(seam)
+    await until(lambda: others, "the other one has it")
+    assert 1 == len(calls)
 
 
 async def test_what_can_not_be_put_off_is_not_acknowledged(start, publish, connection, topology):

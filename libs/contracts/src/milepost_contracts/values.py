@@ -113,13 +113,17 @@ class Items(Value):
     last: tuple[JsonValue, ...] = Field(default=(), max_length=LAST_ITEMS)
 
 
+MAX_MESSAGE = 4_000
+"""Characters of what went wrong."""
+
+
 class JobError(Value):
     """Why a job failed."""
 
     #: What went wrong, for programs: `exception`, `invalid-params`, `timeout`, `expired`, `dead_lettered`, `lost`, …
     kind: str = Field(max_length=64)
     #: The same for people.
-    message: str = Field(max_length=4_000)
+    message: str = Field(max_length=MAX_MESSAGE)
     #: The exception's class, where there was one.
     exception: str | None = Field(default=None, max_length=200)
     traceback: str | None = Field(default=None, max_length=16_000)
@@ -201,6 +205,11 @@ def utc_text(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z"
+
+
+def fitting(text: str, length: int) -> str:
+    """Return the beginning of a text as UTF-8 can carry it: half a surrogate pair must make no message impossible."""
+    return text[:length].encode(errors="replace").decode()
 
 
 def too_deep(value: object) -> bool:

@@ -18,7 +18,17 @@ import pydantic_core
 
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
-from milepost_contracts.values import LAST_ITEMS, MAX_DEPTH, MAX_ITEM, MAX_OUTPUTS, MAX_STATE, Items, Progress, too_deep
+from milepost_contracts.values import (
+    LAST_ITEMS,
+    MAX_DEPTH,
+    MAX_ITEM,
+    MAX_OUTPUTS,
+    MAX_STATE,
+    Items,
+    Progress,
+    fitting,
+    too_deep,
+)
 
 T = TypeVar("T")
 
@@ -276,5 +286,4 @@ def _counted(number: float) -> float:
 
 
 def _shown(text: str | None, length: int) -> str | None:
-    """Half a surrogate pair has no UTF-8: it must not make an event impossible."""
-    return text[:length].encode(errors="replace").decode() if text else None
+    return fitting(text, length) if text else None

@@ -23,7 +23,7 @@ from milepost_contracts.envelope import now
 from milepost_contracts.keys import Keys
 from milepost_contracts.topology import Topology
 from milepost_processor.beacon import Beacon
-from milepost_processor.broker import CommandBroker, Consuming, connection_url
+from milepost_processor.broker import CommandBroker, CommandWorker, Consuming, connection_url
 from milepost_processor.control import ControlListener
 from milepost_processor.courier import Courier
 from milepost_processor.encoder import EnvelopeEncoder
@@ -169,7 +169,7 @@ def _create_worker(
     for queue in quarantines:
         broker.declare_queue(queue)
     wakes = int(WORKER_WAKES_EVERY.total_seconds() * 1000)
-    worker = Worker(broker, worker_threads=settings.threads, worker_timeout=wakes)
+    worker = CommandWorker(broker, worker_threads=settings.threads, worker_timeout=wakes)
     # Dramatiq prefetches twice as many: long jobs would queue behind one another on a busy worker.
     worker.queue_prefetch = settings.threads
     worker.start()

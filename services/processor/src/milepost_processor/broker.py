@@ -7,10 +7,14 @@ What differs from stock Dramatiq 2.2:
 - what is in quarantine is taken one at a time;
 - a message belongs to the consumer that received it: acks after a reconnect, with a tag that now means another
   message, are dropped, and what a dead connection had prefetched is not started;
-- an actor that raised is not acknowledged: its message goes back to the queue, or to the undertaker.
+- an actor that raised is not acknowledged: its message goes back to the queue, or to the undertaker;
+- a worker that is to stop takes nothing new: stock Dramatiq goes on to receive, and holds it until the last handler
+  has ended.
 """
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,13 +24,16 @@ from urllib.parse import quote
 import structlog
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.common import iter_queue
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
+from dramatiq.worker import Worker
+from pika.exceptions import AMQPError  # type: ignore[import-untyped]
 
 from milepost_contracts.topology import MOST_DELIVERIES
 from milepost_processor import metrics
-from milepost_processor.errors import DeliveredTooOften
+from milepost_processor.errors import DeliveredTooOften, Stopping
 from milepost_processor.executor import Delivery
 
 log = structlog.get_logger(__name__)
@@ -59,12 +66,13 @@ class CommandConsumer(_RabbitmqConsumer):
         prefetch = 1 if queue_name in consuming.one_at_a_time else prefetch
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._headers: dict[str, Any] = {}
+        self._look_every = timeout / 1000
         self._queue_missing = consuming.queue_missing
         # The iterator that Dramatiq made has not begun yet, and never will.
         deliveries = self.channel.consume(
             queue_name,
             arguments={"x-consumer-timeout": int(consuming.timeout.total_seconds() * 1000)},
-            inactivity_timeout=timeout / 1000,
+            inactivity_timeout=self._look_every,
         )
         self.iterator = self._keep_headers(deliveries)
 
@@ -72,6 +80,17 @@ class CommandConsumer(_RabbitmqConsumer):
         for method, properties, body in deliveries:
             self._headers = (properties and properties.headers) or {}
             yield method, properties, body
+        while True:  # nothing comes any more; heartbeats and acknowledgements still go
+            self.connection.process_data_events(time_limit=self._look_every)
+            yield None, None, None
+
+    def stop_consuming(self, held: Iterable[MessageProxy]) -> None:
+        """Take nothing new, and give back what is held and has not begun. From any thread."""
+        with suppress(AMQPError):  # without a connection nothing is consumed, and nothing is held
+            self.connection.add_callback_threadsafe(self.channel.cancel)
+            for message in held:
+                self.known_tags.discard(message._tag)
+                self.connection.add_callback_threadsafe(partial(self.channel.basic_reject, message._tag, requeue=True))
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -99,6 +118,8 @@ class CommandConsumer(_RabbitmqConsumer):
     def ack(self, message: MessageProxy) -> None:
         if getattr(message, OWNER, self) is not self:
             log.info("ack_dropped", reason="its connection is gone", message_id=message.message_id)
+        elif isinstance(message._exception, Stopping):
+            pass  # it goes back when the connection closes; given back now, it could come here again, and again
         elif message._exception is not None:
             self.known_tags.discard(message._tag)
             again = not isinstance(message._exception, DeliveredTooOften)
@@ -114,6 +135,19 @@ class CommandConsumer(_RabbitmqConsumer):
         metrics.parked.labels(queue=self.queue_name).inc()
         log.warning("message_parked", queue=self.queue_name)
         super()._nack(tag)  # type: ignore[no-untyped-call]
+
+
+class CommandWorker(Worker):
+    """Takes nothing new once it is to stop, so that others need not wait for its last handler."""
+
+    def stop(self, timeout: int = 600_000) -> None:
+        held = defaultdict(list)
+        for item in iter_queue(self.work_queue):  # type: ignore[no-untyped-call]
+            held[getattr(item.message, OWNER)].append(item.message)
+        for thread in self.consumers.values():
+            if isinstance(thread.consumer, CommandConsumer):
+                thread.consumer.stop_consuming(held[thread.consumer])
+        super().stop(timeout)
 
 
 class SkipLostDeliveries(Middleware):

@@ -7,7 +7,6 @@ from concurrent.futures import CancelledError
 from datetime import timedelta
 from typing import Any
 
-import pydantic_core
 import structlog
 from pydantic import ValidationError
 
@@ -21,7 +20,8 @@ from milepost import (
     RunStopped,
     Superseded,
 )
-from milepost.job import LONGEST_BACKOFF
+from milepost.errors import InvalidResult
+from milepost.job import places
 from milepost_contracts.envelope import now
 from milepost_contracts.events import (
     JobCanceled,
@@ -33,7 +33,7 @@ from milepost_contracts.events import (
     decode_event,
     encode_event,
 )
-from milepost_contracts.values import MAX_DEPTH, MAX_RESULT, JobError, too_deep
+from milepost_contracts.values import MAX_MESSAGE, MAX_RESULT, JobError, fitting
 from milepost_processor.errors import Forced, HandlerExited
 from milepost_processor.execution import Execution
 from milepost_processor.ports import AsyncRunner
@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 JITTER = (0.5, 1.0)
 MOST_ATTEMPTS = 10_000
 """A handler that always asks to be called again comes to an end too."""
-_MESSAGE, _TRACEBACK = 4_000, 16_000
+_TRACEBACK = 16_000
 
 
 def outcome_of(execution: Execution, definition: JobDefinition, run_async: AsyncRunner) -> JobEvent | None:
@@ -66,7 +66,7 @@ def _call(  # noqa: PLR0911 - one for each thing a handler can do
     try:
         params = definition.params.model_validate(execution.job.params)
     except ValidationError as error:
-        return _failed(execution, JobError(kind="invalid-params", message=_fitting(_places(error))))
+        return _failed(execution, JobError(kind="invalid-params", message=fitting(places(error), MAX_MESSAGE)))
     try:
         with execution.on_this_thread():
             returned = definition.handler(params, execution.run)
@@ -78,16 +78,16 @@ def _call(  # noqa: PLR0911 - one for each thing a handler can do
     except RetryLater as error:
         return _retry_later(execution, error)
     except Reject as error:
-        return _failed(execution, JobError(kind="rejected", message=_fitting(str(error))))
+        return _failed(execution, JobError(kind="rejected", message=fitting(str(error), MAX_MESSAGE)))
     except InputError as error:
-        return _failed(execution, JobError(kind="input-error", message=_fitting(str(error))))
+        return _failed(execution, JobError(kind="input-error", message=fitting(str(error), MAX_MESSAGE)))
     except BaseException as error:
         log.warning("handler_raised", type=execution.job.type, exc_info=error)
         return _failed_or_retrying(execution, definition, _described(error))
     try:
-        encoded, result = _as_json(definition, returned)
-    except ValueError as error:
-        return _failed(execution, JobError(kind="invalid-result", message=_fitting(str(error))))
+        encoded, result = definition.encode_result(returned)
+    except InvalidResult as error:
+        return _failed(execution, JobError(kind="invalid-result", message=fitting(str(error), MAX_MESSAGE)))
     if execution.outputs.result is not None and result is not None:
         message = "the handler wrote its result to a file, and returned another one"
         return _failed(execution, JobError(kind="invalid-result", message=message))
@@ -128,12 +128,12 @@ def _failed_or_retrying(execution: Execution, definition: JobDefinition, error: 
     retried = execution.job.retried
     if retried >= definition.retries:
         return _failed(execution, error)
-    pause = min(LONGEST_BACKOFF, definition.backoff * 2 ** min(retried, 30)) * random.uniform(*JITTER)
+    pause = definition.pause(retried) * random.uniform(*JITTER)
     return _retrying(execution, error, pause, retried=retried + 1)
 
 
 def _retry_later(execution: Execution, asked: RetryLater) -> JobEvent:
-    error = JobError(kind="retry-later", message=_fitting(str(asked)))
+    error = JobError(kind="retry-later", message=fitting(str(asked), MAX_MESSAGE))
     if execution.job.attempt >= MOST_ATTEMPTS:
         return _failed(execution, JobError(kind="retry-later", message=f"this was attempt {MOST_ATTEMPTS}, the last"))
     return _retrying(execution, error, asked.after)
@@ -152,36 +152,11 @@ async def _contained(handler: Awaitable[Any]) -> Any:
         raise HandlerExited(repr(error)) from error
 
 
-def _as_json(definition: JobDefinition, returned: Any) -> tuple[bytes, Any]:
-    """Return the result as JSON, and as the value that it is to its readers.
-
-    Raises:
-        ValueError: It is not what the handler is annotated to return, or has no JSON form.
-    """
-    try:
-        encoded = definition.result.dump_json(definition.result.validate_python(returned))
-    except ValidationError as error:
-        raise ValueError(f"the handler returned something else than it says: {_places(error)}") from error
-    result = pydantic_core.from_json(encoded, allow_inf_nan=False)
-    if too_deep(result):
-        raise ValueError(f"the result may have {MAX_DEPTH} levels")
-    return encoded, result
-
-
 def _described(error: BaseException) -> JobError:
     text = "".join(traceback.format_exception(error))
     return JobError(
         kind="exception",
-        message=_fitting(str(error)) or type(error).__name__,
+        message=fitting(str(error), MAX_MESSAGE) or type(error).__name__,
         exception=type(error).__qualname__[:200],
         traceback=text[-_TRACEBACK:].encode(errors="replace").decode(),
     )
-
-
-def _places(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()[:20])
-
-
-def _fitting(text: str) -> str:
-    """Half a surrogate pair has no UTF-8: what a handler raises must not make its event impossible."""
-    return text[:_MESSAGE].encode(errors="replace").decode()
