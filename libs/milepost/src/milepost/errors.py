@@ -9,6 +9,7 @@ InputError            raise it when the params ask for something impossible: the
 Reject                raise it to fail the job for good, whatever retries are left
 RetryLater            raise it to be called again after a while
 InvalidDefinition     a handler that can't be registered
+InvalidResult         what a handler returned is not what it says, or has no JSON form
 """
 
 from datetime import timedelta
@@ -67,3 +68,7 @@ class RetryLater(Exception):  # noqa: N818 - a handler says `raise RetryLater(af
 
 class InvalidDefinition(Exception):  # noqa: N818 - reads as the condition it is
     """This handler can't be registered."""
+
+
+class InvalidResult(ValueError):  # noqa: N818 - reads as the condition it is
+    """What the handler returned can't be a result."""

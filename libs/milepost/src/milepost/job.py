@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter
+import pydantic_core
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
-from milepost.errors import InvalidDefinition
+from milepost.errors import InvalidDefinition, InvalidResult
 from milepost.run import Run
 from milepost_contracts.fleet import JobType
-from milepost_contracts.values import MAX_RUNTIME, WORD
+from milepost_contracts.values import MAX_DEPTH, MAX_RUNTIME, WORD, too_deep
 
 Handler = Callable[[Any, Run], Any] | Callable[[Any, Run], Awaitable[Any]]
 H = TypeVar("H", bound=Callable[..., Any])
@@ -46,6 +47,27 @@ class JobDefinition:
     @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.handler)
+
+    def pause(self, retried: int) -> timedelta:
+        """About how long the next retry waits after so many."""
+        return min(LONGEST_BACKOFF, self.backoff * (1 << min(retried, 30)))
+
+    def encode_result(self, returned: Any) -> tuple[bytes, Any]:
+        """Return what the handler returned as JSON, and as the value that it is to its readers.
+
+        Raises:
+            InvalidResult: It is not what the handler is annotated to return, or has no JSON form.
+        """
+        try:
+            encoded = self.result.dump_json(self.result.validate_python(returned))
+            result = pydantic_core.from_json(encoded, allow_inf_nan=False)
+        except ValidationError as error:
+            raise InvalidResult(f"the handler returned something else than it says: {places(error)}") from error
+        except ValueError as error:
+            raise InvalidResult(str(error)) from error
+        if too_deep(result):
+            raise InvalidResult(f"the result may have {MAX_DEPTH} levels")
+        return encoded, result
 
     def announcement(self) -> JobType:
         """What the fleet and its clients are told of this type."""
@@ -105,6 +127,23 @@ def job(
         return function
 
     return mark
+
+
+def definition_of(handler: Any) -> JobDefinition:
+    """Return what `@job` recorded of a function.
+
+    Raises:
+        InvalidDefinition: Nothing: it is no handler.
+    """
+    found = getattr(handler, _MARK, None)
+    if not isinstance(found, JobDefinition):
+        raise InvalidDefinition(f"{handler!r} is no handler: it has no @job")
+    return found
+
+
+def places(error: ValidationError) -> str:
+    """Say what does not fit, and where."""
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()[:20])
 
 
 def definitions_in(module: types.ModuleType) -> list[JobDefinition]:

@@ -10,11 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
 
@@ -22,12 +19,9 @@ import typer
 
 from milepost_stack import processes
 from milepost_stack.errors import NotUp, StackError
+from milepost_stack.session import ROOT, Watchman, say, stop_when_asked, stopped_at_the_end
 from milepost_stack.stack import DEFAULT_PORT, Size, Stack
 from milepost_stack.state import StackState
-
-MOST_REVIVALS = 20
-"""How often a service may end by itself before the whole stack is stopped."""
-ROOT = Path(os.environ.get("MILEPOST_STACKS", ".milepost/stacks"))
 
 app = typer.Typer(
     name="stack",
@@ -58,15 +52,15 @@ def up(
     name: Name = "default",
 ) -> None:
     """Start everything; without --detach, stay until Ctrl-C and stop it all."""
-    stack = Stack(ROOT, name, _say)
+    stack = Stack(ROOT, name, say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=port)
-    _say(f"up: {state.url or 'RabbitMQ and Redis only'}; the logs are in {os.path.relpath(stack.folder)}")
+    say(f"up: {state.url or 'RabbitMQ and Redis only'}; the logs are in {os.path.relpath(stack.folder)}")
     if state.url and not state.url.endswith(f":{DEFAULT_PORT}"):
-        _say(f"for the milepost command: export MILEPOST_URL={state.url}")
+        say(f"for the milepost command: export MILEPOST_URL={state.url}")
     if detach:
         return
-    _say("press Ctrl-C to stop")
-    with _stopped_at_the_end(stack):
+    say("press Ctrl-C to stop")
+    with stopped_at_the_end(stack):
         _stay(stack)
 
 
@@ -106,7 +100,7 @@ def logs(
     name: Name = "default",
 ) -> None:
     """Print the last lines of the logs."""
-    stack = Stack(ROOT, name, _say)
+    stack = Stack(ROOT, name, say)
     state = _known(name)
     paths = [stack.log_of(process)] if process else [one.log for one in state.processes]
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)]
@@ -120,15 +114,15 @@ def restart(
     name: Name = "default",
 ) -> None:
     """Stop one process in good order and start it again."""
-    started = Stack(ROOT, name, _say).restart(process)
-    _say(f"{started.name} is up again, pid {started.pid}")
+    started = Stack(ROOT, name, say).restart(process)
+    say(f"{started.name} is up again, pid {started.pid}")
 
 
 @app.command()
 def down(name: Name = "default") -> None:
     """Stop everything that 'stack up' started, and remove its data; the logs stay."""
-    Stack(ROOT, name, _say).down()
-    _say("down")
+    Stack(ROOT, name, say).down()
+    say("down")
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
@@ -139,15 +133,15 @@ def run(
     trackers: Trackers = 1,
 ) -> None:
     """Start a stack of its own for one command, run the command, stop it all; exit as the command did."""
-    stack = Stack(ROOT, f"run-{token_hex(3)}", _say)
+    stack = Stack(ROOT, f"run-{token_hex(3)}", say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=0)
-    with _stopped_at_the_end(stack), _interruptible():
-        _say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
+    with stopped_at_the_end(stack), _interruptible():
+        say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
         code = subprocess.run(command, env={**os.environ, "MILEPOST_URL": state.url or ""}, check=False).returncode
     if code == 0:
         shutil.rmtree(stack.folder, ignore_errors=True)
     else:
-        _say(f"the logs are in {os.path.relpath(stack.folder)}")
+        say(f"the logs are in {os.path.relpath(stack.folder)}")
     raise typer.Exit(code)
 
 
@@ -158,56 +152,26 @@ def main() -> None:
     try:
         app()
     except StackError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _known(name: str) -> StackState:
-    state = Stack(ROOT, name, _say).state
+    state = Stack(ROOT, name, say).state
     if state is None:
         raise NotUp(f"there is no stack {name!r}: start it with 'stack up'")
     return state
 
 
 def _stay(stack: Stack) -> None:
-    """Return when asked to stop, or when another command has stopped the stack.
-
-    A service that ends by itself is started again, as an orchestrator would: a handler may have killed it.
-
-    Raises:
-        StackError: A server ended by itself, or a service too often.
-    """
-    ended: Counter[str] = Counter()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    """Return when asked to stop, or when another command has stopped the stack."""
+    watchman = Watchman(stack)
+    stop = stop_when_asked()
     while not stop.wait(0.5):
-        processes.reap()
-        state = stack.state
-        if state is None:
+        if not watchman.look():
             return
-        for process in state.processes:
-            if process.pid and not state.stopping and processes.find(process) is None:
-                ended[process.name] += 1
-                if process.ready_url is None or ended[process.name] > MOST_REVIVALS:
-                    raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
-                _say(f"{process.name} has ended by itself and is started again; its log is {process.log}")
-                stack.revive(process.name)
-
-
-@contextmanager
-def _stopped_at_the_end(stack: Stack) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if stack.state is None:
-            _say("stopped by another command")
-        else:
-            _say("stopping")
-            stack.down()
-            _say("stopped")
 
 
 @contextmanager
@@ -221,10 +185,6 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, old)
-
-
-def _say(text: str) -> None:
-    print(f"stack: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _print(text: str) -> None:

@@ -34,14 +34,14 @@ def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not configures(name)}
 
 
-def start(process: ProcessState) -> None:
+def start(process: ProcessState, *, stdin: int = subprocess.DEVNULL) -> psutil.Popen:
     """Start the process in a session of its own, its output appended to its log; notes pid and age in `process`."""
     with process.log.open("ab") as log:
         child = psutil.Popen(
             process.command,
             env={**_neutral(os.environ), **process.environment},
             cwd=process.folder,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -49,6 +49,7 @@ def start(process: ProcessState) -> None:
     _children[child.pid] = child
     process.pid = child.pid
     process.created = child.create_time()
+    return child
 
 
 def find(process: ProcessState) -> psutil.Process | None:

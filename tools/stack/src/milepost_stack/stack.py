@@ -110,6 +110,18 @@ class Stack:
             processes.start(process)
             state.save(self.folder)
 
+    def join(self, process: ProcessState) -> None:
+        """Take in a process that somebody else started, in the place of the one of its name: `down` stops it too.
+
+        Raises:
+            NotUp: The stack is not up.
+        """
+        state = self.state
+        if state is None:
+            raise NotUp(f"there is no stack {self.name!r}")
+        state.processes = [*(one for one in state.processes if one.name != process.name), process]
+        state.save(self.folder)
+
     def log_of(self, name: str) -> Path:
         """Return the log of one process."""
         return self._named(name)[1].log
@@ -152,7 +164,7 @@ class Stack:
             raise StartFailed(f"the Redis that {REDIS_URL} names does not answer")
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
-        environment = {
+        environment = state.environment = {
             **_given(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,

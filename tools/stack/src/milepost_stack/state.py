@@ -36,6 +36,8 @@ class StackState(BaseModel):
     url: str | None
     rabbitmq_url: str
     redis_url: str
+    #: What its services are configured with.
+    environment: dict[str, str] = {}
     #: Whether it is being taken down.
     stopping: bool = False
     #: In the order they were started.

@@ -59,7 +59,8 @@ def batch(
 ) -> None:
     """Hand over many jobs, a line each, from a file.
 
-    Prints their ids. Without --type, each line says all of a job: {"type": "count", "params": {"steps": 5}, "tags": ["nightly"]}.
+    Prints their ids. Without --type, each line says all of a job:
+    {"type": "count", "params": {"steps": 5}, "tags": ["nightly"]}.
     Nothing is handed over if a line can't be read. The exit code is 2 if some were refused; with --watch, 1 if some
     failed and 3 if some were canceled.
     """

@@ -16,8 +16,8 @@ from milepost_contracts.envelope import now
 from milepost_contracts.values import WORD
 
 app = typer.Typer(
-    help="Make, list and revoke API keys.\n\nThey are in the access file that gateways read (MILEPOST_ACCESS_FILE); these notice "
-    "within two seconds that it has changed.",
+    help="Make, list and revoke API keys.\n\nThey are in the access file that gateways read (MILEPOST_ACCESS_FILE); "
+    "these notice within two seconds that it has changed.",
     no_args_is_help=True,
 )
 

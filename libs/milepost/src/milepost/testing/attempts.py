@@ -1,46 +1,16 @@
-"""Run a handler in-process, with no broker: `outcome = run_handler(crunch, {"limit": 100})`."""
+"""One attempt at a job."""
 
 import asyncio
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any
 
-from milepost.errors import Canceled
-from milepost.job import _MARK, JobDefinition
+from milepost.errors import Canceled, InvalidResult, RunStopped
+from milepost.job import JobDefinition, definition_of
 from milepost.run import File, Run
+from milepost.testing.files import MemoryOutputs
 from milepost_contracts.values import Items, Progress
-
-
-@dataclass(frozen=True)
-class MemoryFile:
-    """A file for a handler under test."""
-
-    name: str
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    def open(self) -> BinaryIO:
-        return BytesIO(self.content)
-
-
-class MemoryOutputs:
-    """See `milepost.run.Outputs`: keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written: dict[str, bytes] = {}
-
-    @contextmanager
-    def create(self, name: str, *, media_type: str, as_result: bool) -> Iterator[BinaryIO]:
-        del media_type, as_result
-        file = BytesIO()
-        yield file
-        self.written[name] = file.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +28,28 @@ class Outcome:
     outputs: Mapping[str, bytes]
 
 
-class _RecordingRun(Run):
-    def __init__(self, *, files: Sequence[File], cancel_at: int | None, saved_state: Any, attempt: int) -> None:
+class RecordingRun(Run):
+    """Keeps every report, and stops the handler at one of them."""
+
+    def __init__(
+        self,
+        *,
+        attempt: int,
+        files: Sequence[File],
+        saved_state: Any,
+        stop_at: Mapping[int, RunStopped],
+    ) -> None:
         self.outputs = MemoryOutputs()
         super().__init__(
-            job_id="test", attempt=attempt, files=tuple(files), saved_state=saved_state, outputs=self.outputs
+            job_id="test",
+            attempt=attempt,
+            token=f"0001.{attempt:08d}.00000000",
+            files=tuple(files),
+            saved_state=saved_state,
+            outputs=self.outputs,
         )
         self.recorded: list[Progress] = []
-        self._cancel_at = cancel_at
+        self._stop_at = stop_at
 
     def progress(
         self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
@@ -74,8 +58,8 @@ class _RecordingRun(Run):
         report = self.report().progress
         if report is not None:
             self.recorded.append(report)
-        if self._cancel_at is not None and len(self.recorded) >= self._cancel_at:
-            self.stop(Canceled())
+        if (reason := self._stop_at.get(len(self.recorded))) is not None:
+            self.stop(reason)
 
 
 def run_handler(
@@ -87,23 +71,42 @@ def run_handler(
     saved_state: Any = None,
     attempt: int = 1,
 ) -> Outcome:
-    """Validate the params as a processor would, call the handler, and return what it did.
+    """Validate the params as a processor would, call the handler once, and return what it did.
+
+    What the handler raises comes through: `pytest.raises(InputError)`.
 
     Args:
         handler: A function that `@job` decorates, sync or async.
         params: As a client would send them.
-        files: What `run.files` holds.
+        files: What `run.files` holds; `MemoryFile("name", b"content")`.
         cancel_at: Cancel the run after so many progress reports; the next report or checkpoint raises `Canceled`.
         saved_state: What an attempt before has saved.
         attempt: Which attempt this is.
+
+    Raises:
+        pydantic.ValidationError: The params don't fit.
+        InvalidResult: What the handler returned is not what it says, or has no JSON form.
     """
-    definition: JobDefinition = getattr(handler, _MARK)
-    run = _RecordingRun(files=files, cancel_at=cancel_at, saved_state=saved_state, attempt=attempt)
+    definition = definition_of(handler)
+    run = RecordingRun(
+        files=files,
+        stop_at={} if cancel_at is None else {cancel_at: Canceled()},
+        saved_state=saved_state,
+        attempt=attempt,
+    )
+    return call(definition, params, run)
+
+
+def call(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun) -> Outcome:
+    """Call a handler and return what it did."""
     returned = definition.handler(definition.params.model_validate(params), run)
     if inspect.isawaitable(returned):
         returned = asyncio.run(_awaited(returned))
+    _, result = definition.encode_result(returned)
+    if run.outputs.result is not None and result is not None:
+        raise InvalidResult("the handler wrote its result to a file, and returned another one")
     return Outcome(
-        result=definition.result.dump_python(returned, mode="json"),
+        result=result,
         progress=tuple(run.recorded),
         items=run.report().items,
         saved_state=run.saved_state,
