@@ -48,22 +48,28 @@ check: $(READY) ## Lint, types and import contracts, in seconds
 test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
 	@.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
+FOREIGN := tests/foreign
+FOREIGN_READY := $(FOREIGN)/node_modules/.complete
+PAGE := http://127.0.0.1:14999
+SHOWN := PYTHONPATH=$(CURDIR)/$(FOREIGN)/dashboard MILEPOST_HANDLERS=shown_jobs
+DASHBOARD := $(FOREIGN)/.venv/bin/pytest -q -c $(FOREIGN)/dashboard/pytest.ini $(FOREIGN)/dashboard/test_dashboard.py
+
 # The seeds of the load that 'make faults' runs the whole matrix with.
 SEEDS ?= 1,2,3
 
 faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 15 minutes for each of SEEDS="1,2,3"
 	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
 
-bench: $(READY) ## Measure how late a report is seen, and what idle readers cost: about two minutes
+bench: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
 	@PYTHONPATH=bench MILEPOST_HANDLERS=stamped .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
-
-FOREIGN := tests/foreign
-FOREIGN_READY := $(FOREIGN)/node_modules/.complete
-PAGE := http://127.0.0.1:14999
+	@.venv/bin/stack run -- $(FOREIGN)/.venv/bin/python bench/dashboard.py
+	@.venv/bin/python bench/reload.py
 
 foreign: $(READY) $(FOREIGN_READY) ## Let other people's linters, clients and Chromium read the contracts and use a gateway
 	@$(FOREIGN)/contracts
 	@MILEPOST_CORS_ORIGINS=$(PAGE) .venv/bin/stack run -- $(FOREIGN)/gateway
+	@$(SHOWN) .venv/bin/stack run -- $(DASHBOARD) $(ARGS)
+	@$(SHOWN) $(FOREIGN)/dashboard/with-a-key
 
 $(FOREIGN_READY): $(READY) $(FOREIGN)/package-lock.json $(FOREIGN)/uv.lock
 	@.venv/bin/python $(FOREIGN)/install

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+collect_ignore = ["foreign"]  # it has an environment of its own: 'make foreign'
+
 ROOT = Path(__file__).parent.parent
 STACKS = ROOT / ".milepost" / "test-stacks"
 

@@ -22,6 +22,7 @@ from milepost_gateway.admission import Admission
 from milepost_gateway.api import (
     batches,
     contract,
+    dashboard,
     dead_letters,
     downloads,
     fleet,
@@ -176,4 +177,5 @@ def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[st
     contract.install(app)
     for part in (jobs, batches, downloads, streams, websocket, dead_letters, webhooks, fleet, health):
         app.include_router(part.router)
+    dashboard.install(app)
     return app

@@ -1,0 +1,59 @@
+"""How soon the dashboard shows something, and its first rows, with 10,000 jobs: in Chromium, on loopback.
+
+Runs where Playwright is: tests/foreign/.venv. Needs MILEPOST_URL.
+"""
+
+import json
+import os
+import statistics
+import time
+import urllib.request
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+URL = os.environ["MILEPOST_URL"]
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+JOBS, ROUNDS = 10_000, 7
+
+
+def ask(path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    asked = urllib.request.Request(f"{URL}{path}", data, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(asked, timeout=120) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def main() -> None:
+    for _ in range(JOBS // 1_000):
+        ask("/v1/jobs:batch", {"jobs": [{"type": "noop"}] * 1_000})
+    while sum(count for status, count in ask("/v1/jobs/counts").items() if status == "succeeded") < JOBS:
+        time.sleep(0.5)
+    paints, rows, warm = [], [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
+        )
+        for _ in range(ROUNDS):
+            context = browser.new_context()  # nothing is cached
+            page = context.new_page()
+            for times in (rows, warm):
+                page.goto(URL)
+                page.wait_for_selector("tbody tr")
+                times.append(page.evaluate("performance.now()"))
+                if times is rows:
+                    paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+            context.close()
+        print(
+            f"Chromium {browser.version}, {JOBS:,} jobs, {ROUNDS} rounds, nothing cached; milliseconds, median and worst"
+        )
+        browser.close()
+    for what, times in (
+        ("first contentful paint", paints),
+        ("first rows of the list", rows),
+        ("first rows, cached", warm),
+    ):
+        print(f"{what:<24}{statistics.median(times):>6.0f} {max(times):>6.0f}")
+
+
+main()

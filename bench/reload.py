@@ -1,0 +1,70 @@
+"""How soon a change of a handler runs under `milepost dev`: from the save to the new code's result, in seconds.
+
+It starts one of its own, in a folder of its own.
+"""
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from milepost_client import Client
+
+ROUNDS = 10
+CODE = """
+from milepost import Run, job
+from pydantic import BaseModel
+
+ANSWER = 0
+
+class None_(BaseModel): pass
+
+@job("answer")
+def answer(params: None_, run: Run) -> int:
+    return ANSWER
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder, "jobs.py")
+        code.write_text(CODE)
+        command = [str(Path(sys.executable).parent / "milepost"), "dev", "jobs", "--port", "0"]
+        dev = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        try:
+            measure(code, url_of(dev))
+        finally:
+            dev.terminate()
+            dev.wait()
+
+
+def url_of(dev: "subprocess.Popen[str]") -> str:
+    assert dev.stderr is not None
+    for line in dev.stderr:
+        if found := re.search(r"stack: up: (http://\S+);", line):
+            return found[1]
+    sys.exit("milepost dev did not come up")
+
+
+def measure(code: Path, url: str) -> None:
+    times = []
+    with Client(url) as client:
+        while not client.types():
+            time.sleep(0.1)
+        for number in range(1, ROUNDS + 1):
+            began = time.monotonic()
+            code.write_text(CODE.replace("ANSWER = 0", f"ANSWER = {number}"))
+            while client.submit("answer").result(int, timeout=20) != number:
+                pass
+            times.append(time.monotonic() - began)
+            time.sleep(2.5)  # the next one is kept warm
+    print(
+        f"save to result of the new code, {ROUNDS} rounds: median {statistics.median(times):.2f} s, worst {max(times):.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

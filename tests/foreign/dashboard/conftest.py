@@ -1,0 +1,95 @@
+"""Chromium before the dashboard of the gateway at MILEPOST_URL."""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+URL = os.environ["MILEPOST_URL"]
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+MADE = Path(__file__).parent.parent / "made"
+AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=30_000)
+        print(f"\nChromium {made.version}")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def context(browser):
+    made = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True, reduced_motion="reduce")
+    made.set_default_timeout(15_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context):
+    """A page whose errors, and whose requests to anybody else, fail the test."""
+    made = context.new_page()
+    wrong = []
+    made.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    made.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    made.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith((URL, "blob:")) else None)
+    yield made
+    assert wrong == []
+
+
+@pytest.fixture
+def show(page):
+    """Open a view by its place."""
+
+    def shown(place=""):
+        page.goto(f"{URL}/#/{place}")
+        page.reload()
+        return page
+
+    return shown
+
+
+@pytest.fixture
+def submit():
+    """Hand a job over, and return its id."""
+
+    def submitted(type, **params):
+        body = json.dumps({"type": type, "params": params}).encode()
+        asked = urllib.request.Request(f"{URL}/v1/jobs", body, {"Content-Type": "application/json", **headers()})
+        with urllib.request.urlopen(asked) as answer:
+            return json.load(answer)["id"]
+
+    return submitted
+
+
+def headers():
+    key = os.environ.get("MILEPOST_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+@pytest.fixture
+def violations(page):
+    """What axe finds that is serious or critical."""
+
+    def found():
+        page.evaluate(AXE.read_text())
+        told = page.evaluate(
+            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+        )
+        grave = [one for one in told["violations"] if one["impact"] in ("serious", "critical")]
+        minor = [one["id"] for one in told["violations"] if one not in grave]
+        passed, version = len(told["passes"]), told["testEngine"]["version"]
+        print(f"axe-core {version}: {passed} rules passed, {len(grave)} serious, others: {minor}")
+        return [f"{one['id']}: {node['html'][:120]}" for one in grave for node in one["nodes"]]
+
+    return found

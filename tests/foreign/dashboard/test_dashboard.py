@@ -1,0 +1,205 @@
+"""The dashboard in a real Chromium, before a whole stack."""
+
+import re
+
+import pytest
+from conftest import MADE, URL
+from playwright.sync_api import expect
+
+
+def test_a_running_job_moves_by_itself(show, submit):
+    """Its bar grows over one stream; nobody reloads; it ends."""
+    job_id = submit("walk", steps=40)
+    page = show()
+    streams = []
+    page.on("request", lambda asked: streams.append(asked.url) if "/v1/events?" in asked.url else None)
+    row = page.locator("tbody tr").filter(has=page.locator(f"a[title='{job_id}']"))
+    expect(row.locator(".status")).to_have_text("running")
+    expect(row).to_contain_text("walking")
+    first = int(row.locator(".percent").inner_text().split()[0])
+    shown = "document.querySelector(`a[title='${id}']`).closest('tr').querySelector('.percent').textContent"
+    page.wait_for_function(f"([id, first]) => parseInt({shown}) > first + 10", arg=[job_id, first])
+    expect(page.locator("#link")).to_have_text("live")
+    page.screenshot(path=MADE / "dashboard-jobs.png")
+    expect(row.locator(".status")).to_have_text("succeeded")
+    assert len(streams) <= 2, streams
+
+
+def test_jobs_are_filtered_and_the_filter_can_be_linked_to(show, submit):
+    """By status, type, queue and tag; the address says which."""
+    submit("stumble")
+    page = show()
+    page.get_by_label("status", exact=True).select_option("failed")
+    page.get_by_label("type", exact=True).select_option("stumble")
+    expect(page).to_have_url(re.compile(r"#/\?status=failed&type=stumble$"))
+    expect(page.locator("tbody tr").first).to_contain_text("there was a stone")
+    assert set(page.locator("tbody .status").all_inner_texts()) == {"failed"}
+    page.get_by_label("tag").fill("nobody-has-this")
+    page.get_by_label("tag").press("Enter")
+    expect(page.locator(".empty")).to_have_text("No job fits.")
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator("tbody tr").first).to_be_visible()
+
+
+def test_a_job_is_canceled_retried_and_deleted_from_its_page(show, submit):
+    """Each with a word that it was done."""
+    page = show(f"jobs/{submit('walk', steps=5_000)}")
+    page.on("dialog", lambda dialog: dialog.accept())
+    status = page.locator("h1 .status")
+    expect(status).to_have_text("running")
+    expect(page.locator(".items li").first).to_contain_text('{"step":')
+    expect(page.locator(".pace")).to_contain_text("left")
+    page.screenshot(path=MADE / "dashboard-job.png")
+    page.get_by_role("button", name="Cancel").click()
+    expect(status).to_have_text("canceled")
+    expect(page.locator("dl")).to_contain_text("cooperative")
+    page.get_by_role("button", name="Retry").click()
+    expect(status).to_have_text("running")
+    expect(page.locator("#notices")).to_contain_text("It runs again.")
+    page.get_by_role("button", name="Cancel").click()
+    expect(status).to_have_text("canceled")
+    page.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(f"{URL}/#/")
+
+
+def test_a_failed_job_shows_its_error_with_the_traceback(show, submit):
+    """Where a developer looks first."""
+    page = show(f"jobs/{submit('stumble')}")
+    expect(page.locator(".error")).to_contain_text("ZeroDivisionError: there was a stone")
+    page.get_by_text("Traceback").first.click()
+    expect(page.locator(".error pre")).to_contain_text("shown_jobs.py")
+    expect(page.locator(".attempts li")).to_have_count(1)
+    page.screenshot(path=MADE / "dashboard-error.png")
+
+
+def test_a_form_is_made_of_the_types_schema(show, tmp_path):
+    """What does not fit is told at its field; files go along, and what was written can be saved."""
+    page = show("submit?type=form")
+    page.get_by_label("name").fill("UP")
+    page.get_by_label("many").fill("[1, 2")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#param-many-wrong")).to_have_text("This is not JSON.")
+    page.get_by_label("many").fill("[1, 2]")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#param-name")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("[role=alert]")).to_contain_text("The params don't fit the job type")
+    page.screenshot(path=MADE / "dashboard-submit.png")
+    page.get_by_label("name").fill("up")
+    page.get_by_label("kind").select_option("fancy")
+    page.get_by_label("loud").check()
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(2_000_000))
+    page.get_by_label("Files").set_input_files(path)
+    page.get_by_label("Tags").fill("nightly, by-hand")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("h1")).to_contain_text("form succeeded", use_inner_text=True)
+    result = page.locator("section").filter(has=page.get_by_role("heading", name="Result"))
+    expect(result.locator("pre")).to_contain_text('"kind": "fancy"')
+    expect(result.locator("pre")).to_contain_text('"loud": true')
+    expect(page.get_by_role("link", name="by-hand")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="copy/a.bin").click()
+    assert download.value.path().read_bytes() == bytes(2_000_000)
+
+
+def test_uploads_show_how_far_they_are(show, tmp_path, context):
+    """A large file takes a while; the bar says so."""
+    page = show("submit?type=form")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10_000_000}
+    context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    seen = []
+    page.expose_function("noted", lambda value: seen.append(value))  # noqa: PLW0108 - playwright marks what it is given
+    page.evaluate(
+        "new MutationObserver(() => { const bar = document.querySelector('form progress'); if (bar) noted(bar.value) })"
+        ".observe(document.getElementById('main'), {subtree: true, childList: true, attributes: true})"
+    )
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(30_000_000))
+    page.get_by_label("name").fill("up")
+    page.get_by_label("Files").set_input_files(path)
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("h1")).to_contain_text("form")
+    assert len({value for value in seen if value > 0}) > 1, seen
+    assert seen == sorted(seen)
+
+
+def test_the_fleet_is_shown(show):
+    """Queues with what waits, processors with what they run."""
+    page = show("fleet")
+    expect(page.get_by_role("region", name="Queues").locator("tbody tr").first).to_contain_text("default")
+    expect(page.get_by_role("region", name="Processors").locator("tbody tr")).to_have_count(1)
+    page.screenshot(path=MADE / "dashboard-fleet.png")
+
+
+def test_dead_letters_are_redriven(show, submit):
+    """The list is a canned one here: to kill workers until the broker gives a job up is tests/e2e's business."""
+    job_id = submit("stumble")
+    letter = {
+        "job_id": job_id,
+        "type": "stumble",
+        "queue": "default",
+        "run": 1,
+        "given_up_at": "2026-01-01T00:00:00Z",
+        "error": {"kind": "dead_lettered", "message": "its workers died", "exception": None, "traceback": None},
+    }
+    page = show("dead")
+    expect(page.locator(".empty")).to_have_text("Nothing was given up.")
+    page.route("**/v1/dead-letters", lambda route: route.fulfill(json={"items": [letter], "unreadable": []}))
+    expect(page.locator("tbody")).to_contain_text("its workers died")
+    page.on("dialog", lambda dialog: dialog.accept())
+    with page.expect_request("**/v1/dead-letters/*/redrive"):
+        page.get_by_role("button", name=f"Redrive {job_id[-8:]}").click()
+    expect(page.locator("#notices")).to_contain_text("was not given up")  # says the gateway, which knows better
+    with page.expect_request("**/v1/dead-letters:redrive") as asked:
+        page.get_by_role("button", name="Redrive all of stumble").click()
+    assert asked.value.post_data_json == {"type": "stumble", "limit": 1000}
+
+
+def test_a_page_that_loses_the_gateway_comes_back(show, submit, context):
+    """It says so meanwhile, and goes on where it was."""
+    page = show(f"jobs/{submit('walk', steps=150)}")
+    expect(page.locator("h1 .status")).to_have_text("running")
+    context.set_offline(True)
+    expect(page.locator("#link")).to_have_text("not connected", timeout=30_000)
+    context.set_offline(False)
+    expect(page.locator("#link")).to_have_text("live", timeout=30_000)
+    expect(page.locator("h1 .status")).to_have_text("succeeded", timeout=60_000)
+
+
+def test_everything_can_be_done_with_the_keyboard(show, submit):
+    """From the skip link to a job's page and its button."""
+    job_id = submit("walk", steps=5_000)
+    page = show()
+    expect(page.locator(f"a[title='{job_id}']")).to_be_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.title") == job_id:
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("p.id")).to_have_text(job_id)
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Cancel"
+    page.keyboard.press("Enter")
+    expect(page.locator("h1 .status")).to_have_text("canceled")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["", "submit?type=form", "fleet", "dead", "job", "failed"])
+def test_axe_finds_nothing_serious(show, submit, violations, page, theme, place):
+    """In both themes, on each view."""
+    if place == "job":
+        place = f"jobs/{submit('walk', steps=100)}"
+    elif place == "failed":
+        place = f"jobs/{submit('stumble')}"
+    page.emulate_media(color_scheme=theme)
+    show(place)
+    expect(page.locator("h1")).to_be_visible()
+    page.wait_for_timeout(700)  # what is asked for has come, and axe looks at it
+    assert violations() == []
+    if theme == "dark" and place == "":
+        page.screenshot(path=MADE / "dashboard-dark.png")
