@@ -51,7 +51,7 @@ test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
 FOREIGN := tests/foreign
 FOREIGN_READY := $(FOREIGN)/node_modules/.complete
 PAGE := http://127.0.0.1:14999
-SHOWN := PYTHONPATH=$(CURDIR)/$(FOREIGN)/dashboard MILEPOST_HANDLERS=shown_jobs
+SHOWN := PYTHONPATH=$(CURDIR)/$(FOREIGN)/dashboard MILEPOST_HANDLERS=shown_jobs,milepost_basics MILEPOST_CORS_ORIGINS='*'
 DASHBOARD := $(FOREIGN)/.venv/bin/pytest -q -c $(FOREIGN)/dashboard/pytest.ini $(FOREIGN)/dashboard/test_dashboard.py
 
 # The seeds of the load that 'make faults' runs the whole matrix with.

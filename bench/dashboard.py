@@ -44,9 +44,7 @@ def main() -> None:
                 if times is rows:
                     paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
             context.close()
-        print(
-            f"Chromium {browser.version}, {JOBS:,} jobs, {ROUNDS} rounds, nothing cached; milliseconds, median and worst"
-        )
+        print(f"Chromium {browser.version}, {JOBS:,} jobs, {ROUNDS} rounds; milliseconds, median and worst")
         browser.close()
     for what, times in (
         ("first contentful paint", paints),

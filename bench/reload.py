@@ -61,9 +61,8 @@ def measure(code: Path, url: str) -> None:
                 pass
             times.append(time.monotonic() - began)
             time.sleep(2.5)  # the next one is kept warm
-    print(
-        f"save to result of the new code, {ROUNDS} rounds: median {statistics.median(times):.2f} s, worst {max(times):.2f} s"
-    )
+    print(f"milepost dev, from a save to the new code's result, {ROUNDS} rounds:")
+    print(f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
 
 
 if __name__ == "__main__":

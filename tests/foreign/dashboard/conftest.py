@@ -11,6 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 URL = os.environ["MILEPOST_URL"]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 MADE = Path(__file__).parent.parent / "made"
+EXAMPLES = Path(__file__).parent.parent.parent.parent / "examples"
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

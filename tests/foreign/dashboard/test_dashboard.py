@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import MADE, URL
+from conftest import EXAMPLES, MADE, URL
 from playwright.sync_api import expect
 
 
@@ -126,7 +126,7 @@ def test_uploads_show_how_far_they_are(show, tmp_path, context):
 def test_the_fleet_is_shown(show):
     """Queues with what waits, processors with what they run."""
     page = show("fleet")
-    expect(page.get_by_role("region", name="Queues").locator("tbody tr").first).to_contain_text("default")
+    expect(page.get_by_role("region", name="Queues").locator("tbody")).to_contain_text("default")
     expect(page.get_by_role("region", name="Processors").locator("tbody tr")).to_have_count(1)
     page.screenshot(path=MADE / "dashboard-fleet.png")
 
@@ -203,3 +203,11 @@ def test_axe_finds_nothing_serious(show, submit, violations, page, theme, place)
     assert violations() == []
     if theme == "dark" and place == "":
         page.screenshot(path=MADE / "dashboard-dark.png")
+
+
+def test_a_page_of_twenty_lines_polls_a_bar_to_its_end(context):
+    """`examples/poll.html`, from a page of another origin."""
+    page = context.new_page()
+    page.goto(f"{(EXAMPLES / 'poll.html').as_uri()}?gateway={URL}")
+    expect(page.locator("#said")).to_have_text("succeeded", timeout=30_000)
+    assert page.evaluate("bar.value") == 100

@@ -20,7 +20,7 @@ import typer
 from milepost_stack import processes
 from milepost_stack.errors import NotUp, StackError
 from milepost_stack.session import ROOT, Watchman, say, stop_when_asked, stopped_at_the_end
-from milepost_stack.stack import DEFAULT_PORT, Size, Stack
+from milepost_stack.stack import DEFAULT_PORT, RABBITMQ_URL, REDIS_URL, Size, Stack
 from milepost_stack.state import StackState
 
 app = typer.Typer(
@@ -127,7 +127,9 @@ def down(name: Name = "default") -> None:
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
 def run(
-    command: Annotated[list[str], typer.Argument(help="A command; it finds the gateway in MILEPOST_URL.")],
+    command: Annotated[
+        list[str], typer.Argument(help="A command; MILEPOST_URL, _RABBITMQ_URL and _REDIS_URL say where.")
+    ],
     gateways: Gateways = 1,
     processors: Processors = 1,
     trackers: Trackers = 1,
@@ -137,7 +139,8 @@ def run(
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=0)
     with stopped_at_the_end(stack), _interruptible():
         say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
-        code = subprocess.run(command, env={**os.environ, "MILEPOST_URL": state.url or ""}, check=False).returncode
+        where = {"MILEPOST_URL": state.url or "", RABBITMQ_URL: state.rabbitmq_url, REDIS_URL: state.redis_url}
+        code = subprocess.run(command, env={**os.environ, **where}, check=False).returncode
     if code == 0:
         shutil.rmtree(stack.folder, ignore_errors=True)
     else:

@@ -1,0 +1,18 @@
+// The same as reactor.py, in JavaScript: npm install amqplib; node reactor.mjs
+import amqp from "amqplib";
+
+const broker = process.env.MILEPOST_RABBITMQ_URL ?? "amqp://guest:guest@127.0.0.1/";
+const exchange = `${process.env.MILEPOST_NAMESPACE ?? "milepost"}.jobs`;
+
+const connection = await amqp.connect(broker);
+const channel = await connection.createChannel();
+await channel.prefetch(20);
+const { queue } = await channel.assertQueue("billing-js.milepost", { durable: true, arguments: { "x-queue-type": "quorum" } });
+await channel.bindQueue(queue, exchange, "job.succeeded.#");
+console.log("listening");
+await channel.consume(queue, (message) => {
+  const event = JSON.parse(message.content); // a CloudEvent
+  const job = event.data;
+  console.log(event.id, job.type, job.id, JSON.stringify(job.result));
+  channel.ack(message); // once it is done: it comes again otherwise
+});

@@ -1,0 +1,35 @@
+"""A service of another team that reacts to jobs that have succeeded: plain aio-pika, no line of ours.
+
+It has a queue of its own, bound to the topic exchange, so it misses nothing while it is down. Events come at least
+once: `id` is the same when one comes again.
+"""
+
+import asyncio
+import json
+import os
+
+import aio_pika
+
+BROKER = os.environ.get("MILEPOST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1/")
+EXCHANGE = os.environ.get("MILEPOST_NAMESPACE", "milepost") + ".jobs"
+
+
+async def main() -> None:
+    connection = await aio_pika.connect_robust(BROKER)
+    async with connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=20)
+        # All jobs; of one type only: job.succeeded.*.crunch
+        queue = await channel.declare_queue("billing.milepost", durable=True, arguments={"x-queue-type": "quorum"})
+        await queue.bind(await channel.get_exchange(EXCHANGE), "job.succeeded.#")
+        print("listening", flush=True)
+        async with queue.iterator() as messages:
+            async for message in messages:
+                async with message.process():  # acknowledged once the block is done
+                    event = json.loads(message.body)  # a CloudEvent
+                    job = event["data"]
+                    print(event["id"], job["type"], job["id"], json.dumps(job["result"])[:80], flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,131 @@
+"""The examples, as they stand, before a whole stack."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from waiting import wait_until
+
+from milepost_stack.ports import any_port
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.fixture
+def environment(url, rabbitmq_url):
+    return {**os.environ, "MILEPOST_URL": url, "MILEPOST_RABBITMQ_URL": rabbitmq_url}
+
+
+@pytest.fixture
+def run(environment):
+    """Run an example; return the lines that it prints."""
+
+    def ran(name, *words):
+        command = [sys.executable, EXAMPLES / name, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        assert 0 == done.returncode, done.stderr
+        return done.stdout.splitlines()
+
+    return ran
+
+
+@pytest.fixture
+def app(environment):
+    """Serve an example that is an ASGI app, as its first line says; return a client of it."""
+    served = []
+
+    def started(name):
+        port = str(any_port())
+        command = [sys.executable, "-m", "uvicorn", f"{name}:app", "--app-dir", EXAMPLES, "--port", port]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        served.append((process, client))
+        wait_until(lambda: answers(client), within=30, what=f"{name} is served")
+        return client
+
+    yield started
+    for process, client in served:
+        client.close()
+        process.terminate()
+        process.wait(10)
+
+
+def answers(client):
+    try:
+        return client.get("/openapi.json").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_files_are_uploaded_and_followed(run):
+    """Each file's name is told while it is read."""
+    lines = run("uploads.py", str(EXAMPLES / "loop.py"), str(EXAMPLES / "poll.html"))
+    assert "2 files" == lines[-1]
+
+
+def test_a_submission_is_followed_in_the_same_request(run):
+    """From the snapshot to the end."""
+    lines = run("stream.py")
+    assert "dev.milepost.job.succeeded.v1 100.0" == lines[-1]
+    assert len(lines) > 3
+
+
+def test_a_websocket_tells_and_takes_a_cancel(run):
+    """The last frame says that it came in time."""
+    assert run("websocket.py")[-1].startswith("dev.milepost.job.canceled.v1")
+
+
+def test_a_result_is_had_by_its_token(app):
+    """202 until there is one; 404 for a token that nobody gave out."""
+    client = app("crunch")
+    token = client.post("/crunch", params={"limit": 1_000}).json()["token"]
+    answer = wait_until(
+        lambda: (found := client.get(f"/result/{token}")).status_code != 202 and found, within=30, what="it has ended"
+    )
+    assert (200, 168) == (answer.status_code, answer.json()["count"])
+    assert 404 == client.get("/result/0000").status_code
+
+
+def test_an_order_is_one_job_however_often_it_is_asked_for(app, url):
+    """The job's place is in the answer."""
+    client = app("embed")
+    first, second = (client.post("/orders/17/invoice") for _ in range(2))
+    assert (202, first.json()) == (first.status_code, second.json())
+    assert ["invoices"] == httpx.get(first.headers["location"]).json()["tags"]
+
+
+@pytest.fixture
+async def billing(connection):
+    """The queue that the reactors have; it ends with the test."""
+    yield
+    channel = await connection.channel()
+    await channel.queue_delete("billing.milepost")
+
+
+async def test_another_team_hears_of_jobs_that_have_succeeded(environment, client, billing):
+    """Over a queue of its own, which is there before the job is."""
+    command = [sys.executable, EXAMPLES / "reactor.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: ASYNC220
+        try:
+            assert "listening\n" == process.stdout.readline()
+            handle = client.submit("echo", {"text": "heard"})
+            heard = ""
+            while handle.id not in heard:  # ends with the test's time at the latest
+                heard = process.stdout.readline()
+            assert {"text": "heard"} == json.loads(heard.split(" ", 3)[3])
+        finally:
+            process.terminate()
+
+
+def test_a_loop_shows_its_progress(milepost_run):
+    """Its handler, in-process; the tutorial's stack runs it whole."""
+    spec = importlib.util.spec_from_file_location("loop", EXAMPLES / "loop.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    outcome = milepost_run(module.loop, {"steps": 4, "pause": 0})
+    assert ("done", [0, 25, 50, 75, 100]) == (outcome.result, [one.percent for one in outcome.progress])
