@@ -1,6 +1,12 @@
 """The documentation and the code must agree."""
 
+import ast
+import importlib
+import os
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +51,34 @@ def test_every_link_within_the_project_leads_somewhere(page):
     """No page sends its reader into the void."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert [] == [link for link in links if not (page.parent / link).exists()]
+
+
+PAGES = sorted(page for page in ROOT.glob("docs/**/*.md") if "decisions" not in page.parts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_snippet_imports_what_there_is(page):
+    """It compiles, and each name that it takes from Milepost exists. The tutorial's and the examples' are run."""
+    for snippet in re.findall(r"```python[^\n]*\n(?!--8<--)(.+?)```", page.read_text(), flags=re.DOTALL):
+        for node in ast.walk(ast.parse(snippet)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("milepost"):
+                module = importlib.import_module(node.module)
+                assert [] == [one.name for one in node.names if not hasattr(module, one.name)]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """No link leads nowhere, no page is left out, no included file is missing, no name is unknown to the reference."""
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    assert 0 == built.returncode, built.stderr
+    assert "submit_many" in (tmp_path / "site" / "reference" / "sdk" / "index.html").read_text()
+
+
+def test_the_reference_of_the_command_line_is_the_present_one():
+    """`make contracts` writes it anew."""
+    written = runpy.run_path(str(ROOT / "tools" / "contracts"))["command_line"]()
+    assert written == (REFERENCE / "cli.md").read_text(), "run 'make contracts'"
 
 
 def test_the_readmes_handler_works_as_it_stands():

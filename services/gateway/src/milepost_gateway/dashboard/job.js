@@ -82,7 +82,7 @@ export class Job {
       </section>
       ${job.error ? this.#error(job.error) : nothing}
       ${ended && job.status === "succeeded" ? this.#result(job) : nothing}
-      ${job.items?.count ? html`<section><h2>Items <small>${job.items.count}, the latest</small></h2><ol class="items">${job.items.last.map((one) => html`<li><code>${JSON.stringify(one)}</code></li>`)}</ol></section>` : nothing}
+      ${job.items?.count ? html`<section><h2>Items <small>${job.items.count}, the latest</small></h2><ol class="items" start=${job.items.count - job.items.last.length + 1}>${job.items.last.map((one) => html`<li><code>${JSON.stringify(one)}</code></li>`)}</ol></section>` : nothing}
       ${this.#attempts(job)}
       <section><h2>Params</h2>${json(job.params)}
         ${job.files.length ? html`<h3>Files that came with it</h3><ul>${job.files.map((one) => html`<li>${one.name} <small>${bytes(one.size)}</small></li>`)}</ul>` : nothing}
