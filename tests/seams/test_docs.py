@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from milepost.testing import run_handler
+from milepost.testing import run_job
 from milepost_contracts.problems import DOCS, ProblemType
 from milepost_gateway.settings import GatewaySettings
 from milepost_processor.settings import ProcessorSettings
@@ -86,4 +86,4 @@ def test_the_readmes_handler_works_as_it_stands():
     (snippet,) = re.findall(r"```python\n(# my_jobs.py.+?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     scope = {"__name__": "my_jobs"}
     exec(compile(snippet, "my_jobs.py", "exec"), scope)  # noqa: S102 - our own README
-    assert {"letters": 1} == run_handler(scope["count_letters"], {"text": "a1"}).result
+    assert {"letters": 1} == run_job(scope["count_letters"], {"text": "a1"}).result

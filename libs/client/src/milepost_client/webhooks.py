@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from standardwebhooks import Webhook as Signer
-from standardwebhooks import WebhookVerificationError
+from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 
 from milepost_client.errors import InvalidWebhook
 from milepost_contracts.errors import MalformedEvent
@@ -41,7 +41,11 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], secrets: str | Seque
     for secret in [secrets] if isinstance(secrets, str) else secrets:
         try:
             Signer(secret).verify(body, plain, json_parse=False)
-        except (WebhookVerificationError, ValueError) as error:  # ValueError: a header that can't be read
+        except (
+            WebhookVerificationError,
+            EmptyWebhookSecretError,
+            ValueError,
+        ) as error:  # ValueError: what can't be read
             reason = str(error)
             continue
         return _read(body, plain["webhook-id"])
