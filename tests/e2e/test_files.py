@@ -38,7 +38,7 @@ def test_a_large_result_is_a_download_that_can_be_taken_up_again(client, url):
     """The status stays small; a part of the result is that part of it."""
     handle = client.submit("echo", LARGE)
     expected = LARGE["text"] * LARGE["times"]
-    assert {"text": expected} == handle.result(60)
+    assert {"text": expected} == handle.result(timeout=60)
     document = handle.document
     assert document.result is None
     assert len(expected) < document.result_file.size

@@ -100,14 +100,15 @@ def test_jobs_are_listed_by_type_and_status_newest_first(client, url):
     for handle in handles:
         handle.wait(timeout=30)
     wanted = {handle.id for handle in handles}
-    seen, link = [], f"{url}/v1/jobs?type=echo&status=succeeded&limit=3"
+    seen, times, link = [], [], f"{url}/v1/jobs?type=echo&status=succeeded&limit=3"
     while link:
         page = httpx.get(link).json()
         assert len(page["items"]) <= 3
         assert all(("echo", "succeeded") == (item["type"], item["status"]) for item in page["items"])
         seen += [item["id"] for item in page["items"]]
+        times += [item["created_at"] for item in page["items"]]
         link = page["next"]
-    assert sorted(seen, reverse=True) == seen
+    assert sorted(times, reverse=True) == times
     assert {1} == set(Counter(seen).values())
     assert wanted <= set(seen)
     assert not wanted & {job.id for job in client.jobs(type="echo", status="failed", limit=1000)}

@@ -55,6 +55,14 @@ def test_a_client_that_never_reads_is_left(monkeypatch):
         wait_until(lambda: not serving.server_state.connections, within=20, what="it is left")
 
 
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_beginning():
+    """Headers and body are two writes; Nagle's algorithm would hold the second back, for 40 ms as clients acknowledge."""
+    with served(hello) as (serving, address), socket.create_connection(address):
+        (connection,) = wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
+        ours = connection.transport.get_extra_info("socket")
+        assert 1 == ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def hello(scope, receive, send):
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
