@@ -56,7 +56,7 @@ def test_a_client_that_never_reads_is_left(monkeypatch):
 
 
 def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_beginning():
-    """Headers and body are two writes; Nagle's algorithm would hold the second back, for 40 ms as clients acknowledge."""
+    """Headers and body are two writes; Nagle would hold the second back, for 40 ms as clients acknowledge."""
     with served(hello) as (serving, address), socket.create_connection(address):
         (connection,) = wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
         ours = connection.transport.get_extra_info("socket")
