@@ -199,7 +199,7 @@ def test_the_gateway_and_the_key_come_from_options_environment_or_file(milepost,
     milepost("list", "--url", "http://option.test")
     assert [
         ("http://file.test", "mp_file"),
-        ("http://environment.test", "mp_file"),
+        ("http://environment.test", None),  # the file's key is for the file's gateway
         ("http://option.test", "mp_environment"),
     ] == milepost.asked
 

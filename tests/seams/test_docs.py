@@ -73,6 +73,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
     assert 0 == built.returncode, built.stderr
     assert "submit_many" in (tmp_path / "site" / "reference" / "sdk" / "index.html").read_text()
+    pages = [page.read_text() for page in (tmp_path / "site").rglob("*.html")]
+    assert not any("--8" in page for page in pages), "an included file is missing"
+    assert any("billing.milepost" in page for page in pages)
 
 
 def test_the_reference_of_the_command_line_is_the_present_one():

@@ -1,6 +1,7 @@
 """What a gateway's answer means: a pause to make, an error of `errors`, or a document."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pydantic_core
@@ -15,7 +16,12 @@ from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
 def retry_after(response: httpx.Response, default: float = 1.0) -> float:
     """Seconds that the gateway asks to wait before the next look."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else default
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return default
 
 
 def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
@@ -27,7 +33,11 @@ def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
         except ValidationError:
             problem = None
     if problem is None:
-        return Unavailable(f"{base_url} answered {response.status_code}, not as a Milepost gateway does.")
+        return Unavailable(
+            f"{base_url} answered {response.status_code}, not as a Milepost gateway does.",
+            retry_after=retry_after(response),
+            passing=response.is_server_error,
+        )
     if (
         response.is_server_error
         or response.status_code == httpx.codes.TOO_MANY_REQUESTS

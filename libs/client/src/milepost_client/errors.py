@@ -41,9 +41,15 @@ class JobNotFound(Refused):
 class Unavailable(MilepostError):  # noqa: N818
     """The gateway can't be reached, or can't do it now."""
 
-    def __init__(self, message: str, problem: Problem | None = None, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, problem: Problem | None = None, *, retry_after: float | None = None, passing: bool = True
+    ) -> None:
         super().__init__(message)
         self.problem = problem
+        #: Whether it may be otherwise soon.
+        self.passing = passing
+        #: Whether somebody answered, and said when to come back.
+        self.answered = retry_after is not None
         #: Seconds after which to try again.
         self.retry_after = RETRY_AFTER if retry_after is None else retry_after
 
@@ -51,7 +57,7 @@ class Unavailable(MilepostError):  # noqa: N818
 class PartlyHandedOver(MilepostError):  # noqa: N818
     """Of many jobs some were handed over, then something went wrong."""
 
-    def __init__(self, group: Any, error: MilepostError) -> None:
+    def __init__(self, group: Any, error: Exception) -> None:
         super().__init__(f"{len(group.job_ids)} jobs were handed over, then: {error}")
         #: The jobs of the requests before: a `JobGroup`, or an `AsyncJobGroup`.
         self.group = group

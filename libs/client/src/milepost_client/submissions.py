@@ -1,5 +1,6 @@
 """What is handed over, and what became of many of them."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -75,6 +76,8 @@ class GroupStatus:
     size: int
     #: How many are in each state.
     counts: Mapping[Status, int]
+    #: Of how many nothing is kept any more.
+    forgotten: int = 0
 
     @property
     def ended(self) -> int:
@@ -88,8 +91,8 @@ class GroupStatus:
 
     @property
     def done(self) -> bool:
-        """Whether all have ended."""
-        return self.ended >= self.size
+        """Whether all have ended, as far as anything is kept of them."""
+        return self.ended + self.forgotten >= self.size
 
 
 class BatchItem(Value):
@@ -123,7 +126,7 @@ def in_requests(submissions: Iterable[Submission]) -> Iterator[list[bytes]]:
     some: list[bytes] = []
     size = 0
     for one in submissions:
-        body = pydantic_core.to_json(one.body())
+        body = json.dumps(one.body(), allow_nan=False).encode()
         if some and (len(some) == MOST_AT_ONCE or size + len(body) > LARGEST_REQUEST):
             yield some
             some, size = [], 0

@@ -69,11 +69,13 @@ class CommandConsumer(_RabbitmqConsumer):
         self._look_every = timeout / 1000
         self._queue_missing = consuming.queue_missing
         # The iterator that Dramatiq made has not begun yet, and never will.
-        deliveries = self.channel.consume(
-            queue_name,
-            arguments={"x-consumer-timeout": int(consuming.timeout.total_seconds() * 1000)},
-            inactivity_timeout=self._look_every,
-        )
+        deliveries: Iterator[Any] = iter(())
+        if not broker.stopping:
+            deliveries = self.channel.consume(
+                queue_name,
+                arguments={"x-consumer-timeout": int(consuming.timeout.total_seconds() * 1000)},
+                inactivity_timeout=self._look_every,
+            )
         self.iterator = self._keep_headers(deliveries)
 
     def _keep_headers(self, deliveries: Iterator[Any]) -> Iterator[Any]:
@@ -90,7 +92,8 @@ class CommandConsumer(_RabbitmqConsumer):
             self.connection.add_callback_threadsafe(self.channel.cancel)
             for message in held:
                 self.known_tags.discard(message._tag)
-                self.connection.add_callback_threadsafe(partial(self.channel.basic_reject, message._tag, requeue=True))
+                # A nack: RabbitMQ 4.3 counts rejected deliveries towards the limit, and these not.
+                self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -140,7 +143,10 @@ class CommandConsumer(_RabbitmqConsumer):
 class CommandWorker(Worker):
     """Takes nothing new once it is to stop, so that others need not wait for its last handler."""
 
+    broker: "CommandBroker"
+
     def stop(self, timeout: int = 600_000) -> None:
+        self.broker.stopping = True  # who connects anew meanwhile takes nothing either
         held = defaultdict(list)
         for item in iter_queue(self.work_queue):  # type: ignore[no-untyped-call]
             held[getattr(item.message, OWNER)].append(item.message)
@@ -165,6 +171,8 @@ class CommandBroker(RabbitmqBroker):
     def __init__(self, url: str, consuming: Consuming) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[AsyncIO(), SkipLostDeliveries()])
         self.consuming = consuming
+        #: Whether nothing new is to be taken any more.
+        self.stopping = False
 
     @property
     def consumer_class(self) -> type[CommandConsumer]:

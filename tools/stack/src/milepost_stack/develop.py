@@ -6,11 +6,13 @@ kept warm: it has imported them, and waits for the word to import the handlers.
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,6 +45,8 @@ DEFAULTS = {
 
 def develop(modules: Sequence[str], *, port: int | None, watch: Sequence[Path], reload: bool) -> int:
     """Run everything until Ctrl-C; return the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until it is up; then it stops in good order
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     places = [str(place) for place in (Path.cwd(), Path.cwd() / "src") if place.is_dir()]
     sys.path[:0] = places
     try:
@@ -74,7 +78,10 @@ def _folders(modules: Sequence[str]) -> list[Path]:
             words = Path(name).with_suffix("").parts
             raise StackError(f"{name!r} is a file: name the module as it is imported, {'.'.join(words)}")
         top = name.partition(".")[0]
-        spec = importlib.util.find_spec(top)
+        try:
+            spec = importlib.util.find_spec(top)
+        except ValueError:  # __main__ has none
+            spec = None
         if spec is None or not (spec.origin or spec.submodule_search_locations):
             raise StackError(f"there is no module {top!r}, neither installed nor in {Path.cwd()} or its src")
         found += [Path(one) for one in spec.submodule_search_locations or [str(Path(str(spec.origin)).parent)]]
@@ -87,7 +94,7 @@ def _stay(stack: Stack, state: StackState, folders: Sequence[Path]) -> None:
     log.touch()
     telling = threading.Thread(target=_tell, args=(log, stop), daemon=True)
     telling.start()
-    warm = WarmProcessors(stack, state)
+    warm = WarmProcessors(stack, state, stop)
     try:
         warm.reload()
         if state.url and not state.url.endswith(f":{DEFAULT_PORT}"):
@@ -113,7 +120,8 @@ def _stay(stack: Stack, state: StackState, folders: Sequence[Path]) -> None:
 class WarmProcessors:
     """The processor that runs, and the one that will take its place."""
 
-    def __init__(self, stack: Stack, state: StackState) -> None:
+    def __init__(self, stack: Stack, state: StackState, stop: threading.Event) -> None:
+        self._stop = stop
         self._stack = stack
         self._environment = state.environment
         self._running: tuple[ProcessState, psutil.Popen] | None = None
@@ -128,28 +136,31 @@ class WarmProcessors:
 
     def reload(self) -> bool:
         """Let the warm one import the handlers and take over; return whether it could."""
+        if processes.find(self._warm[0]) is None:
+            self._warm = self._start()  # somebody has killed it
         old, self._running = self._running, self._warm
         process, child = self._running
         if old is not None:
             old[1].terminate() if processes.find(old[0]) else None
         self._stack.join(process)
-        child.stdin.write(b"go\n")
-        child.stdin.close()
+        with suppress(BrokenPipeError):
+            child.stdin.write(b"go\n")
+            child.stdin.close()
         self._well = self._wait(process)
         if old is not None:
             processes.stop(old[0])
         self._warm = self._start()
-        if not self._well:
+        if not self._well and not self._stop.is_set():
             say("the handlers can't be run: see above; waiting for a change")
         return self._well
 
-    @staticmethod
-    def _wait(process: ProcessState) -> bool:
+    def _wait(self, process: ProcessState) -> bool:
         deadline = time.monotonic() + READY_WITHIN
         while processes.find(process) is not None and time.monotonic() < deadline:
             if process.ready_url is not None and processes.answers(process.ready_url):
                 return True
-            time.sleep(0.02)
+            if self._stop.wait(0.02):
+                break
         return False
 
     def look(self) -> None:
@@ -160,7 +171,8 @@ class WarmProcessors:
 
     def close(self) -> None:
         """End the warm one; the stack stops the one that runs."""
-        self._warm[1].kill()
+        with suppress(psutil.NoSuchProcess):
+            self._warm[1].kill()
         self._warm[1].wait()
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -43,8 +44,10 @@ def make_handlers(name: str, parent: Path) -> Made:
     module, type_name = name.lower().replace("-", "_"), name.lower().replace("_", "-")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", type_name) or len(type_name) > 64:  # noqa: PLR2004 - a type's
         raise NotMade(f"{name!r} is no name: words of letters and digits, with hyphens between them")
-    if keyword.iskeyword(module) or module in ("milepost", "tests"):
+    if keyword.iskeyword(module) or module == "tests":
         raise NotMade(f"{module!r} can't be the name of a package of handlers")
+    if find_spec(module) is not None:
+        raise NotMade(f"{module!r} is the name of a module that is there already, and would be hidden")
     folder = parent / name
     if folder.exists():
         raise NotMade(f"{folder} is there already")

@@ -59,7 +59,7 @@ class Stack:
         """
         old = self.state
         if old is not None and any(processes.find(process) for process in old.processes):
-            raise AlreadyUp(f"the stack {self.name!r} is up already: see 'stack status', or give another --name")
+            raise AlreadyUp(f"the stack {self.name!r} is up already: 'stack down --name {self.name}' ends it")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         state = StackState(name=self.name, url=None, rabbitmq_url="", redis_url="")

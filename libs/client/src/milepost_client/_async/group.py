@@ -8,8 +8,9 @@ from time import monotonic
 
 from milepost_client._async.listing import jobs
 from milepost_client._async.transport import AsyncTransport
+from milepost_client._async.watching import PATIENCE
 from milepost_client.answers import retry_after
-from milepost_client.errors import StillRunning
+from milepost_client.errors import JobNotFound, StillRunning, Unavailable
 from milepost_client.submissions import Batch, GroupStatus, Refusal
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
@@ -34,6 +35,7 @@ class AsyncJobGroup:
         #: Those that were not accepted, and why.
         self.refused = tuple(refused)
         self._look_again_in = 0.0
+        self._forgotten: set[str] = set()
 
     async def refresh(self) -> GroupStatus:
         """Ask how far the jobs are.
@@ -50,7 +52,24 @@ class AsyncJobGroup:
             counts.update(batch.counts)
             pause = max(pause, retry_after(response))
         self._look_again_in = pause
-        return GroupStatus(size=size, counts={status: count for status, count in counts.items() if count})
+        accepted = sum(job_id is not None for job_id in self.job_ids)
+        size = accepted or size  # a batch has those too that the broker did not take
+        told = {status: count for status, count in counts.items() if count}
+        if all(status.terminal for status in told) and sum(told.values()) < accepted:
+            await self._look_for_forgotten()
+        return GroupStatus(size=size, counts=told, forgotten=len(self._forgotten))
+
+    async def _look_for_forgotten(self) -> None:
+        """Find out which jobs will never be counted: a job that no tracker has seen yet is not among them."""
+        seen = {document.id async for document in self.documents()}
+        for job_id in self.job_ids:
+            if job_id is not None and job_id not in seen and job_id not in self._forgotten:
+                try:
+                    await self._transport.send("GET", f"/v1/jobs/{job_id}")
+                except JobNotFound:
+                    self._forgotten.add(job_id)
+                else:
+                    return
 
     async def watch(self, timeout: float | None = None) -> AsyncGenerator[GroupStatus, None]:
         """Yield how far the jobs are, now and whenever that has changed, until all have ended.
@@ -62,14 +81,22 @@ class AsyncJobGroup:
             StillRunning: They have not all ended within `timeout` seconds.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        status = await self.refresh()
+        status, answered = await self.refresh(), monotonic()
         yield status
         while not status.done:
             left = self._look_again_in if deadline is None else deadline - monotonic()
             if left < 0:
                 raise StillRunning(f"{status.size - status.ended} of {status.size} jobs have not ended in time")
             await sleep(min(self._look_again_in, left))
-            known, status = status, await self.refresh()
+            known = status
+            try:
+                status = await self.refresh()
+            except Unavailable as error:
+                if monotonic() - answered > PATIENCE:
+                    raise
+                self._look_again_in = error.retry_after
+                continue
+            answered = monotonic()
             if status != known:
                 yield status
 

@@ -1,5 +1,6 @@
 """A job that was handed over: look at it, follow it, wait for its end."""
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from errno import EEXIST
@@ -111,7 +112,7 @@ class AsyncJobHandle(AsyncJobView):
             if document.result_file.media_type != "application/json":
                 raise ValueError(f"the result is {document.result_file.media_type}: take it with download()")
             found = (await self._transport.send("GET", f"/v1/jobs/{self.id}/result")).json()
-        return found if kind is None else TypeAdapter(kind).validate_python(found)
+        return found if kind is None else TypeAdapter(kind).validate_json(json.dumps(found))
 
     async def result_bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield the result of a job that has succeeded piece by piece, as it is: JSON, or the file that it is.

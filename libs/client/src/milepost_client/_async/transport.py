@@ -14,7 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 from milepost_client.answers import error_of
 from milepost_client.errors import Unavailable
 
-REPEATABLE = ("GET", "DELETE")
+REPEATABLE = ("GET",)
 FIRST_PAUSE = 0.1
 """Seconds before a request is repeated; each further pause is twice as long, up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE = 2.0
@@ -43,6 +43,7 @@ class AsyncTransport:
         *,
         repeat: bool | None = None,
         extra_time: float = 0.0,
+        at_most: float | None = None,
         body: Body | None = None,
         **options: Any,
     ) -> httpx.Response:
@@ -53,8 +54,9 @@ class AsyncTransport:
         Args:
             method: Of the request.
             path: Of the request.
-            repeat: Whether a repeat does no harm; GET and DELETE by default.
+            repeat: Whether a repeat does no harm; that of a GET by default.
             extra_time: How many seconds later than usual the answer may come.
+            at_most: How many seconds one is willing to wait for it in any case.
             body: Returns what httpx makes the body of, anew for each try.
             options: What else httpx takes.
 
@@ -67,23 +69,32 @@ class AsyncTransport:
         pause = FIRST_PAUSE
         while True:
             try:
-                return await self._send(method, path, extra_time, {**options, **(body() if body else {})})
+                timeout = self._timeout(extra_time, at_most)
+                return await self._send(method, path, timeout=timeout, **options, **(body() if body else {}))
             except Unavailable as error:
-                wait = max(pause, error.retry_after if error.problem else 0.0) * random.uniform(1.0, 1.2)
-                if not again or monotonic() + wait > until:
+                wait = max(pause, error.retry_after if error.answered else 0.0) * random.uniform(1.0, 1.2)
+                if not again or not error.passing or monotonic() + wait > until:
                     raise
             await sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _send(self, method: str, path: str, extra_time: float, options: dict[str, Any]) -> httpx.Response:
+    def _timeout(self, extra_time: float, at_most: float | None) -> httpx.Timeout:
         usual = self._http.timeout.as_dict()
-        if extra_time and usual["read"] is not None:
-            options["timeout"] = httpx.Timeout(**usual | {"read": usual["read"] + extra_time})
+        if usual["read"] is not None:
+            usual["read"] += extra_time
+        if at_most is not None:
+            usual = {name: at_most if one is None else min(one, at_most) for name, one in usual.items()}
+        return httpx.Timeout(**usual)
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = await self._http.request(method, self.base_url + path, **options)
         except httpx.TransportError as error:
             raise self._away(error) from error
-        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
+        kind = response.headers.get("content-type", "json")
+        if response.is_success and ("json" in kind or not response.content):
+            return response
+        if response.status_code == httpx.codes.NOT_MODIFIED:
             return response
         raise error_of(self.base_url, response)
 

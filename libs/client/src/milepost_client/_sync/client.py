@@ -2,6 +2,7 @@
 """The SDK's entry: hand jobs over, find them again."""
 
 import json
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from os import environ
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -19,7 +21,7 @@ from milepost_client._sync.group import JobGroup
 from milepost_client._sync.handle import JobHandle
 from milepost_client._sync.transport import Transport
 from milepost_client._sync.watching import follow
-from milepost_client.errors import MilepostError, PartlyHandedOver
+from milepost_client.errors import PartlyHandedOver
 from milepost_client.files import LocalFile
 from milepost_client.submissions import BatchItem, HandedOver, Refusal, Submission, in_requests
 from milepost_contracts.dead_letters import DeadLetters
@@ -32,6 +34,7 @@ DEFAULT_URL = "http://127.0.0.1:8800"
 URL_VARIABLE = "MILEPOST_URL"
 KEY_VARIABLE = "MILEPOST_API_KEY"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/\[\]]+)(/.*)?$")
 PATIENCE = timedelta(seconds=10)
 AGAIN = 0.5
 """Seconds until those of many jobs are handed over again that the broker did not take."""
@@ -48,6 +51,9 @@ class Client:
         api_key: Who asks: an API key or a JSON Web Token; by default what is in `MILEPOST_API_KEY`.
         patience: For how long a request is repeated.
         http: Of your own, for proxies, certificates, or a `milepost_client.testing.FakeGateway`.
+
+    Raises:
+        ValueError: The URL or the key can't be one.
     """
 
     def __init__(
@@ -59,9 +65,14 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._http = http or httpx.Client(timeout=TIMEOUT)
-        if key := api_key or environ.get(KEY_VARIABLE):
+        if key := (api_key or environ.get(KEY_VARIABLE) or "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise ValueError("the API key has characters that none has")
             self._http.headers["Authorization"] = f"Bearer {key}"
-        self._transport = Transport(url or environ.get(URL_VARIABLE) or DEFAULT_URL, self._http, patience=patience)
+        place = url or environ.get(URL_VARIABLE) or DEFAULT_URL
+        if not _URL.match(place):
+            raise ValueError(f"{place!r} is no URL of a gateway, such as {DEFAULT_URL}")
+        self._transport = Transport(place, self._http, patience=patience)
 
     @property
     def url(self) -> str:
@@ -148,15 +159,15 @@ class Client:
         name = idempotency_key or uuid4().hex
         batch_ids: list[str] = []
         items: list[BatchItem] = []
-        for number, jobs in enumerate(in_requests(submissions)):
-            try:
+        try:
+            for number, jobs in enumerate(in_requests(submissions)):
                 batch = self._hand_over(jobs, f"{name}-{number}")
-            except MilepostError as error:
-                if not items:
-                    raise
-                raise PartlyHandedOver(self._group(batch_ids, items), error) from error
-            batch_ids += [batch.id] if batch.id else []
-            items += batch.items
+                batch_ids += [batch.id] if batch.id else []
+                items += batch.items
+        except Exception as error:  # of the gateway, or of whoever makes the submissions
+            if not items:
+                raise
+            raise PartlyHandedOver(self._group(batch_ids, items), error) from error
         return self._group(batch_ids, items)
 
     def _hand_over(self, jobs: Sequence[bytes], key: str) -> HandedOver:
@@ -183,7 +194,7 @@ class Client:
             JobNotFound: There is no such job, or nothing is kept of it any more.
             Refused: It has not ended yet, or has run as often as a job can.
         """
-        return self._handle(self._transport.send("POST", f"/v1/jobs/{job_id}/retry"))
+        return self._handle(self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry"))
 
     def forget(self, job_id: str) -> None:
         """Have a job forgotten that has ended, with its files.
@@ -192,7 +203,7 @@ class Client:
             JobNotFound: There is no such job, or nothing is kept of it any more.
             Refused: It has not ended yet, or the key may not do this.
         """
-        self._transport.send("DELETE", f"/v1/jobs/{job_id}")
+        self._transport.send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}")
 
     def group(self, *batch_ids: str) -> JobGroup:
         """Find jobs again that were handed over together."""
@@ -214,7 +225,7 @@ class Client:
         Raises:
             JobNotFound: There is no such job, or nothing is kept of it any more.
         """
-        return self._handle(self._transport.send("GET", f"/v1/jobs/{job_id}"))
+        return self._handle(self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def cancel(self, job_id: str) -> JobHandle:
         """Ask that a job be canceled; that it took effect, the document says later.
@@ -223,7 +234,7 @@ class Client:
             JobNotFound: There is no such job, or nothing is kept of it any more.
             Refused: It has ended already.
         """
-        return self._handle(self._transport.send("POST", f"/v1/jobs/{job_id}/cancel", repeat=True))
+        return self._handle(self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeat=True))
 
     def jobs(
         self,
@@ -274,7 +285,7 @@ class Client:
         Raises:
             Refused: It was not given up.
         """
-        return self._handle(self._transport.send("POST", f"/v1/dead-letters/{job_id}/redrive"))
+        return self._handle(self._transport.send("POST", f"/v1/dead-letters/{quote(job_id, safe='')}/redrive"))
 
     def redrive_many(
         self,
@@ -305,7 +316,9 @@ class Client:
         Raises:
             Refused: It was handed over without a callback URL.
         """
-        return WebhookTries.model_validate_json((self._transport.send("GET", f"/v1/jobs/{job_id}/webhooks")).content)
+        return WebhookTries.model_validate_json(
+            (self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}/webhooks")).content
+        )
 
     def redeliver_webhook(self, job_id: str) -> str:
         """Have the webhook of a job's end sent again, whatever became of it, and return its `webhook-id`.
@@ -313,7 +326,7 @@ class Client:
         Raises:
             Refused: There is none: no callback URL, or no end yet.
         """
-        answer = self._transport.send("POST", f"/v1/jobs/{job_id}/webhooks/redeliver")
+        answer = self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/webhooks/redeliver")
         return str(answer.json()["webhook_id"])
 
     def webhook_secrets(self) -> list[str]:
@@ -330,5 +343,7 @@ class Client:
 
 def _key(text: str) -> dict[str, str]:
     """A structured field (RFC 8941 §3.3.3)."""
+    if not (text and text.isascii() and text.isprintable()):
+        raise ValueError("an idempotency key is printable ASCII")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return {"Idempotency-Key": f'"{escaped}"'}

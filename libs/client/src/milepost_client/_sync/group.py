@@ -8,8 +8,9 @@ from time import monotonic, sleep
 
 from milepost_client._sync.listing import jobs
 from milepost_client._sync.transport import Transport
+from milepost_client._sync.watching import PATIENCE
 from milepost_client.answers import retry_after
-from milepost_client.errors import StillRunning
+from milepost_client.errors import JobNotFound, StillRunning, Unavailable
 from milepost_client.submissions import Batch, GroupStatus, Refusal
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
@@ -34,6 +35,7 @@ class JobGroup:
         #: Those that were not accepted, and why.
         self.refused = tuple(refused)
         self._look_again_in = 0.0
+        self._forgotten: set[str] = set()
 
     def refresh(self) -> GroupStatus:
         """Ask how far the jobs are.
@@ -50,7 +52,24 @@ class JobGroup:
             counts.update(batch.counts)
             pause = max(pause, retry_after(response))
         self._look_again_in = pause
-        return GroupStatus(size=size, counts={status: count for status, count in counts.items() if count})
+        accepted = sum(job_id is not None for job_id in self.job_ids)
+        size = accepted or size  # a batch has those too that the broker did not take
+        told = {status: count for status, count in counts.items() if count}
+        if all(status.terminal for status in told) and sum(told.values()) < accepted:
+            self._look_for_forgotten()
+        return GroupStatus(size=size, counts=told, forgotten=len(self._forgotten))
+
+    def _look_for_forgotten(self) -> None:
+        """Find out which jobs will never be counted: a job that no tracker has seen yet is not among them."""
+        seen = {document.id for document in self.documents()}
+        for job_id in self.job_ids:
+            if job_id is not None and job_id not in seen and job_id not in self._forgotten:
+                try:
+                    self._transport.send("GET", f"/v1/jobs/{job_id}")
+                except JobNotFound:
+                    self._forgotten.add(job_id)
+                else:
+                    return
 
     def watch(self, timeout: float | None = None) -> Generator[GroupStatus, None]:
         """Yield how far the jobs are, now and whenever that has changed, until all have ended.
@@ -62,14 +81,22 @@ class JobGroup:
             StillRunning: They have not all ended within `timeout` seconds.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        status = self.refresh()
+        status, answered = self.refresh(), monotonic()
         yield status
         while not status.done:
             left = self._look_again_in if deadline is None else deadline - monotonic()
             if left < 0:
                 raise StillRunning(f"{status.size - status.ended} of {status.size} jobs have not ended in time")
             sleep(min(self._look_again_in, left))
-            known, status = status, self.refresh()
+            known = status
+            try:
+                status = self.refresh()
+            except Unavailable as error:
+                if monotonic() - answered > PATIENCE:
+                    raise
+                self._look_again_in = error.retry_after
+                continue
+            answered = monotonic()
             if status != known:
                 yield status
 

@@ -1,6 +1,7 @@
 # Made from _async/handle.py by 'make contracts': change it there.
 """A job that was handed over: look at it, follow it, wait for its end."""
 
+import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from errno import EEXIST
@@ -112,7 +113,7 @@ class JobHandle(JobView):
             if document.result_file.media_type != "application/json":
                 raise ValueError(f"the result is {document.result_file.media_type}: take it with download()")
             found = (self._transport.send("GET", f"/v1/jobs/{self.id}/result")).json()
-        return found if kind is None else TypeAdapter(kind).validate_python(found)
+        return found if kind is None else TypeAdapter(kind).validate_json(json.dumps(found))
 
     def result_bytes(self) -> Generator[bytes, None]:
         """Yield the result of a job that has succeeded piece by piece, as it is: JSON, or the file that it is.

@@ -40,13 +40,16 @@ class JobView:
         self._etag = f'"{version}"'
         return True
 
-    def look(self, *, wait: float = 0.0, to_end: bool = False, repeat: bool = False) -> bool:
+    def look(
+        self, *, wait: float = 0.0, to_end: bool = False, repeat: bool = False, at_most: float | None = None
+    ) -> bool:
         """Ask the gateway once; return whether the document changed.
 
         Args:
             wait: Up to so many seconds the gateway may wait for a change; it may not know how to.
             to_end: It is to wait for the job's end instead.
             repeat: Whether to be as patient as one is with any other request.
+            at_most: How many seconds the answer may take.
 
         Raises:
             MilepostError: The gateway refused or does not answer.
@@ -55,7 +58,7 @@ class JobView:
         if int(wait) and (self._etag or to_end):
             headers["Prefer"] = f"wait={int(wait)}"
         path = f"/v1/jobs/{self.id}"
-        response = self._transport.send("GET", path, repeat=repeat, headers=headers, extra_time=wait)
+        response = self._transport.send("GET", path, repeat=repeat, headers=headers, extra_time=wait, at_most=at_most)
         known = self.document.version
         if response.content:
             self._take(response)

@@ -3,7 +3,6 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -19,6 +18,8 @@ LONGEST_WAIT = 20.0
 """Seconds for which the gateway is asked to wait for a change."""
 PATIENCE = 30.0
 """Seconds for which a gateway that does not answer is borne."""
+MARGIN = 0.5
+"""Seconds by which a look may outlast what time there is: an answer is on its way."""
 MOST_IN_A_STREAM = 100
 AGAIN = 1.0
 """Seconds until a stream that ended before its jobs is opened again."""
@@ -43,6 +44,17 @@ def follow(
         JobNotFound: Nothing is kept of a job any more.
     """
     live = {handle.id: handle for handle in handles if not handle.document.status.terminal}
+    same = [handle for handle in handles if live.get(handle.id, handle) is not handle]
+    with closing(_followed(transport, live, timeout, to_end=to_end)) as changed:
+        for handle in changed:
+            yield handle
+            for other in same:
+                if other.id == handle.id:
+                    other.document = handle.document
+                    yield other
+
+
+def _followed(transport: Transport, live: dict[str, V], timeout: float | None, *, to_end: bool) -> Generator[V, None]:
     # A stream says nothing while nothing happens, so it can't be left on time; a look can.
     if timeout is None and not to_end and len(live) <= MOST_IN_A_STREAM:
         with closing(_streamed(transport, live)) as changed:
@@ -56,12 +68,14 @@ def follow(
 
 def _streamed(transport: Transport, live: dict[str, V]) -> Generator[V, None]:
     """Take those that have ended out of `live`; return with the others where nobody tells events."""
-    order, told = list(live), _Told()
+    heard, answered = False, monotonic()
     while live:
+        order = list(live)  # who has ended may be forgotten meanwhile
+        versions = [str(handle.document.version) for handle in live.values()]
         try:
-            with closing(transport.events(order, told.cursor)) as events:
+            with closing(transport.events(order, ".".join(versions))) as events:
                 for event in events:
-                    told.up_to(event.id)
+                    heard, answered = True, monotonic()
                     handle = _heard(live, order, event)
                     if handle is not None:
                         yield handle
@@ -71,6 +85,7 @@ def _streamed(transport: Transport, live: dict[str, V]) -> Generator[V, None]:
                 if handle.look():
                     _drop_ended(live)
                     yield handle
+            answered = monotonic()
             sleep(AGAIN if live else 0)
         except NoStream:
             return
@@ -79,22 +94,11 @@ def _streamed(transport: Transport, live: dict[str, V]) -> Generator[V, None]:
                 raise
             return
         except Unavailable as error:
-            if told.cursor is None:  # it may be a proxy that holds everything back
+            if not heard:  # it may be a proxy that holds everything back
                 return
-            if monotonic() - told.at > PATIENCE:
+            if monotonic() - answered > PATIENCE:
                 raise
             sleep(error.retry_after)
-
-
-@dataclass
-class _Told:
-    """How far a stream has told."""
-
-    cursor: str | None = None
-    at: float = field(default_factory=monotonic)
-
-    def up_to(self, cursor: str) -> None:
-        self.cursor, self.at = cursor, monotonic()
 
 
 def _heard(live: dict[str, V], order: Sequence[str], told: ServerSentEvent) -> V | None:
@@ -126,7 +130,8 @@ def _polled(live: dict[str, V], deadline: float | None, *, to_end: bool) -> Gene
         if left <= 0:
             raise StillRunning(f"job {handle.id} is {handle.document.status} when the time is over")
         try:
-            changed = handle.look(wait=min(LONGEST_WAIT, left) if len(live) == 1 else 0.0, to_end=to_end)
+            wait = min(LONGEST_WAIT, left) if len(live) == 1 else 0.0
+            changed = handle.look(wait=wait, to_end=to_end, at_most=None if deadline is None else left + MARGIN)
         except Unavailable as error:
             if monotonic() - answered > PATIENCE:
                 raise

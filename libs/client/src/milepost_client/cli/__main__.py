@@ -15,7 +15,7 @@ import typer
 
 from milepost_client.cli import batch, dead, fleet, jobs, keys, webhooks
 from milepost_client.cli.config import BadConfig
-from milepost_client.errors import JobNotFound, MilepostError, Refused, Unavailable
+from milepost_client.errors import JobNotFound, MilepostError, PartlyHandedOver, Refused, Unavailable
 
 USAGE, NOT_FOUND, UNAVAILABLE = 2, 4, 5
 MORE_COMMANDS = "milepost.commands"
@@ -67,13 +67,15 @@ def _guarded(run: Callable[[], object]) -> int:
         run()
     except MilepostError as error:
         return _fail(*_told(error))
+    except ValueError as error:  # what can't be sent: text that is no UTF-8, a key that is none
+        return _fail(str(error), USAGE)
     except BrokenPipeError:
         # Whoever read the output has gone; the interpreter would fail once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _told(error: MilepostError) -> tuple[str, int]:
+def _told(error: MilepostError) -> tuple[str, int]:  # noqa: PLR0911 - a table
     match error:
         case BadConfig():
             return str(error), USAGE
@@ -84,7 +86,9 @@ def _told(error: MilepostError) -> tuple[str, int]:
                 " Set MILEPOST_API_KEY, or give --api-key." if error.problem.status == HTTPStatus.UNAUTHORIZED else ""
             )
             return f"{error}{hint}", USAGE
-        case Unavailable(problem=None):
+        case PartlyHandedOver(__cause__=MilepostError() as cause):
+            return str(error), _told(cause)[1]
+        case Unavailable(problem=None, answered=False):
             return f"{error}. Is a gateway running there? 'make up' starts one; --url names another", UNAVAILABLE
         case Unavailable():
             return str(error), UNAVAILABLE

@@ -1,6 +1,7 @@
 """`milepost batch`: many jobs from a file."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,18 +69,26 @@ def batch(
     try:
         group = client.submit_many(submissions, idempotency_key=idempotency_key)
     except PartlyHandedOver as error:
-        sys.stdout.write("".join(f"{job_id}\n" for job_id in error.group.job_ids if job_id))
+        _print(error.group, None, as_json=as_json)
         raise
     for refusal in group.refused:
         places = "; ".join(f"{one.pointer}: {one.detail}" for one in refusal.problem.errors) or refusal.problem.detail
         sys.stderr.write(f"job {refusal.index + 1} was refused: {refusal.problem.title}: {places}\n")
+    _say(group)
+    if not as_json:
+        _print(group, None, as_json=False)
     status = follow_group(group) if watch and group.batch_ids else None
+    if as_json:
+        _print(group, status, as_json=True)
+    raise typer.Exit(_code(group, status))
+
+
+def _print(group: JobGroup, status: GroupStatus | None, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(_told(group, status), indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{job_id}\n" for job_id in group.job_ids if job_id))
-        _say(group, status)
-    raise typer.Exit(_code(group, status))
+    sys.stdout.flush()
 
 
 def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> Iterator[Submission]:
@@ -87,7 +96,7 @@ def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> 
     if is_csv and type is None:
         raise typer.BadParameter("the lines of a CSV file are params: say of which type", param_hint="--type")
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if str(file) == "-" else file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
     if is_csv:
@@ -110,7 +119,7 @@ def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> 
 
 
 def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines knows ends of lines that JSON does not
         if not line.strip():
             continue
         try:
@@ -120,8 +129,11 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _csv_rows(file: Path, text: str, texts: set[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise typer.BadParameter(f"the head of {file} names a param twice", param_hint="FILE")
         for row in reader:
             if None in row or None in row.values():
                 raise typer.BadParameter(
@@ -143,13 +155,12 @@ def _told(group: JobGroup, status: GroupStatus | None) -> dict[str, Any]:
     }
 
 
-def _say(group: JobGroup, status: GroupStatus | None) -> None:
+def _say(group: JobGroup) -> None:
     accepted = sum(job_id is not None for job_id in group.job_ids)
     refused = f", {len(group.refused)} refused" if group.refused else ""
     sys.stderr.write(f"{accepted} accepted{refused}\n")
-    if status is None:
-        for batch_id in group.batch_ids:
-            sys.stderr.write(f"to look at them: milepost list --batch {batch_id}\n")
+    for batch_id in group.batch_ids:
+        sys.stderr.write(f"to look at them: milepost list --batch {batch_id}\n")
 
 
 def _code(group: JobGroup, status: GroupStatus | None) -> int:

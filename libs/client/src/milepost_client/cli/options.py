@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
@@ -9,18 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from milepost_client import Client
-from milepost_client.cli.config import read_config
+from milepost_client.cli.config import BadConfig, read_config
 
+URL_VARIABLE, KEY_VARIABLE = "MILEPOST_URL", "MILEPOST_API_KEY"
 PATIENCE = timedelta(seconds=2)
 """Who sits before a terminal sees for themselves that nothing answers."""
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="MILEPOST_URL", help="The gateway.", show_default="http://127.0.0.1:8800"),
+    typer.Option("--url", envvar=URL_VARIABLE, help="The gateway.", show_default="http://127.0.0.1:8800"),
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option("--api-key", envvar="MILEPOST_API_KEY", help="Who asks. Other users of this machine can see options."),
+    typer.Option("--api-key", envvar=KEY_VARIABLE, help="Who asks. Other users of this machine can see options."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
@@ -28,7 +30,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other prog
 def connect(url: str | None = None, api_key: str | None = None) -> Client:
     """Return a client of the gateway that is named here, or in the configuration file."""
     config = read_config()
-    return Client(url or config.url, api_key=api_key or config.api_key, patience=PATIENCE)
+    place = url or os.environ.get(URL_VARIABLE) or config.url
+    key = api_key or os.environ.get(KEY_VARIABLE)
+    if key is None and place == config.url:  # the file's key is for the file's gateway
+        key = config.api_key
+    try:
+        return Client(place, api_key=key, patience=PATIENCE)
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

@@ -36,7 +36,10 @@ def read_length(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not found:
         raise typer.BadParameter(f"{text!r} is no length of time, such as 90s, 5m, 2h or 7d")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    try:
+        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} is longer than can be counted") from None
 
 
 def read_moment(text: str) -> datetime:
@@ -71,6 +74,11 @@ def text_fields(type_name: str, client: Client) -> set[str]:
 def json_or_text(value: str) -> Any:
     """Return what a word stands for where no schema says what it is."""
     try:
-        return json.loads(value)
+        return json.loads(value, parse_constant=_no_number)
     except ValueError:
         return value
+
+
+def _no_number(word: str) -> Any:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(word)

@@ -9,7 +9,6 @@ import pydantic_core
 from pydantic import BaseModel
 from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Column, Table
 
 from milepost_client import JobHandle
@@ -143,7 +142,7 @@ def print_webhooks(found: WebhookTries) -> None:
         answer = one.error or (str(one.status_code) if one.status_code else "")
         again = _when(one.next_at) if one.next_at and one.webhook_id not in settled else ""
         number = f"{one.number}, asked for" if one.asked else str(one.number)
-        table.add_row(_when(one.at), one.webhook_id, one.event, number, one.outcome, escape(answer), again)
+        table.add_row(_when(one.at), one.webhook_id, one.event, number, one.outcome, answer, again)
     _print_table(table, len(found.items), "nothing was sent yet")
 
 
@@ -164,7 +163,7 @@ def print_types(types: Sequence[JobType]) -> None:
     for one in types:
         required = one.params_schema.get("required", [])
         names = (name if name in required else f"[{name}]" for name in one.params_schema.get("properties", {}))
-        table.add_row(one.type, one.queue, " ".join(names).replace("[", "\\["), one.title)
+        table.add_row(one.type, one.queue, " ".join(names), one.title)
     _print_table(table, len(types), "no job type has been announced yet: start a processor")
 
 
@@ -172,9 +171,9 @@ def _print_table(table: Table, count: int, otherwise: str) -> None:
     if not count:
         Console(stderr=True).print(otherwise)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = Console(highlight=False, markup=False, width=200)
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -36,7 +36,8 @@ class FakeGateway(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._count = 0
         self._handlers: dict[str, Handler | None] = {}
         self._batches: dict[str, list[str]] = {}
-        self._keys: dict[str, httpx.Response] = {}
+        #: What was asked with each key, and what was answered.
+        self._keys: dict[str, tuple[object, httpx.Response]] = {}
 
     def handle(self, type: str, handler: Handler | None) -> None:
         """Say what jobs of a type do.
@@ -69,11 +70,16 @@ class FakeGateway(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if not self.available:
             return _problem(ProblemType.NOT_ACCEPTED, "this fake is not available")
-        if request.method == "POST" and (key := request.headers.get("idempotency-key")):
-            if key not in self._keys:
-                self._keys[key] = self._route(request)
-            return _again(self._keys[key])
-        return self._route(request)
+        if request.method != "POST" or not (key := request.headers.get("idempotency-key")):
+            return self._route(request)
+        asked = _read(request)
+        if key not in self._keys:
+            answer = self._route(request)
+            if answer.is_success:
+                self._keys[key] = asked, answer
+            return answer
+        first, answer = self._keys[key]
+        return _again(answer) if first == asked else _problem(ProblemType.KEY_REUSED, "with another body")
 
     def _route(self, request: httpx.Request) -> httpx.Response:  # noqa: PLR0911 - a table
         match request.method, request.url.path.strip("/").split("/")[1:]:
@@ -127,7 +133,7 @@ class FakeGateway(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def _look(self, job: FakeJob, request: httpx.Request) -> httpx.Response:
         waits = "wait=" in request.headers.get("prefer", "")
         known = request.headers.get("if-none-match")
-        if known == f'"{job.shown}"' or (waits and known is None):
+        if known is None or known == f'"{job.shown}"':
             job.move_on()
             while waits and known is None and not (job.now.status.terminal or job.stalled):
                 job.move_on()
@@ -163,9 +169,11 @@ class FakeGateway(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def _list(self, wanted: httpx.QueryParams) -> httpx.Response:
         found = [job for job in reversed(self.jobs.values()) if _fits(job, wanted)]
-        limit = int(wanted.get("limit", "50"))
-        items = b",".join(job.body() for job in found[:limit])
-        return httpx.Response(200, content=b'{"items":[' + items + b'],"next":null}')
+        begin = int(wanted.get("cursor", "0"))
+        end = begin + int(wanted.get("limit", "50"))
+        items = b",".join(job.body() for job in found[begin:end])
+        link = f"{URL}/v1/jobs?cursor={end}" if end < len(found) else None
+        return _json(200, b'{"items":[%b],"next":%b}' % (items, json.dumps(link).encode()))
 
     def _events(self, request: httpx.Request) -> httpx.Response:
         wanted = request.url.params.get_list("job")
@@ -204,7 +212,11 @@ def _fits(job: FakeJob, wanted: httpx.QueryParams) -> bool:
 
 def _told(job: FakeJob, status: int) -> httpx.Response:
     headers = {"ETag": f'"{job.shown}"', "Retry-After": "1" if job.stalled else "0"}
-    return httpx.Response(status, content=job.body(), headers=headers)
+    return _json(status, job.body(), headers)
+
+
+def _json(status: int, content: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return httpx.Response(status, content=content, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 def _again(response: httpx.Response) -> httpx.Response:

@@ -2,15 +2,18 @@
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from milepost.errors import Canceled, InvalidResult, RunStopped
 from milepost.job import JobDefinition, definition_of
 from milepost.run import File, Run
 from milepost.testing.files import MemoryOutputs
 from milepost_contracts.values import Items, Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,7 @@ def call(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun
     """Call a handler and return what it did."""
     returned = definition.handler(definition.params.model_validate(params), run)
     if inspect.isawaitable(returned):
-        returned = asyncio.run(_awaited(returned))
+        returned = _run(_awaited(returned))
     _, result = definition.encode_result(returned)
     if run.outputs.result is not None and result is not None:
         raise InvalidResult("the handler wrote its result to a file, and returned another one")
@@ -112,6 +115,16 @@ def call(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun
         saved_state=run.saved_state,
         outputs=run.outputs.written,
     )
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end; on a thread of its own where a loop runs already, as in an asynchronous test."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 async def _awaited(value: Any) -> Any:

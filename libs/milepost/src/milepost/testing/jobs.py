@@ -1,5 +1,6 @@
 """All that becomes of a job, attempt by attempt, as a processor would have it; pauses are noted, and not made."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -65,6 +66,9 @@ def run_job(
     outcome = JobOutcome(status="failed", saved_state=saved_state)
     attempt, retried = 1, 0
     for number in range(MOST_CALLS):
+        if cancel_at is not None and len(outcome.progress) >= cancel_at:
+            outcome.status, outcome.error = "canceled", None  # before the next attempt began
+            return outcome
         stop_at: dict[int, RunStopped] = {stops[number]: Interrupted()} if number < len(stops) else {}
         if cancel_at is not None:
             stop_at[cancel_at - len(outcome.progress)] = Canceled()
@@ -80,7 +84,7 @@ def run_job(
         except _Retryable as failure:
             _note(outcome, run, failure.told)
             if retried == definition.retries:
-                return outcome
+                return outcome  # a failure that was on its way comes before a cancel
             outcome.pauses.append(definition.pause(retried))
             retried += 1
         else:
@@ -125,7 +129,7 @@ def _attempt(definition: JobDefinition, params: Mapping[str, Any], run: Recordin
         message = f"the attempt took longer than the {definition.max_runtime} that its type allows"
         outcome.error = JobError(kind="timeout", message=message)
         raise _Retryable(outcome.error) from error
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
         kind = type(error).__qualname__
         outcome.error = JobError(kind="exception", message=fitting(str(error), MAX_MESSAGE) or kind, exception=kind)
         raise _Retryable(outcome.error) from error

@@ -39,13 +39,13 @@ export async function ask(path, { method = "GET", json, signal } = {}) {
   return body;
 }
 
-/** Hand a job over, with files; tell how much of them has been sent, 0 to 1. Once only, though it be sent twice. */
-export function submit(submission, files, onSent) {
-  const request = new XMLHttpRequest();
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
+
+/** Hand a job over, with files; tell how much of them has been sent, 0 to 1. The same key is the same job. */
+export function submit(submission, files, idempotencyKey, onSent, request = new XMLHttpRequest()) {
   request.open("POST", address("v1/jobs"));
   for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
-  const noise = crypto.getRandomValues(new Uint8Array(16));
-  request.setRequestHeader("Idempotency-Key", `"${Array.from(noise, (one) => one.toString(16).padStart(2, "0")).join("")}"`);
+  request.setRequestHeader("Idempotency-Key", `"${idempotencyKey}"`);
   let body = JSON.stringify(submission);
   if (files.length) {
     body = new FormData();
@@ -65,6 +65,7 @@ export function submit(submission, files, onSent) {
       }
       request.status < 300 ? resolve(answer) : reject(new Problem(request.status, answer));
     };
+    request.onabort = () => reject(new Problem(0, { title: "It was not sent" }));
     request.onerror = () => reject(new Problem(0, { title: "The gateway can't be reached" }));
     request.send(body);
   });

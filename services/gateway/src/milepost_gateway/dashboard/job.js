@@ -35,6 +35,7 @@ export class Job {
       this.stream.follow(ENDED.has(this.job.status) ? [] : [this.id]);
     } catch (error) {
       if (error.name === "AbortError") return;
+      if ([404, 410].includes(error.status)) [this.job, this.missing] = [null, error.message];
       this.app.failed(error);
     }
     if (!this.#asking.signal.aborted) {
@@ -64,7 +65,7 @@ export class Job {
 
   render() {
     const job = this.job;
-    if (!job) return html`<h1>${this.title}</h1><p>Loading …</p>`;
+    if (!job) return html`<h1>${this.title}</h1><p>${this.missing ?? "Loading …"}</p>`;
     const ended = ENDED.has(job.status);
     return html`<h1>${job.type ?? "Job"} ${status(job.status)}</h1>
       <p class="id">${job.id}</p>

@@ -57,13 +57,21 @@ function draw() {
 function login() {
   const enter = (event) => {
     event.preventDefault();
-    key.set(event.target.elements.key.value.trim());
+    const entered = event.target.elements.key.value.trim();
+    if (!/^[!-~]+$/.test(entered)) return void app.notice("That is no key.", "wrong");
+    key.set(entered);
     app.locked = null;
     route();
   };
   return html`<h1>Who asks?</h1><p>${app.locked}</p>
     <form @submit=${enter}><div class="field"><label for="key">API key or token</label><input id="key" type="password" autocomplete="off" required>
-      <small>It is kept in this tab alone, and forgotten with it.</small></div><p class="actions"><button type="submit" class="main">Enter</button></p></form>`;
+      <small>${key.get() ? "It was refused, or may not do this. " : ""}It is kept in this tab alone, and forgotten with it.</small></div><p class="actions"><button type="submit" class="main">Enter</button></p></form>`;
+}
+
+/** Ask for another key. */
+function forgetKey() {
+  key.set(null);
+  route();
 }
 
 function route() {
@@ -79,7 +87,7 @@ function route() {
   else view = new Jobs(app, query);
   document.title = `${view.title} · Milepost`;
   const here = ["submit", "fleet", "dead"].includes(first) ? `#/${first}` : "#/";
-  render(NAV.map(([where, name]) => html`<a href=${where} aria-current=${where === here ? "page" : "false"}>${name}</a>`), document.getElementById("nav"));
+  render(NAV.map(([where, name]) => html`<a href=${where} aria-current=${where === here ? "page" : "false"}>${name}</a>`).concat(key.get() ? html`<button type="button" class="plain" @click=${forgetKey}>Forget the key</button>` : []), document.getElementById("nav"));
   const shown = view;
   view.enter().then(() => shown === view && app.update());
   draw();

@@ -2,12 +2,15 @@
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
-import { ask, submit } from "./gateway.js";
+import { ask, newKey, submit } from "./gateway.js";
 
 /** What one param is: the first kind that is not null, with references followed. */
 function resolve(schema, root) {
   let found = schema;
-  while (found.$ref) found = { ...root.$defs?.[found.$ref.split("/").pop()], ...{ ...found, $ref: undefined } };
+  while (found.$ref) {
+    const { $ref, ...own } = found;
+    found = { ...root.$defs?.[$ref.split("/").pop()], ...own };
+  }
   const kinds = (found.anyOf ?? []).filter((one) => one.type !== "null");
   return kinds.length === 1 ? { ...found, ...resolve(kinds[0], root) } : found;
 }
@@ -37,7 +40,17 @@ export class Submit {
     this.app.update();
   }
 
-  leave() {}
+  leave() {
+    this.left = true;
+    this.request?.abort();
+  }
+
+  /** The same form is the same job, however often it is sent; an answer may have been lost. */
+  #keyOf(submission, files) {
+    const sent = JSON.stringify([submission, files.map((one) => [one.name, one.size, one.lastModified])]);
+    if (this.last !== sent) [this.last, this.key] = [sent, newKey()];
+    return this.key;
+  }
 
   #fields() {
     const { params_schema: schema } = this.chosen;
@@ -109,13 +122,17 @@ export class Submit {
     this.busy = true;
     this.app.update();
     try {
-      const job = await submit(submission, files, (share) => {
+      this.request = new XMLHttpRequest();
+      const told = (share) => {
         this.sent = share;
         this.app.update();
-      });
+      };
+      const job = await submit(submission, files, this.#keyOf(submission, files), told, this.request);
+      if (this.left) return;
       this.app.notice("The job is handed over.");
       location.hash = `#/jobs/${job.id}`;
     } catch (error) {
+      if (this.left) return;
       this.#refused(error);
     }
     this.sent = null;
