@@ -145,6 +145,13 @@ def test_a_batch_of_one_type_has_its_params_in_the_lines(milepost, fake, file):
     ]
 
 
+def test_what_is_in_a_field_or_a_string_stays_as_it_is(milepost, fake, file):
+    """Ends of lines among it, those too that only some know."""
+    assert 0 == milepost("batch", file("a.csv", 'name\n"one\ntwo\u2028three"\n'), "--type", "count")[0]
+    assert 0 == milepost("batch", file("b.jsonl", '{"name": "one\u2028two"}\n'), "--type", "count")[0]
+    assert ["one\ntwo\u2028three", "one\u2028two"] == [job.submission["params"]["name"] for job in fake.jobs.values()]
+
+
 def test_a_batch_is_followed_as_one(milepost, fake, file):
     """The exit code tells whether all succeeded."""
     code, out, err = milepost("batch", file("a.jsonl", "{}\n{}\n"), "--type", "count", "--watch", "--json")
@@ -168,6 +175,7 @@ def test_what_is_refused_of_a_batch_is_told(milepost, fake, file):
         ("a.jsonl", "[1]\n", (), "line 1 of"),
         ("a.jsonl", '{"type": "count", "prams": {}}\n', (), "prams"),
         ("a.jsonl", "\n", (), "there are no jobs"),
+        ("a.csv", "steps,steps\n1,2\n", ("--type", "count"), "twice"),
         ("a.csv", "steps\n1\n", (), "--type"),
         ("a.csv", "steps\n1,2\n", ("--type", "count"), "line 2"),
         ("a.csv", "steps,name\n1\n", ("--type", "count"), "line 2"),
@@ -230,5 +238,8 @@ def test_a_shell_can_complete_types_and_ids(milepost, fake, monkeypatch):
     assert ["count"] == completed("milepost submit co")
     assert [job_id] == completed("milepost status fake0")
     assert "batch" in completed("milepost ba")
+    monkeypatch.setenv("MILEPOST_URL", "http://environment.test")
+    assert ["count"] == completed("milepost submit co")
+    assert "http://environment.test" == milepost.asked[-1][0]
     fake.available = False
     assert [] == completed("milepost submit co")

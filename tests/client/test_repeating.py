@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from milepost_client import Client, PartlyHandedOver, Refused, Submission, Unavailable
+from milepost_client import Client, JobNotFound, PartlyHandedOver, Refused, StillRunning, Submission, Unavailable
 from milepost_client.testing import FakeGateway
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
 
@@ -124,3 +124,92 @@ def test_jobs_of_a_batch_that_the_broker_did_not_take_are_handed_over_again():
     with client_of(gateway) as client:
         assert () == client.submit_many([Submission(type="noop")]).refused
     assert 2 == len(gateway.asked)
+
+
+def test_of_many_a_mistake_of_the_caller_loses_nothing_either():
+    """What makes the submissions may break in the middle, or make one that has no JSON form."""
+
+    def broken(mistake):
+        yield from (Submission(type="noop") for _ in range(1_001))
+        if isinstance(mistake, Exception):
+            raise mistake
+        yield Submission(type="noop", params={"x": mistake})
+
+    for mistake in (RuntimeError("the cursor is gone"), object(), float("nan")):
+        with client_of(Troubled()) as client:
+            with pytest.raises(PartlyHandedOver) as caught:
+                client.submit_many(broken(mistake))
+            assert 1_000 == caught.value.group.refresh().size
+
+
+def test_jobs_of_a_group_that_are_forgotten_are_not_waited_for():
+    """Nothing will ever be told of them."""
+    gateway = Troubled()
+    with client_of(gateway) as client:
+        group = client.submit_many([Submission(type="noop")] * 3)
+        assert 3 == group.wait().ended
+        client.forget(group.job_ids[0])
+        status = group.wait(timeout=5)
+    assert (3, 2, 1, True) == (status.size, status.ended, status.forgotten, status.done)
+
+
+def test_an_answer_of_somebody_else_is_not_asked_for_again():
+    """A page that says 404, or that all is well, is no gateway's; it would be the same."""
+    for answer in (httpx.Response(404, text="<html>"), httpx.Response(200, html="<html>")):
+        gateway = Troubled(answer)
+        with client_of(gateway) as client, pytest.raises(Unavailable, match="not as a Milepost gateway does"):
+            client.types()
+        assert 1 == len(gateway.asked)
+
+
+def test_a_wait_asks_for_no_longer_than_it_has_time():
+    """A gateway that takes the question and does not answer keeps nobody beyond the time."""
+    gateway = Troubled()
+    gateway.handle("endless", None)
+    allowed = []
+
+    def hang(request):
+        if request.method == "GET":
+            allowed.append(request.extensions["timeout"]["read"])
+            raise httpx.ReadTimeout("nothing came")
+        return gateway.handle_request(request)
+
+    with Client("http://x.test", http=httpx.Client(transport=httpx.MockTransport(hang))) as client:
+        handle = client.submit("endless")
+        with pytest.raises(StillRunning):
+            handle.wait(timeout=0.3)
+    assert all(read <= 0.8 for read in allowed)
+
+
+@pytest.mark.parametrize("key", ["mp_secret\nx", "mp_sécret", "mp_secret\x00"])
+def test_a_key_that_is_none_is_told_without_its_value(key):
+    """It would stand in a log otherwise. What a file's last line adds is not meant."""
+    with pytest.raises(ValueError, match="characters that none has") as caught:
+        Client("http://x.test", api_key=key)
+    assert "secret" not in str(caught.value)
+    Client("http://x.test", api_key="mp_secret\n").close()
+
+
+@pytest.mark.parametrize("url", ["x.test", "http://", "http://[::1", "ftp://x.test"])
+def test_a_url_that_is_none_is_told_at_once(url):
+    """Before anything is asked."""
+    with pytest.raises(ValueError, match="no URL of a gateway"):
+        Client(url)
+
+
+def test_an_id_leads_to_a_job_and_nowhere_else():
+    """Whoever hands over what somebody typed."""
+    gateway = Troubled()
+    with client_of(gateway) as client, pytest.raises(JobNotFound):
+        client.job("../queues")
+    assert ["/v1/jobs/../queues"] == gateway.asked
+
+
+def test_two_handles_of_a_job_are_both_told():
+    """Whoever has them, has them."""
+    with client_of(Troubled()) as client:
+        first = client.submit("noop")
+        second = client.job(first.id)
+        changed = list(client.watch(first, second))
+    assert {id(first), id(second)} == {id(handle) for handle in changed}
+    assert "succeeded" == first.document.status == second.document.status

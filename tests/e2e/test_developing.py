@@ -59,7 +59,7 @@ def test_what_can_not_be_made_is_told(tmp_path):
         command = [BIN / "milepost", "new", "handlers", name]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    for name in ("Not a name", "class", "../up", "1st"):
+    for name in ("Not a name", "class", "../up", "1st", "json", "pydantic"):
         assert (2, []) == (new(name).returncode, list(tmp_path.iterdir())), name
     (tmp_path / "letters").mkdir()
     assert "is there already" in " ".join(new("letters").stderr.replace("│", " ").split())

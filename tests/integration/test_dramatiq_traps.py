@@ -291,6 +291,41 @@ async def test_a_worker_that_is_to_stop_holds_nothing_back(start, publish, anoth
     assert ["a"] == acts.done
 
 
+async def test_a_worker_that_is_to_stop_takes_nothing_over_a_new_connection_either(start, publish, another):
+    """Its connection was lost meanwhile; the consumer that takes its place consumes nothing."""
+    acts = Acts()
+    first = acts.hold("a")
+    seam, worker = start(acts)
+    await publish(seam, seam.body("a"))
+    await until(lambda: acts.calls, "a runs")
+    before = worker.consumers[seam.queue].consumer
+    stopping = asyncio.create_task(asyncio.to_thread(worker.stop, 20_000))
+    try:
+        await until(lambda: not any(thread.running for thread in worker.workers), "it stops")
+        cut(worker, seam.queue)
+        await until(lambda: worker.consumers[seam.queue].consumer not in (before, None), "it is connected again")
+        others = await another(seam)
+        await publish(seam, seam.body("b"))
+        await until(lambda: any(b'"b"' in body for body in others), "the other one has it")
+    finally:
+        first.set()
+        await stopping
+    assert "b" not in [name for name, _ in acts.calls]
+
+
+async def test_a_queue_that_was_deleted_is_consumed_again_once_it_is_there(start, publish, connection, topology):
+    """The broker cancels its consumers; a worker that went on without one would look well, and do nothing."""
+    acts = Acts()
+    seam, _ = start(acts)
+    await publish(seam, seam.body("a"))
+    await until(lambda: acts.done, "a has run")
+    channel = await connection.channel()
+    await channel.queue_delete(seam.queue)
+    await declare(connection, topology.exchanges, (topology.parked, *topology.work_queues(["default"])))
+    await publish(seam, seam.body("b"))
+    await until(lambda: "b" in acts.done, "b has run")
+
+
 async def test_a_job_that_can_not_begin_for_the_worker_stops_does_not_come_back_to_it(start, publish, another):
     """It would again and again, and each time counts towards what the broker bears."""
     calls = []

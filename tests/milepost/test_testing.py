@@ -131,3 +131,31 @@ def test_what_is_no_handler_is_told():
 def test_the_fixture_runs_a_job(milepost_run):
     """`milepost_run`, from the plugin that comes with the package."""
     assert "succeeded" == milepost_run(walk, {"steps": 1}).status
+
+
+@job("late", retries=2)
+def late(params: Steps, run: Run) -> None:
+    """Fail after a report, whatever was asked."""
+    try:
+        run.progress(1)
+        run.progress(2)
+    finally:
+        raise OSError("too late")
+
+
+def test_a_job_that_was_canceled_while_an_attempt_failed_is_not_tried_again():
+    """The cancel comes before the next attempt."""
+    outcome = run_job(late, {}, cancel_at=1)
+    assert ("canceled", ["OSError: too late"]) == (outcome.status, outcome.attempts)
+    assert ("canceled", []) == ((never := run_job(late, {}, cancel_at=0)).status, never.attempts)
+
+
+@job("asynchronous")
+async def asynchronous(params: Steps, run: Run) -> int:
+    """Return the steps."""
+    return params.steps
+
+
+async def test_an_asynchronous_handler_runs_in_an_asynchronous_test():
+    """Where a loop runs already."""
+    assert 5 == run_job(asynchronous, {}).result

@@ -82,7 +82,7 @@ class CommandConsumer(_RabbitmqConsumer):
         for method, properties, body in deliveries:
             self._headers = (properties and properties.headers) or {}
             yield method, properties, body
-        while True:  # nothing comes any more; heartbeats and acknowledgements still go
+        while self.broker.stopping:  # nothing comes any more; heartbeats and acknowledgements still go
             self.connection.process_data_events(time_limit=self._look_every)
             yield None, None, None
 
