@@ -102,6 +102,26 @@ def test_a_form_is_made_of_the_types_schema(show, tmp_path):
     assert download.value.path().read_bytes() == bytes(2_000_000)
 
 
+def test_a_form_whose_answer_was_lost_is_the_same_job_when_it_is_sent_again(show):
+    """Its idempotency key stays while the form does."""
+    page = show("submit?type=form")
+    lost = []
+
+    def lose(route):
+        if route.request.method == "POST" and not lost:
+            lost.append(route.fetch().json()["id"])
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/v1/jobs", lose)
+    page.get_by_label("name").fill("once")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("[role=alert]")).to_contain_text("can't be reached")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("p.id")).to_have_text(lost[0])
+
+
 def test_uploads_show_how_far_they_are(show, tmp_path, context):
     """A large file takes a while; the bar says so."""
     page = show("submit?type=form")
