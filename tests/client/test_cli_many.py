@@ -164,7 +164,7 @@ def test_what_is_refused_of_a_batch_is_told(milepost, fake, file):
     """The others are accepted; the exit code is 2."""
     code, out, err = milepost("batch", file("a.jsonl", '{"type": "count"}\n{"type": "nothing"}\n'))
     assert (2, 1) == (code, len(out.split()))
-    assert "job 2 was refused: No such job type" in err
+    assert "line 2 was refused: No such job type" in err
     assert "1 accepted, 1 refused" in err
 
 

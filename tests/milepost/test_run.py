@@ -49,6 +49,17 @@ def test_no_number_that_a_handler_reports_makes_an_event_impossible(done, total,
     assert percent is None or 0 <= percent <= 100
 
 
+def test_what_an_earlier_attempt_has_done_is_no_speed_of_this_one(run, monkeypatch):
+    """The rate is measured from the first report on."""
+    at = iter([10.0, 10.0, 20.0])
+    monkeypatch.setattr("milepost.run.time.monotonic", lambda: next(at))
+    run.progress(900, 1000)
+    assert not run.report().progress.rate
+    run.progress(920, 1000)
+    progress = run.report().progress
+    assert (2.0, 40.0) == (progress.rate, progress.eta_seconds)
+
+
 def test_track_reports_each_unit_once_it_is_done(run):
     """The loop variable is under way until the loop asks for the next."""
     seen = [(unit, run.report().progress.done) for unit in run.track(["a", "b"], unit="letters")]

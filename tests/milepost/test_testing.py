@@ -159,3 +159,10 @@ async def asynchronous(params: Steps, run: Run) -> int:
 async def test_an_asynchronous_handler_runs_in_an_asynchronous_test():
     """Where a loop runs already."""
     assert 5 == run_job(asynchronous, {}).result
+
+
+def test_a_place_to_stop_that_is_never_reached_is_told():
+    """Such a test would test nothing."""
+    for where in ({"interrupt_at": 99}, {"cancel_at": 99}, {"interrupt_at": [2, 99]}):
+        with pytest.raises(ValueError, match="was never reached"):
+            run_job(walk, {}, **where)

@@ -22,12 +22,16 @@ class Meter:
     def __post_init__(self) -> None:
         self._at = self.started
 
+    def begin(self, done: float, at: float) -> None:
+        """Measure from here on: what was done before, by an earlier attempt perhaps, says nothing of the speed."""
+        self.started, self._at, self._done, self._rate = at, at, done, None
+
     def sample(self, done: float, at: float) -> float | None:
         """Take in how much is done now; return units a second, or nothing while it can't be known."""
         elapsed, moved = at - self._at, done - self._done
         if elapsed <= 0 or moved < 0:
             if moved < 0:  # The handler began something anew: the old speed says nothing any more.
-                self.started, self._rate, self._at, self._done = at, None, at, done
+                self.begin(done, at)
             return self._rate
         # A young job's rate is its plain average; later on the last seconds count most.
         weight = min(1.0, elapsed / min(SMOOTHING, at - self.started))

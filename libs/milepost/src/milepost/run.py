@@ -125,6 +125,8 @@ class Run:
         """
         if self._stop is not None:
             raise self._stop
+        if self._progress is None:
+            self._meter.begin(_counted(float(done)), time.monotonic())
         self._progress = (
             done if type(done) is float or type(done) is int else float(done),
             total if total is None or type(total) is float or type(total) is int else float(total),

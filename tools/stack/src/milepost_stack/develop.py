@@ -39,7 +39,7 @@ DEFAULTS = {
     # What runs while the code changes goes on in the new one, rather than to be waited for.
     "MILEPOST_DRAIN_TIMEOUT": "0",
     "MILEPOST_CANCEL_GRACE": "1",
-    "MILEPOST_LOG_FORMAT": "console",
+    **({"MILEPOST_LOG_FORMAT": "console"} if sys.stdout.isatty() and "NO_COLOR" not in os.environ else {}),
 }
 
 
@@ -191,7 +191,11 @@ def _changes(folders: Sequence[Path], stop: threading.Event) -> Iterator[set[str
         yield_on_timeout=True,
         raise_interrupt=False,
     ):
-        yield {os.path.relpath(path) for _, path in changes}
+        yield {os.path.relpath(path) for _, path in changes if not _is_test(Path(path))}
+
+
+def _is_test(path: Path) -> bool:
+    return "tests" in path.parts or path.name.startswith("test_") or path.name == "conftest.py"
 
 
 def _tell(log: Path, stop: threading.Event) -> None:

@@ -13,6 +13,8 @@ from milepost_stack.errors import StackError
 
 PLACE = "package"
 """The folder of the templates that takes the module's name."""
+DOT = "dot-"
+"""What a template's name begins with in place of a dot: tools overlook hidden files."""
 
 
 class NotMade(StackError):  # noqa: N818
@@ -57,7 +59,8 @@ def make_handlers(name: str, parent: Path) -> Made:
     made: list[Path] = []
     with as_file(files("milepost_stack") / "templates" / "handlers") as templates:
         for template in sorted(path for path in templates.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-            path = folder / str(template.relative_to(templates)).replace(f"{PLACE}/", f"{module}/")
+            place = str(template.relative_to(templates)).replace(f"{PLACE}/", f"{module}/").replace(DOT, ".")
+            path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(Template(template.read_text()).substitute(words))
             made.append(path)

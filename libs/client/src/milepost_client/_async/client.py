@@ -6,7 +6,8 @@ from asyncio import sleep
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from os import environ
+from os import PathLike, environ
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from milepost_client._async.handle import AsyncJobHandle
 from milepost_client._async.transport import AsyncTransport
 from milepost_client._async.watching import follow
 from milepost_client.errors import PartlyHandedOver
-from milepost_client.files import LocalFile
+from milepost_client.files import LocalFile, find_files
 from milepost_client.submissions import BatchItem, HandedOver, Refusal, Submission, in_requests
 from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
@@ -95,7 +96,7 @@ class AsyncClient:
         type: str,
         params: Mapping[str, Any] | BaseModel | None = None,
         *,
-        files: Sequence[LocalFile] = (),
+        files: Sequence[LocalFile | str | PathLike[str]] = (),
         tags: Sequence[str] = (),
         run_at: datetime | None = None,
         delay: timedelta | None = None,
@@ -108,7 +109,7 @@ class AsyncClient:
         Args:
             type: One of the announced job types.
             params: What its schema asks for: a mapping, or a pydantic model.
-            files: What to send along.
+            files: What to send along: paths of files and folders, or `LocalFile`s with names of your own.
             tags: Words of your own.
             run_at: Not before this time; with a time zone.
             delay: Not before so long from now; either this or `run_at`.
@@ -121,6 +122,7 @@ class AsyncClient:
             Refused: The submission does not fit; `.problem.errors` says where.
             Unavailable: The job was not accepted, or nobody can say (`.problem.job_id` is its id then).
             ValueError: The params have no JSON form.
+            FileNotFoundError: There is no such file or folder.
         """
         told = Submission(
             type=type,
@@ -132,12 +134,14 @@ class AsyncClient:
             callback_url=callback_url,
         ).body()
 
+        sent = [one for file in files for one in ([file] if isinstance(file, LocalFile) else find_files([Path(file)]))]
+
         def body() -> dict[str, Any]:
-            if not files:
+            if not sent:
                 return {"json": told}
             return {
                 "data": {"job": json.dumps(told)},
-                "files": [("file", (file.name, file.opened_late())) for file in files],
+                "files": [("file", (file.name, file.opened_late())) for file in sent],
             }
 
         headers = _key(idempotency_key or uuid4().hex)

@@ -89,7 +89,10 @@ def _told(error: MilepostError) -> tuple[str, int]:  # noqa: PLR0911 - a table
         case PartlyHandedOver(__cause__=MilepostError() as cause):
             return str(error), _told(cause)[1]
         case Unavailable(problem=None, answered=False):
-            return f"{error}. Is a gateway running there? 'make up' starts one; --url names another", UNAVAILABLE
+            return (
+                f"{error}. Is a gateway running there? 'milepost dev' or 'make up' starts one; --url names another",
+                UNAVAILABLE,
+            )
         case Unavailable():
             return str(error), UNAVAILABLE
     return str(error), 1

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -65,15 +66,17 @@ def batch(
     Nothing is handed over if a line can't be read. The exit code is 2 if some were refused; with --watch, 1 if some
     failed and 3 if some were canceled.
     """
-    submissions = list(_read(file, type, tag or [], client))
+    rows = list(_read(file, type, tag or [], client))
+    lines, submissions = [line for line, _ in rows], [submission for _, submission in rows]
     try:
         group = client.submit_many(submissions, idempotency_key=idempotency_key)
     except PartlyHandedOver as error:
         _print(error.group, None, as_json=as_json)
         raise
     for refusal in group.refused:
-        places = "; ".join(f"{one.pointer}: {one.detail}" for one in refusal.problem.errors) or refusal.problem.detail
-        sys.stderr.write(f"job {refusal.index + 1} was refused: {refusal.problem.title}: {places}\n")
+        places = "; ".join(f"{_within(one.pointer)}: {one.detail}" for one in refusal.problem.errors)
+        why = f"{refusal.problem.title}: {places or refusal.problem.detail}"
+        sys.stderr.write(f"line {lines[refusal.index]} was refused: {why}\n")
     _say(group)
     if not as_json:
         _print(group, None, as_json=False)
@@ -91,7 +94,12 @@ def _print(group: JobGroup, status: GroupStatus | None, *, as_json: bool) -> Non
     sys.stdout.flush()
 
 
-def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> Iterator[Submission]:
+def _within(pointer: str) -> str:
+    """Say which place of a job is meant, without which job of its request it was."""
+    return re.sub("^/jobs/[0-9]+", "", pointer) or "/"
+
+
+def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> Iterator[tuple[int, Submission]]:
     is_csv = file.suffix.lower() == ".csv"
     if is_csv and type is None:
         raise typer.BadParameter("the lines of a CSV file are params: say of which type", param_hint="--type")
@@ -113,7 +121,7 @@ def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> 
         except ValidationError as error:
             where = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
             raise typer.BadParameter(f"line {number} of {file}: {where}", param_hint="FILE") from error
-        yield Submission(**{**dict(read), "tags": [*read.tags, *tags]})
+        yield number, Submission(**{**dict(read), "tags": [*read.tags, *tags]})
     if not found:
         raise typer.BadParameter(f"there are no jobs in {file}", param_hint="FILE")
 
@@ -124,8 +132,9 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
-            raise typer.BadParameter(f"line {number} of {file} is not JSON: {error}", param_hint="FILE") from error
+        except json.JSONDecodeError as error:
+            where = f"{error.msg}, at column {error.colno}"
+            raise typer.BadParameter(f"line {number} of {file} is not JSON: {where}", param_hint="FILE") from error
 
 
 def _csv_rows(file: Path, text: str, texts: set[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:

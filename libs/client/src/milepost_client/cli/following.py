@@ -123,10 +123,10 @@ def told(document: JobDocument) -> str:
         return f"attempt {document.attempt}" if document.attempt > 1 else ""
     total = "" if progress.total is None else f" of {progress.total:g}"
     words = [progress.message or f"{progress.done:g}{total} {progress.unit or ''}".strip()]
-    if progress.rate and not document.status.terminal:
-        words.append(f"{_amount(progress.rate, progress.unit)}/s")
     if progress.eta_seconds and not document.status.terminal:
         words.append(f"{progress.eta_seconds:.0f} s left")
+    if progress.rate and not document.status.terminal:
+        words.append(f"{_amount(progress.rate, progress.unit)}/s")
     if document.attempt > 1:
         words.append(f"attempt {document.attempt}")
     return " · ".join(words)

@@ -60,6 +60,9 @@ def run_job(
         interrupt_at: Interrupt the first attempt after so many reports of its own, and further ones after as many as
             follow: what happens when processors are restarted.
         saved_state: What an attempt before has saved.
+
+    Raises:
+        ValueError: The job succeeded before it came to where it was to be stopped.
     """
     definition = definition_of(handler)
     stops = [interrupt_at] if isinstance(interrupt_at, int) else list(interrupt_at)
@@ -88,9 +91,22 @@ def run_job(
             outcome.pauses.append(definition.pause(retried))
             retried += 1
         else:
+            _check_reached(outcome, cancel_at, stops[number:])
             return outcome
         attempt += 1
     raise AssertionError(f"the handler was called {MOST_CALLS} times and asks to be called again")
+
+
+def _check_reached(outcome: JobOutcome, cancel_at: int | None, left: Sequence[int]) -> None:
+    """Tell a test that it does not test what it means to.
+
+    Raises:
+        ValueError: The job succeeded, and never came to where it was to be stopped.
+    """
+    reports = len(outcome.progress)
+    for name, at in (("cancel_at", cancel_at), ("interrupt_at", left[0] if left else None)):
+        if outcome.status == "succeeded" and at is not None:
+            raise ValueError(f"{name}={at} was never reached: the job succeeded with {reports} reports in all")
 
 
 class _Retryable(Exception):  # noqa: N818

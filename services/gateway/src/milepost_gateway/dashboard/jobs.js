@@ -134,7 +134,7 @@ export class Jobs {
   }
 
   #table() {
-    return html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs"><table>
+    return html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs"><table class="jobs">
       <thead><tr><th scope="col">Job</th><th scope="col">Type</th><th scope="col">Status</th><th scope="col">Progress</th><th scope="col">What</th><th scope="col">Age</th></tr></thead>
       <tbody>
         ${repeat(this.order, (id) => id, (id) => {
