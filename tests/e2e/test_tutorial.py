@@ -73,6 +73,7 @@ def test_the_tutorial_works_as_it_stands(tmp_path, environment):
                     ["sh", "-c", what], cwd=place, env=environment, capture_output=True, text=True, check=False
                 )
                 told = done.stderr + done.stdout if "--watch" in what else done.stdout + done.stderr
+                print(f"$ {what}\n{told}", end="")
                 assert same(text, told), f"$ {what}\n{told}"
                 ran += 1
     finally:
