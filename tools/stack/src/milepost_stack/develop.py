@@ -140,8 +140,8 @@ class WarmProcessors:
             self._warm = self._start()  # somebody has killed it
         old, self._running = self._running, self._warm
         process, child = self._running
-        if old is not None:
-            old[1].terminate() if processes.find(old[0]) else None
+        if old is not None and processes.find(old[0]) is not None:
+            old[1].terminate()
         self._stack.join(process)
         with suppress(BrokenPipeError):
             child.stdin.write(b"go\n")

@@ -4,7 +4,6 @@ Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the cal
 4 no such job · 5 the gateway can't be reached or can't do it now.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
@@ -69,9 +68,6 @@ def _guarded(run: Callable[[], object]) -> int:
         return _fail(*_told(error))
     except ValueError as error:  # what can't be sent: text that is no UTF-8, a key that is none
         return _fail(str(error), USAGE)
-    except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter would fail once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from milepost_client import Client
+from milepost_client._sync.client import KEY_VARIABLE, URL_VARIABLE
 from milepost_client.cli.config import BadConfig, read_config
 
-URL_VARIABLE, KEY_VARIABLE = "MILEPOST_URL", "MILEPOST_API_KEY"
 PATIENCE = timedelta(seconds=2)
 """Who sits before a terminal sees for themselves that nothing answers."""
 

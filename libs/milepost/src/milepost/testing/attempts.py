@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from milepost.errors import Canceled, InvalidResult, RunStopped
 from milepost.job import JobDefinition, definition_of
 from milepost.run import File, Run
@@ -97,12 +99,12 @@ def run_handler(
         saved_state=saved_state,
         attempt=attempt,
     )
-    return call(definition, params, run)
+    return call(definition, definition.params.model_validate(params), run)
 
 
-def call(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun) -> Outcome:
+def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Outcome:
     """Call a handler and return what it did."""
-    returned = definition.handler(definition.params.model_validate(params), run)
+    returned = definition.handler(params, run)
     if inspect.isawaitable(returned):
         returned = _run(_awaited(returned))
     _, result = definition.encode_result(returned)

@@ -124,12 +124,12 @@ def _attempt(definition: JobDefinition, params: Mapping[str, Any], run: Recordin
     """
     outcome.status, outcome.error = "failed", None
     try:
-        definition.params.model_validate(params)
+        valid = definition.params.model_validate(params)
     except ValidationError as error:
         _fail(outcome, run, "invalid-params", places(error))
         return
     try:
-        did = call(definition, params, run)
+        did = call(definition, valid, run)
     except Canceled:
         outcome.status = "canceled"
         _note(outcome, run, "canceled")
