@@ -73,10 +73,11 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     control = ControlListener(
         url, topology, instance, cancel=executor.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
+    receiving = threading.Event()
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
-        unready=lambda: [] if courier.is_up else ["rabbitmq"],
+        unready=lambda: _unready(courier, receiving),
     )
     courier.start()
     while not (courier.wait_up(0.5) or courier.broken or stop.is_set()):
@@ -99,6 +100,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     overseer.start()
     courier.keep(beacon.shine(courier.announce))
     courier.keep(control.listen())
+    receiving.set()
     log.info("processor_started", instance=instance, types=sorted(registry.definitions), threads=settings.threads)
 
     healthy = True
@@ -122,8 +124,15 @@ def _topology(settings: ProcessorSettings) -> Topology:
     return Topology(namespace=settings.namespace, log_for=settings.retention, delivery_limit=settings.delivery_limit)
 
 
-def _contradiction(courier: Courier, registry: Registry, settings: ProcessorSettings) -> str | None:
+def _unready(courier: Courier, receiving: threading.Event) -> list[str]:
+    """Name what is missing; connected is not enough, for a processor may still refuse to start."""
     if not courier.is_up:
+        return ["rabbitmq"]
+    return [] if receiving.is_set() else ["worker"]
+
+
+def _contradiction(courier: Courier, registry: Registry, settings: ProcessorSettings) -> str | None:
+    if not courier.broker_version:
         return None
     return check_consumer_timeout(
         registry, _after_the_limit(settings), said=settings.consumer_timeout, version=courier.broker_version
