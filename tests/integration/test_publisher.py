@@ -156,6 +156,9 @@ class Wire:
         self._server.close()
         await end(self._accepting)
         self.cut()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+        for _ in range(5):  # until whoever was connected has seen the reset too: no socket outlives the test
+            await asyncio.sleep(0)
 
     def cut(self):
         for writer in self._writers:
