@@ -102,3 +102,27 @@ def test_who_has_said_what_they_want_may_wait_for_it(monkeypatch):
         answer = b""
         while not answer.endswith(b"ok"):
             answer += client.recv(4_096)
+
+
+def test_who_has_too_much_to_say_is_left():
+    """Headers without an end are no way to fill the gateway's memory."""
+    with served(hello) as (_, address), socket.create_connection(address, 5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n" + b"X-More: and more\r\n" * (module.LONGEST_HEAD // 18 + 1))
+        assert client.recv(4_096).startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_that_come_together_are_answered_in_their_order(monkeypatch):
+    """HTTP/1.1 lets a client send the next one before it has read the last answer; nobody is left for that."""
+    monkeypatch.setattr(module, "ASK_WITHIN", timedelta(seconds=0.2))
+
+    async def slow(scope, receive, send):
+        await asyncio.sleep(0.3 if scope["type"] == "http" else 0)
+        await hello(scope, receive, send)
+
+    with served(slow) as (_, address), socket.create_connection(address, 5) as client:
+        client.sendall(3 * WHOLE)
+        answer = b""
+        while answer.count(b"ok") < 3:
+            more = client.recv(4_096)
+            assert more, answer
+            answer += more

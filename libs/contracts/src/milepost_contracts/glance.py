@@ -21,6 +21,7 @@ _FIELDS = re.compile(
     rb'.*?"expires_at":(?:null|"(?P<expires_at>[^"]+)")',
     re.DOTALL,
 )
+_EXPIRES_AT = b'"expires_at":"'
 _WAITING = b'"waiting":null,"links":{'
 
 
@@ -57,6 +58,12 @@ def glance(body: bytes) -> Glance:
         updated_at=datetime.fromisoformat(text["updated_at"] or ""),
         **moments,
     )
+
+
+def expires_at(body: bytes) -> bytes:
+    """Return when a job that has ended is forgotten, as its document has it."""
+    at = body.index(_EXPIRES_AT) + len(_EXPIRES_AT)
+    return body[at : body.index(b'"', at)]
 
 
 def with_waiting(body: bytes, waiting: bytes) -> bytes:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 from milepost_contracts.errors import UnknownJobId, WeakKeyring
@@ -83,6 +84,8 @@ class Keyring:
                 )
         self._signing = keys[0]
         self._secrets = {key.number: key.secret for key in keys}
+        #: Who polls asks for the same ids again and again.
+        self._verified = lru_cache(maxsize=10_000)(self._verify)
 
     @classmethod
     def parse(cls, text: str) -> "Keyring":
@@ -115,7 +118,10 @@ class Keyring:
         Raises:
             UnknownJobId: This deployment never issued the id to this tenant.
         """
-        if not _CANONICAL.fullmatch(job_id):
+        return self._verified(job_id, tenant)
+
+    def _verify(self, job_id: str, tenant: str) -> IssuedId:
+        if not looks_like_an_id(job_id):
             raise UnknownJobId
         raw = int(job_id, 32).to_bytes(_UUID + _KEY + _MAC, "big")
         signed, mac = raw[: _UUID + _KEY], raw[_UUID + _KEY :]
@@ -136,9 +142,14 @@ class Keyring:
         return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text))
 
 
+def looks_like_an_id(text: str) -> bool:
+    """Whether it is written as job ids are."""
+    return _CANONICAL.fullmatch(text) is not None
+
+
 def claimed_time(job_id: str) -> datetime | None:
     """Return when an id says that it was issued, whoever issued it; nothing if it is no id."""
-    if not _CANONICAL.fullmatch(job_id):
+    if not looks_like_an_id(job_id):
         return None
     milliseconds = int(job_id, 32) >> 8 * (_UUID + _KEY + _MAC - 6)
     try:

@@ -8,49 +8,56 @@ import socket
 from datetime import timedelta
 from types import FrameType
 
-import h11
 import structlog
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger(__name__)
 
 READ_WITHIN = timedelta(seconds=15)
 """After so long without room for more, a connection is ended by the kernel: a close would wait for its reader."""
-
-
 ASK_WITHIN = timedelta(seconds=10)
 """How long a connection may take to say what it wants: to send all of a request but its body."""
+LONGEST_HEAD = 64 * 1024
+"""The most bytes of what it says then; llhttp itself keeps as many as come."""
 
 
-class ImpatientProtocol(H11Protocol):
+class ImpatientProtocol(HttpToolsProtocol):
     """HTTP/1.1 for clients that know what they want."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _said = 0
+    """Bytes that have come of a request whose headers are not complete."""
+    _asking = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()
 
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.conn.their_state is not h11.IDLE:
-            self._wait_no_more()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._asking:
+            return
+        self._said += len(data)
+        if self._said > LONGEST_HEAD:
+            self.send_400_response("Too much before the end of the headers.")
+        elif self._waiting is None:
+            self._wait()
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+    def on_message_begin(self) -> None:
+        self._asking, self._said = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._asking = False
         self._wait_no_more()
-        super().handle_websocket_upgrade(event)
-
-    def on_response_complete(self) -> None:
-        self._wait()
-        super().on_response_complete()
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._wait_no_more()
         self._waiting = self.loop.call_later(ASK_WITHIN.total_seconds(), self.transport.close)
 
     def _wait_no_more(self) -> None:

@@ -16,12 +16,15 @@ from milepost_contracts.keys import SHARDS, Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
 from milepost_contracts.webhooks import WebhookTry
-from milepost_gateway.errors import JobExpired, NotKnownYet
+from milepost_gateway.errors import JobExpired
+from milepost_gateway.looks import Looks, Watermarks, not_known_yet
 from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
 from milepost_gateway.redis_calls import or_unavailable
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence", "gone")
-LOOK, LISTEN = (files("milepost_gateway").joinpath("scripts", f"{name}.lua").read_text() for name in ("look", "listen"))
+SHOT = ("state", "hidden", "status")
+LISTEN = files("milepost_gateway").joinpath("scripts", "listen.lua").read_text()
+TERMINAL = frozenset(status.value.encode() for status in Status if status.terminal)
 TIES = 32
 """More jobs of one shard than these are not created within one millisecond."""
 RUN = 4
@@ -32,45 +35,30 @@ V = TypeVar("V", bound=Value)
 log = structlog.get_logger(__name__)
 
 
-def _not_known_yet() -> NotKnownYet:
-    """What it has may be old, and what it lacks may exist: rather tell nothing."""
-    return NotKnownYet(
-        "Redis may have lost some of what it had; the trackers are looking, and bring it back from the log"
-    )
-
-
 class RedisStatusStore:
     """See `ports.StatusStore`."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        #: The watermarks that this process has seen, by shard.
-        self._seen: dict[int, int] = {}
+        self._watermarks = Watermarks()
+        self._statuses, self._snapshots = (Looks(redis, keys, self._watermarks, fields) for fields in (FIELDS, SHOT))
 
-    @or_unavailable
     async def get(self, job_id: str) -> Stored | None:
-        found = await self._look(job_id, LOOK, *FIELDS)
+        found = await self._statuses.look(job_id)
         stored = _stored(found)
         if stored is None and found[-1] is not None:
             raise JobExpired
         return stored
 
-    async def _look(self, job_id: str, script: str, *arguments: str | int) -> list[bytes | None]:
-        """Return what a script reads of a job. Its first answer is the watermark, if somebody vouches for the shard."""
-        shard = shard_of(job_id)
-        seen = self._seen.get(shard, 0)  # as of now: others read while this one waits
-        keys = (self._keys.mark(shard), self._keys.job(job_id))
-        answer: list[bytes | None] = await self._redis.eval(script, len(keys), *keys, *arguments)
-        at, *found = answer
-        if at is None or int(at) < seen:
-            raise _not_known_yet()
-        self._seen[shard] = max(int(at), self._seen.get(shard, 0))
-        return found
-
     @or_unavailable
     async def told(self, job_id: str, since: int, *, latest: bool = False, since_time: int = 0) -> Told | None:
-        found = await self._look(job_id, LISTEN, since, int(latest), since_time)
+        shard = shard_of(job_id)
+        before = self._watermarks.of(shard)
+        keys = (self._keys.mark(shard), self._keys.job(job_id))
+        answer: list[bytes | None] = await self._redis.eval(LISTEN, 2, *keys, since, int(latest), since_time)
+        at, *found = answer
+        self._watermarks.check(shard, at, before=before)
         if not found:
             return None
         version, terminal, gap, *events = found
@@ -82,9 +70,8 @@ class RedisStatusStore:
             events=tuple(Happened(int(at), *steps.read(event)) for at, event in pairs if at and event),
         )
 
-    @or_unavailable
     async def snapshot(self, job_id: str) -> Snapshot | None:
-        state, hidden, status = await self._look(job_id, LOOK, "state", "hidden", "status")
+        state, hidden, status = await self._snapshots.look(job_id)
         if state is None or hidden is None or status is None:
             return None
         return Snapshot(job=document.job_of(state, hidden), status=Status(status.decode()))
@@ -166,7 +153,7 @@ class RedisStatusStore:
         each = len(answers) // SHARDS
         shards = [answers[at : at + each] for at in range(0, len(answers), each)]
         if {whole for whole, *_ in shards} != {server["run_id"].encode()}:
-            raise _not_known_yet()
+            raise not_known_yet()
         return [found for _, *found in shards]
 
     async def _newest(self, index: Callable[[int], str], before: Place | None, limit: int) -> Sequence[Place]:
@@ -241,5 +228,6 @@ def _stored(fields: Sequence[bytes | None]) -> Stored | None:
         return None
     if (cancel_key or b"")[:RUN] != (sequence or b"")[:RUN]:
         cancel = None  # asked of another run
-    body = document.assemble(int(version), state, cancel, evidence)
-    return Stored(int(version), body, terminal=Status(status.decode()).terminal, cancel_requested=bool(cancel))
+    at = int(version)
+    body = document.assemble(at, state, cancel, evidence)
+    return Stored(at, body, terminal=status in TERMINAL, cancel_requested=bool(cancel))

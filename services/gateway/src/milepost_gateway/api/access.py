@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from milepost_contracts.access import Scope
 from milepost_gateway.access import Caller
+from milepost_gateway.api.requests import header
 from milepost_gateway.api.services import services
 from milepost_gateway.errors import Unauthenticated
 
@@ -19,7 +20,7 @@ def _may(scope: Scope) -> Any:
     async def authenticate(connection: HTTPConnection) -> None:
         caller = await services(connection).access.caller(_credential(connection))
         caller.need(scope)
-        connection.state.caller = caller
+        _note(connection, caller)
 
     return Depends(authenticate)
 
@@ -33,7 +34,7 @@ async def authenticate_listener(connection: HTTPConnection) -> None:
         caller.need(Scope.READ)
     else:
         caller = access.reader(token, _jobs_of(connection))
-    connection.state.caller = caller
+    _note(connection, caller)
 
 
 MAY_READ, MAY_SUBMIT, MAY_ADMINISTER = (_may(scope) for scope in (Scope.READ, Scope.SUBMIT, Scope.ADMIN))
@@ -42,9 +43,12 @@ MAY_LISTEN: Any = Depends(authenticate_listener)
 
 def caller(connection: HTTPConnection) -> Caller:
     """Return who asks; only where a route says what they must be allowed to do."""
-    found = connection.state.caller
-    assert isinstance(found, Caller)  # noqa: S101 - put there above
+    found: Caller = connection.scope["state"]["caller"]
     return found
+
+
+def _note(connection: HTTPConnection, caller: Caller) -> None:
+    connection.scope.setdefault("state", {})["caller"] = caller
 
 
 def tenant(connection: HTTPConnection) -> str:
@@ -54,9 +58,9 @@ def tenant(connection: HTTPConnection) -> str:
 
 def _credential(connection: HTTPConnection) -> str | None:
     """Return the key or token; never one from the URL, which is logged on its way."""
-    if (header := connection.headers.get("authorization")) is None:
-        return connection.headers.get("x-api-key")
-    scheme, _, credential = header.partition(" ")
+    if (given := header(connection, b"authorization")) is None:
+        return header(connection, b"x-api-key")
+    scheme, _, credential = given.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("the Authorization header must be: Bearer …")
     return credential.strip()

@@ -116,7 +116,7 @@ async def _item(request: Request, outcome: Submitted | GatewayError) -> BatchIte
         problem = await problems.describe(request, outcome)
         return BatchItem(status=problem.status, job_id=problem.job_id, problem=problem)
     job_id = outcome.job.id
-    return BatchItem(status=202, job_id=job_id, url=str(request.url_for("get_job", job_id=job_id)))
+    return BatchItem(status=202, job_id=job_id, url=responses.job_url(request, job_id))
 
 
 @router.get(

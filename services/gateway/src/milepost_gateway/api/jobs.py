@@ -174,11 +174,14 @@ async def get_job(
     With `Prefer: wait=N` it waits up to 30 s: for a change since the version in `If-None-Match`, or for the job's end.
     """
     parts = services(request)
-    known, within = responses.known_version(request), preferences.wait(request)
+    within = preferences.wait(request)
     if within:
+        known = responses.known_version(request)
         parts.admission.check_listener(tenant(request))
-    enough = _has_ended if known is None else lambda stored: stored.terminal or stored.version != known
-    stored = await _followed(request, job_id, enough=enough, within=within)
+        enough = _has_ended if known is None else lambda stored: stored.terminal or stored.version != known
+        stored = await _followed(request, job_id, enough=enough, within=within)
+    else:
+        stored = await parts.statuses.get(job_id, tenant=tenant(request))
     if redirect and stored.terminal and stored.seen.status is Status.SUCCEEDED:
         result = str(request.url_for("get_result", job_id=job_id))
         return Response(status_code=303, headers={**responses.STATUS_HEADERS, "Location": result})
@@ -187,6 +190,8 @@ async def get_job(
 
 def _with_reason(parts: Services, stored: Stored) -> Stored:
     """Say why the job waits, if that is known."""
+    if stored.terminal:
+        return stored
     seen = stored.seen
     if seen.status is not Status.QUEUED or seen.queue is None or parts.catalogue.serves(seen.queue):
         return stored

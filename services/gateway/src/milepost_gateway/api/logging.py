@@ -1,9 +1,11 @@
 """One canonical log line for each request, and the request id that ties it to its problem and other lines."""
 
+import logging
 import time
+from functools import lru_cache
+from typing import Any
 
 import structlog
-from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from milepost_gateway import metrics
@@ -40,29 +42,44 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = request_id(Request(scope))
-        begun = time.monotonic()
+        begun, identity = time.monotonic(), begin(scope)
         status = 0
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+                message["headers"] = [*message["headers"], identity]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=identity):
-            try:
-                await self._app(scope, receive, noting)
-            finally:
-                seconds = time.monotonic() - begun
-                metrics.requests.labels(_method(scope), _route(scope), str(status)).observe(seconds)
-                if scope["path"] not in QUIET:
-                    log.info(
-                        "request",
-                        method=scope["method"],
-                        path=scope["path"],
-                        status=status,
-                        **_who(scope),
-                        ms=round(seconds * 1000, 1),
-                    )
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            end(scope, status, begun)
+
+
+def begin(scope: Scope) -> tuple[bytes, bytes]:
+    """Tie what is logged from here on to this request; return the header that tells its id."""
+    identity = request_id(scope)
+    structlog.contextvars.bind_contextvars(request_id=identity)  # each request has a context of its own
+    return b"x-request-id", identity.encode()
+
+
+def end(scope: Scope, status: int, begun: float) -> None:
+    """Count and log a request that was answered."""
+    seconds = time.monotonic() - begun
+    _observed(_method(scope), _route(scope), status).observe(seconds)
+    if log.is_enabled_for(logging.INFO) and scope["path"] not in QUIET:
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            **_who(scope),
+            ms=round(seconds * 1000, 1),
+        )
+
+
+@lru_cache(maxsize=1_000)
+def _observed(method: str, route: str, status: int) -> Any:
+    return metrics.requests.labels(method, route, str(status))

@@ -6,6 +6,7 @@ from enum import Enum
 
 from fastapi import Request
 
+NO_WAIT = timedelta(0)
 LONGEST_WAIT = timedelta(seconds=30)
 _WAIT = re.compile(r"\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;.*)?", re.IGNORECASE)
 _QUALITY = re.compile(r";?\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*(?:;|$)", re.IGNORECASE)
@@ -20,10 +21,12 @@ class Form(Enum):
 
 def wait(request: Request) -> timedelta:
     """Return how long the client wants to wait for an answer, at most half a minute; what can't be read is ignored."""
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
-        if found := _WAIT.fullmatch(preference):
-            return min(LONGEST_WAIT, timedelta(seconds=int(found[1])))
-    return timedelta(0)
+    for name, value in request.scope["headers"]:
+        if name == b"prefer":
+            for preference in value.decode("latin-1").split(","):
+                if found := _WAIT.fullmatch(preference):
+                    return min(LONGEST_WAIT, timedelta(seconds=int(found[1])))
+    return NO_WAIT
 
 
 def form(request: Request) -> Form | None:

@@ -51,7 +51,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     problem = Problem.of(
-        kind, detail, instance=f"urn:milepost:request:{request_id(request)}", errors=details, job_id=job_id
+        kind, detail, instance=f"urn:milepost:request:{request_id(request.scope)}", errors=details, job_id=job_id
     )
     metrics.problems.labels(kind.slug).inc()
     more = dict(headers or {})

@@ -1,19 +1,21 @@
 """What is read from a request: its body within limits, its files as streams, its trace and its id."""
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from fastapi import Request
+from fastapi.requests import HTTPConnection
 from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Scope
 
 from milepost_gateway.api import strict_json
 from milepost_gateway.errors import PayloadTooLarge
@@ -100,7 +102,7 @@ async def read_submission(request: Request, limits: Limits) -> AsyncIterator[Sub
     Raises:
         MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type == "application/json":
         body = b"".join([chunk async for chunk in _limited(request, limits.body)])
         yield SubmissionBody(Submission.read(_json(body)))
@@ -184,7 +186,7 @@ async def _read_form(form: FormData) -> SubmissionBody:
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    announced = request.headers.get("content-length", "0")
+    announced = header(request, b"content-length") or "0"
     if announced.isdigit() and int(announced) > limit:
         raise PayloadTooLarge(f"The body has {announced} bytes; {limit} are allowed.")
     read, chunks = 0, aiter(request.stream())
@@ -233,7 +235,7 @@ def idempotency_key(request: Request) -> str | None:
     Raises:
         MalformedRequest: It is none that can be kept.
     """
-    given = request.headers.getlist("idempotency-key")
+    given = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not given:
         return None
     quoted = _QUOTED.fullmatch(given[0])
@@ -257,11 +259,21 @@ async def fingerprint(body: SubmissionBody) -> str:
 
 def traceparent(request: Request) -> str | None:
     """Return the caller's W3C trace context, if it is one."""
-    given = request.headers.get("traceparent", "")
-    return given if _TRACEPARENT.fullmatch(given) else None
+    given = header(request, b"traceparent")
+    return given if given and _TRACEPARENT.fullmatch(given) else None
 
 
-def request_id(request: Request) -> str:
+def header(connection: HTTPConnection, name: bytes) -> str | None:
+    """Return a header by its lower-case name, the first if there are several."""
+    for one, value in connection.scope["headers"]:
+        if one == name:
+            return str(value.decode("latin-1"))
+    return None
+
+
+def request_id(scope: Scope) -> str:
     """Return the id that the logs and every problem carry."""
-    state = request.scope.setdefault("state", {})
-    return str(state.setdefault("request_id", uuid4().hex))
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        state["request_id"] = f"{random.getrandbits(128):032x}"
+    return str(state["request_id"])

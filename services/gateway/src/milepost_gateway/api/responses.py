@@ -2,22 +2,29 @@
 
 import random
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from milepost_contracts.envelope import now
-from milepost_contracts.glance import Glance, glance
+from milepost_contracts.glance import Glance, expires_at, glance
 from milepost_contracts.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
+from milepost_gateway.api.requests import header
 from milepost_gateway.api.services import services
 from milepost_gateway.ports import Stored
 
 _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
+JOBS = "/v1/jobs"
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
+_STATUS_HEADERS = tuple((name.lower().encode(), value.encode()) for name, value in STATUS_HEADERS.items())
+_JSON = (b"content-type", b"application/json")
 
 
 def accepted(
@@ -36,13 +43,26 @@ def accepted(
 
 def locations(request: Request, job_id: str) -> dict[str, str]:
     """Say where the job can be looked at, and followed."""
-    location = str(request.url_for("get_job", job_id=job_id))
-    events = str(request.url_for("follow_job", job_id=job_id))
+    location = job_url(request, job_id)
     return {
         "Location": location,
         "Operation-Location": location,
-        "Link": f'<{events}>; rel="monitor"; type="text/event-stream"',
+        "Link": f'<{location}/events>; rel="monitor"; type="text/event-stream"',
     }
+
+
+def job_url(request: Request, job_id: str) -> str:
+    """Return where a job is; asking the framework for that takes longer than the rest of an answer."""
+    scope = request.scope
+    base = _base_url(scope["scheme"], header(request, b"host"), scope.get("server"), scope.get("root_path", ""))
+    return f"{base}{JOBS[1:]}/{job_id}"
+
+
+@lru_cache(maxsize=1_000)
+def _base_url(scheme: str, host: str | None, server: tuple[str, int | None] | None, root_path: str) -> str:
+    headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    scope = {"scheme": scheme, "headers": headers, "server": server, "root_path": root_path}
+    return str(Request({"type": "http", **scope}).base_url)
 
 
 def done(request: Request, job_id: str, stored: Stored, waited: timedelta) -> Response:
@@ -50,7 +70,7 @@ def done(request: Request, job_id: str, stored: Stored, waited: timedelta) -> Re
     headers = {
         **STATUS_HEADERS,
         **locations(request, job_id),
-        "Content-Location": str(request.url_for("get_job", job_id=job_id)),
+        "Content-Location": job_url(request, job_id),
         "Preference-Applied": _applied(waited),
         "ETag": etag(stored.version),
     }
@@ -61,32 +81,48 @@ def _applied(waited: timedelta) -> str:
     return f"wait={waited.total_seconds():g}"
 
 
+class Answer(Response):
+    """A response whose headers are spelled already."""
+
+    def __init__(self, status_code: int, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        self.status_code = status_code
+        self.raw_headers = [*headers, (b"content-length", str(len(body)).encode())] if body else list(headers)
+        self.body = body
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
 def result(request: Request, stored: Stored, body: bytes) -> Response:
     """200 with the result alone; it does not change any more, but for another run of the job."""
-    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": _sunset(stored.seen)}
-    if _matches(request.headers.get("if-none-match"), stored):
+    sunset = _http_date(expires_at(stored.body)).decode()
+    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": sunset}
+    if _matches(header(request, b"if-none-match"), _etag_of(stored)):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _sunset(seen: Glance) -> str:
-    assert seen.expires_at is not None  # noqa: S101 - who has ended has one
-    return format_datetime(seen.expires_at, usegmt=True)
+@lru_cache(maxsize=10_000)
+def _http_date(moment: bytes) -> bytes:
+    return format_datetime(datetime.fromisoformat(moment.decode()), usegmt=True).encode()
 
 
 def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
     """200 with the document, or 304 for who has this version already."""
-    headers = {**STATUS_HEADERS, "ETag": _etag_of(stored)}
+    etag = _etag_of(stored)
+    headers = [*_STATUS_HEADERS, (b"etag", etag.encode())]
     if waited:
-        headers["Preference-Applied"] = _applied(waited)
-    seen = stored.seen
-    if not stored.terminal:
-        headers["Retry-After"] = _come_back(request, seen)
+        headers.append((b"preference-applied", _applied(waited).encode()))
+    if stored.terminal:
+        headers.append((b"sunset", _http_date(expires_at(stored.body))))
     else:
-        headers["Sunset"] = _sunset(seen)
-    if _matches(request.headers.get("if-none-match"), stored):
-        return Response(status_code=304, headers=headers)
-    return Response(stored.body, media_type="application/json", headers=headers)
+        headers.append((b"retry-after", _come_back(request, stored.seen).encode()))
+    if _matches(header(request, b"if-none-match"), etag):
+        return Answer(HTTPStatus.NOT_MODIFIED, headers)
+    return Answer(HTTPStatus.OK, [*headers, _JSON], stored.body)
 
 
 def _come_back(request: Request, seen: Glance) -> str:
@@ -129,16 +165,16 @@ def _etag_of(stored: Stored) -> str:
 
 def known_version(request: Request) -> int | None:
     """Return the version that the client has, if it names one."""
-    found = _ETAG.fullmatch(request.headers.get("if-none-match", ""))
+    found = _ETAG.fullmatch(header(request, b"if-none-match") or "")
     return int(found[1]) if found else None
 
 
-def _matches(condition: str | None, stored: Stored) -> bool:
+def _matches(condition: str | None, etag: str) -> bool:
     """Weak comparison (RFC 9110 §13.1.2)."""
-    if condition is None:
-        return False
+    if condition is None or condition == etag:
+        return condition is not None
     given = {one.strip().removeprefix("W/") for one in condition.split(",")}
-    return _etag_of(stored).removeprefix("W/") in given or "*" in given
+    return etag.removeprefix("W/") in given or "*" in given
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:

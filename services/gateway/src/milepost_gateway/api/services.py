@@ -55,6 +55,5 @@ class Services:
 
 def services(request: HTTPConnection) -> Services:
     """Return what the composition root put on the app."""
-    found = request.app.state.services
-    assert isinstance(found, Services)  # noqa: S101 - `create_app` put it there
+    found: Services = request.scope["app"].state.services
     return found
