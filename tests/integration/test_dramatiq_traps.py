@@ -186,7 +186,7 @@ async def test_a_body_of_wrong_types_does_not_block_its_queue(start, publish, ki
 async def test_a_message_for_another_queue_does_not_end_the_worker(start, publish):
     """One for each thread would leave none, in a process that looks healthy."""
     acts = Acts()
-    seam, worker = start(acts)
+    seam, worker = start(acts, threads=1)
     await publish(seam, seam.body("bad", queue_name="elsewhere"))
     await publish(seam, seam.body("good"))
     await until(lambda: "good" in acts.done, "the good one has run")
@@ -382,7 +382,7 @@ async def test_what_returned_was_stored(kind, rabbitmq_url, connection, topology
                 seam.broker.channel.basic_publish, "", seam.queue, b"{}", mandatory=seam.broker.confirm_delivery
             )
         return
-    publisher = RabbitPublisher(rabbitmq_url, name="test", exchanges=(topology.jobs,))
+    publisher = RabbitPublisher(rabbitmq_url, name="test")
     publisher.link.start()
     with pytest.raises(NotAccepted):
         await publisher.publish(topology.jobs, "job.submitted.nowhere.x", b"{}", correlation_id="x", within=5)
