@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import SUBMITTED
 
-from milepost_contracts.delay import LEVELS, MAX_DELAY, delay_words
+from milepost_contracts.delay import LEVELS, MAX_DELAY, delay_words, first_level
 from milepost_contracts.envelope import now
 from milepost_contracts.events import (
     JOB_EVENTS,
@@ -46,7 +46,7 @@ def takes(queue, routing_key):
 def test_an_accepted_job_lies_in_replicated_queues_only():
     """Law 1: no classic queue stands between a confirm and its promise."""
     for delay in (timedelta(0), timedelta(seconds=5)):
-        queues = TOPOLOGY.accepting("cpu", delay)
+        queues = TOPOLOGY.accepting("cpu", first_level(delay))
         assert {"quorum", "stream"} == {arguments(queue)["x-queue-type"] for queue in queues}
     assert TOPOLOGY.delay_queue(2) in queues
 

@@ -56,7 +56,7 @@ def events_of(number):
 
 
 async def say_all(url, count):
-    publisher = RabbitPublisher(url, name="test", exchanges=(TOPOLOGY.jobs,))
+    publisher = RabbitPublisher(url, name="test")
     publisher.link.start()
     room = asyncio.Semaphore(AT_ONCE)
 

@@ -20,7 +20,7 @@ from milepost_rabbit.publisher import RabbitPublisher
 @pytest.fixture
 async def publisher(rabbitmq_url, topology, connection):
     await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
-    made = RabbitPublisher(rabbitmq_url, name="test", exchanges=(topology.jobs, topology.fleet))
+    made = RabbitPublisher(rabbitmq_url, name="test")
     made.link.start()
     yield made
     await made.link.close()
@@ -197,7 +197,7 @@ async def test_a_broker_that_falls_silent_is_given_up(rabbitmq_url, topology, co
         await publisher.publish(topology.jobs, key, b"{}", correlation_id="1", within=within)
 
     async with Wire(url.port) as wire:
-        publisher = RabbitPublisher(str(url.with_port(wire.port)), name="test", exchanges=(topology.jobs,))
+        publisher = RabbitPublisher(str(url.with_port(wire.port)), name="test")
         publisher.link.start()
         await publish(within=10)
         wire.silence()

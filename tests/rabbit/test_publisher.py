@@ -17,7 +17,7 @@ async def nothing(connection):
 
 async def test_a_publish_without_a_connection_is_not_accepted_and_does_not_hang():
     """What was never sent is certainly not stored: that is told, within the time given."""
-    publisher = RabbitPublisher(URL, name="test", exchanges=(JOBS,))
+    publisher = RabbitPublisher(URL, name="test")
     with pytest.raises(NotAccepted, match="not connected"):
         await publisher.publish(JOBS, "a.b", b"{}", correlation_id="1", within=0.05)
 

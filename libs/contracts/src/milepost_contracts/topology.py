@@ -15,9 +15,10 @@ milepost.retold    fanout   what the log would forget  → log.jobs
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
-from milepost_contracts.delay import LEVELS, first_level
+from milepost_contracts.delay import LEVELS
 from milepost_contracts.events import (
     JOB_EVENTS,
     POSTPONED_IN_QUARANTINE,
@@ -103,38 +104,38 @@ class Topology:
     def _name(self, what: str) -> str:
         return f"{self.namespace}.{what}"
 
-    @property
+    @cached_property
     def jobs(self) -> Exchange:
         return Exchange(name=self._name("jobs"), kind="topic")
 
-    @property
+    @cached_property
     def fleet(self) -> Exchange:
         return Exchange(name=self._name("fleet"), kind="topic")
 
-    @property
+    @cached_property
     def dead(self) -> Exchange:
         return Exchange(name=self._name("dead"), kind="fanout")
 
-    @property
+    @cached_property
     def poison(self) -> Exchange:
         return Exchange(name=self._name("poison"), kind="fanout")
 
-    @property
+    @cached_property
     def retold(self) -> Exchange:
         """What is said again, for the log alone."""
         return Exchange(name=self._name("retold"), kind="fanout")
 
-    @property
+    @cached_property
     def webhooks(self) -> Exchange:
         """Webhooks on their way: for now, or after a while in the ladder."""
         return Exchange(name=self._name("webhooks"), kind="topic")
 
-    @property
+    @cached_property
     def due(self) -> Exchange:
         """Where a message arrives that has waited its time, or had none to wait."""
         return Exchange(name=self._name("due"), kind="topic", bindings=(self._rung(0, "0"),))
 
-    @property
+    @cached_property
     def control(self) -> Exchange:
         """What all processors hear at once."""
         return Exchange(
@@ -181,7 +182,7 @@ class Topology:
             arguments=self._replicated(after.name, message_ttl=2**level * 1000, max_length=WORK_LENGTH),
         )
 
-    @property
+    @cached_property
     def ladder(self) -> tuple[Queue, ...]:
         return tuple(self.delay_queue(level) for level in range(LEVELS))
 
@@ -231,7 +232,7 @@ class Topology:
         facts = [event.fact for event in JOB_EVENTS if event.lifecycle] + [wish.fact for wish in WISHES]
         return tuple(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in facts)
 
-    @property
+    @cached_property
     def lifecycle(self) -> Queue:
         """Lifecycle events on their way into the status view."""
         return Queue(
@@ -240,7 +241,7 @@ class Topology:
             arguments=self._replicated(self.dead.name, max_length=10 * WORK_LENGTH, delivery_limit=FOR_EVER),
         )
 
-    @property
+    @cached_property
     def progress(self) -> Queue:
         """Progress on its way into the status view: bounded, drops its oldest (law 8)."""
         return Queue(
@@ -249,7 +250,7 @@ class Topology:
             arguments=SHEDS,
         )
 
-    @property
+    @cached_property
     def webhook_queue(self) -> Queue:
         """Webhooks whose time has come. Not bounded: a tracker that can't put one here would stand still."""
         return Queue(
@@ -258,7 +259,7 @@ class Topology:
             arguments=_arguments(queue_type="quorum", delivery_limit=FOR_EVER),
         )
 
-    @property
+    @cached_property
     def fleet_queue(self) -> Queue:
         """Announcements and beats of processors: bounded, drops its oldest."""
         return Queue(
@@ -267,7 +268,7 @@ class Topology:
             arguments=SHEDS,
         )
 
-    @property
+    @cached_property
     def log(self) -> Queue:
         """Every lifecycle event for the retention time, to rebuild the view from (law 9)."""
         return Queue(
@@ -276,7 +277,7 @@ class Topology:
             arguments=_arguments(queue_type="stream", max_age=f"{int(self.log_for.total_seconds())}s"),
         )
 
-    @property
+    @cached_property
     def parked(self) -> Queue:
         """What was dead-lettered, until the undertaker has looked at it. No TTL: nothing leaves it by itself."""
         return Queue(
@@ -285,7 +286,7 @@ class Topology:
             arguments=_arguments(queue_type="quorum", delivery_limit=FOR_EVER),
         )
 
-    @property
+    @cached_property
     def poison_queue(self) -> Queue:
         """Messages that nobody could read, kept for people. No TTL, and nobody consumes it."""
         return Queue(
@@ -296,7 +297,7 @@ class Topology:
 
     # What belongs together.
 
-    @property
+    @cached_property
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges; each after those that flow into it."""
         rungs = tuple(self.delay_exchange(level) for level in reversed(range(LEVELS)))
@@ -312,7 +313,7 @@ class Topology:
             self.due,
         )
 
-    @property
+    @cached_property
     def shared_queues(self) -> tuple[Queue, ...]:
         """The queues that exist once in a deployment."""
         own = (self.parked, self.poison_queue, self.lifecycle, self.progress, self.fleet_queue, self.log)
@@ -323,8 +324,7 @@ class Topology:
         names = sorted(set(queues))
         return (*(self.work(name) for name in names), *(self.quarantine(name) for name in names))
 
-    def accepting(self, queue: str, delay: timedelta = timedelta(0)) -> tuple[Queue, ...]:
-        """The queues that must all exist before a job of this queue may be accepted (law 1)."""
-        level = first_level(delay)
+    def accepting(self, queue: str, level: int | None = None) -> tuple[Queue, ...]:
+        """The queues that must all exist before a job of this queue may be accepted, or waits on a level (law 1)."""
         waiting = () if level is None else (self.delay_queue(level),)
         return (*waiting, self.work(queue), self.lifecycle, self.log)

@@ -6,15 +6,15 @@ two publishes with one AMQP `message_id` swap their outcomes; a stuck broker sur
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from uuid import uuid4
+from typing import cast
 
-import aio_pika
+import aiormq
 import aiormq.exceptions
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.envelope import CONTENT_TYPE
@@ -26,7 +26,8 @@ from milepost_rabbit.link import BACK_OFF, HEARTBEAT, Link
 CONFIRM_WITHIN = 5.0
 """Seconds for each try of what is published until it is confirmed."""
 CHANNELS = 4
-"""Publishes share few channels: aiormq holds a channel's lock through each write."""
+"""Publishes share few channels: whoever loses a confirm loses one of them."""
+PERSISTENT = 2
 LOOK_AGAIN = 0.1
 """Seconds after which a connection that is not ready is looked at anew."""
 DOUBTED_AFTER = 5.0
@@ -38,7 +39,8 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, eq=False)
 class _Opened:
     channel: AbstractChannel
-    exchanges: dict[str, AbstractExchange]
+    #: aiormq's own, for aio-pika's waits until each message is on its way, and holds up the next one meanwhile.
+    wire: aiormq.Channel
     at: float
 
 
@@ -53,20 +55,17 @@ class RabbitPublisher:
         url: str,
         *,
         name: str,
-        exchanges: tuple[Exchange, ...],
         prepare: Callable[[AbstractConnection], Awaitable[None]] | None = None,
         heartbeat: int = HEARTBEAT,
     ) -> None:
-        """Prepare to publish to these exchanges.
+        """Prepare to publish.
 
         Args:
             url: Of the broker.
             name: What the broker's operator sees the connection as.
-            exchanges: All that `publish` will be called with.
             prepare: Called on each new connection before it counts as up, for example to declare a topology.
             heartbeat: Seconds; see `Link`.
         """
-        self._exchanges = exchanges
         self._prepare = prepare
         self._channels: list[_Opened] = []
         self._turn = 0
@@ -82,9 +81,9 @@ class RabbitPublisher:
 
     async def _open_channel(self, connection: AbstractConnection) -> _Opened:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        names = [exchange.name for exchange in self._exchanges]
-        exchanges = {name: await channel.get_exchange(name, ensure=False) for name in names}
-        return _Opened(channel, exchanges, asyncio.get_running_loop().time())
+        return _Opened(
+            channel, cast("aiormq.Channel", await channel.get_underlay_channel()), asyncio.get_running_loop().time()
+        )
 
     async def publish(
         self,
@@ -99,7 +98,7 @@ class RabbitPublisher:
         """Return once the broker confirmed that every queue it routes to has stored the message.
 
         Args:
-            exchange: One of those this publisher was made for.
+            exchange: It must be there.
             routing_key: At most 255 bytes.
             body: A structured-mode CloudEvent.
             correlation_id: The job or processor that it is about.
@@ -112,12 +111,13 @@ class RabbitPublisher:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
-        connection = await self._ready(within)
-        message = aio_pika.Message(
-            body,
+        connection = self.link.connection
+        if connection is None or not _takes_messages(connection):
+            connection = await self._ready(within)
+        properties = aiormq.spec.Basic.Properties(
             content_type=CONTENT_TYPE,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=uuid4().hex,
+            delivery_mode=PERSISTENT,
+            message_id=f"{random.getrandbits(128):032x}",
             correlation_id=correlation_id,
             user_id=self.link.user,
             headers=dict(headers or {}),
@@ -126,7 +126,14 @@ class RabbitPublisher:
         opened, begun = self._channels[self._turn % len(self._channels)], loop.time()
         try:
             async with asyncio.timeout_at(deadline):
-                await opened.exchanges[exchange.name].publish(message, routing_key, mandatory=True)
+                await opened.wire.basic_publish(
+                    body,
+                    exchange=exchange.name,
+                    routing_key=routing_key,
+                    properties=properties,
+                    mandatory=True,
+                    wait=False,
+                )
             self._confirmed_at = loop.time()
         except aiormq.exceptions.PublishError as error:
             raise NotAccepted(f"no queue takes messages with the key {routing_key}") from error
@@ -227,6 +234,19 @@ class RabbitPublisher:
                 if self.link.is_up:
                     why = "the broker has blocked us: it is short of memory or disk"
         raise NotAccepted(why)
+
+
+def _takes_messages(connection: AbstractConnection) -> bool:
+    """Whether the broker takes messages over this connection right now."""
+    if connection.transport is None or not connection.connected.is_set():
+        return False
+    waiting = cast("Coroutine[None, None, None]", connection.transport.ready())
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return True  # there was nothing to wait for
+    waiting.close()
+    return False
 
 
 async def _unblocked(connection: AbstractConnection) -> None:

@@ -1,7 +1,6 @@
 """The composition root: builds the gateway's app from its settings."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -59,6 +58,7 @@ from milepost_gateway.tailing import Tailing
 from milepost_gateway.tokens import JsonWebTokens
 from milepost_gateway.webhooks import Webhooks
 from milepost_rabbit.cancelling import end
+from milepost_service import collector
 from milepost_service.callbacks import Lookup
 
 REDIS_TIMEOUT = 1.0
@@ -121,7 +121,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         broker.link.start()
         kept = (catalogue.keep_fresh(), changes.keep(), leftovers.keep())
         tasks = [asyncio.create_task(one) for one in kept]
-        _spare_the_collector()
+        collector.spare()
         try:
             yield
         finally:
@@ -132,13 +132,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await hearing.aclose()
 
     return build_app(lifespan, origins=settings.cors_origins)
-
-
-def _spare_the_collector() -> None:
-    """Let what stays for ever not be looked at again and again: a third of the time of a request."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def cors(origins: Sequence[str]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts import webhooks
+from milepost_contracts.delay import first_level
 from milepost_contracts.events import AnyJobMessage, JobEvent, JobScheduled, Wish, encode_event
 from milepost_contracts.topology import Exchange, Queue, Topology
 from milepost_gateway.errors import BrokerUnavailable, NotAccepted, OutcomeUnknown
@@ -17,8 +19,8 @@ from milepost_rabbit.depth import Depth, depths
 from milepost_rabbit.publisher import RabbitPublisher
 
 CONFIRM_WITHIN = 2.0
-LOOK_EVERY = 1.0
-"""Seconds for which a queue that was there counts as there.
+LOOK_AGAIN, LOOK_EVERY = 0.5, 1.0
+"""Seconds after which it is looked again, beside the submissions, whether a queue is there; and for which it counts so.
 
 The broker returns a message only when no queue at all takes it, and the tracker's always does: that the work queue is
 gone has to be looked for.
@@ -30,13 +32,15 @@ class RabbitBroker:
 
     def __init__(self, url: str, topology: Topology) -> None:
         self._topology = topology
-        self._publisher = RabbitPublisher(url, name="gateway", exchanges=(topology.jobs, topology.webhooks))
+        self._accepting = lru_cache(maxsize=1_000)(topology.accepting)
+        self._publisher = RabbitPublisher(url, name="gateway")
         self.link = self._publisher.link
         self._seen: dict[str, float] = {}
+        self._looking: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     async def submit(self, command: Submitted) -> None:
         delay = command.delay if isinstance(command, JobScheduled) else timedelta(0)
-        await self._publish(command, self._topology.accepting(command.job.queue, delay))
+        await self._publish(command, self._accepting(command.job.queue, first_level(delay)))
 
     async def say(self, wish: Wish) -> None:
         await self._publish(wish, (self._topology.lifecycle, self._topology.log))
@@ -60,22 +64,16 @@ class RabbitBroker:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         body = encode_event(message)
-        try:
-            async with asyncio.timeout(CONFIRM_WITHIN) as deadline:
-                await self._look_for(needed)
-        except TimeoutError as error:
-            if (connection := self.link.connection) is not None:
-                await self._publisher.doubt(connection)
-            raise NotAccepted("the broker does not answer") from error
-        when = deadline.when()
-        left = max(0.1, when - asyncio.get_running_loop().time()) if when else CONFIRM_WITHIN
+        begun = asyncio.get_running_loop().time()
+        await self._look_for(needed)
+        left = CONFIRM_WITHIN - (asyncio.get_running_loop().time() - begun)
         try:
             await self._publisher.publish(
                 exchange or self._topology.jobs,
                 routing_key or message.routing_key,
                 body,
                 correlation_id=message.subject,
-                within=left,
+                within=max(0.1, left),
                 headers=headers,
             )
         except rabbit.NotAccepted as error:
@@ -108,15 +106,41 @@ class RabbitBroker:
         return {names[name]: depth for name, depth in found.items()}
 
     async def _look_for(self, queues: tuple[Queue, ...]) -> None:
-        loop = asyncio.get_running_loop()
-        unseen = [queue for queue in queues if loop.time() - self._seen.get(queue.name, float("-inf")) >= LOOK_EVERY]
+        at = asyncio.get_running_loop().time()
+        names = tuple(queue.name for queue in queues)
+        oldest = min(self._seen.get(name, float("-inf")) for name in names)
+        if at - oldest < LOOK_AGAIN:
+            return
+        looking = self._looking.get(names)
+        if looking is None:
+            looking = self._looking[names] = asyncio.create_task(self._look(queues))
+            looking.add_done_callback(lambda task: self._looked(names, task))
+        if at - oldest >= LOOK_EVERY:
+            await asyncio.shield(looking)
+
+    def _looked(self, names: tuple[str, ...], task: asyncio.Task[None]) -> None:
+        del self._looking[names]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it, and who comes next looks again
+
+    async def _look(self, queues: tuple[Queue, ...]) -> None:
+        """Take note that these queues are there.
+
+        Raises:
+            NotAccepted: One is not, or nobody can say.
+        """
         connection = self.link.connection
-        if not unseen or connection is None:
+        if connection is None:
             return  # the publisher waits for a connection, and says so when it does not come
+        begun = asyncio.get_running_loop().time()
         try:
-            gone = await missing(connection, unseen)
+            async with asyncio.timeout(CONFIRM_WITHIN):
+                gone = await missing(connection, queues)
+        except TimeoutError as error:
+            await self._publisher.doubt(connection)
+            raise NotAccepted("the broker does not answer") from error
         except CONNECTION_EXCEPTIONS as error:
             raise NotAccepted(f"the connection to the broker was lost: {error}") from error
         if gone is not None:
             raise NotAccepted(f"the queue {gone} does not exist at the broker")
-        self._seen.update(dict.fromkeys((queue.name for queue in unseen), loop.time()))
+        self._seen.update(dict.fromkeys((queue.name for queue in queues), begun))

@@ -31,10 +31,13 @@ def wait(request: Request) -> timedelta:
 
 def form(request: Request) -> Form | None:
     """Return the form of a stream, if the client asks for one by name and likes no JSON as much (RFC 9110 §12.5.1)."""
+    accepted = ",".join(value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept")
     liked: dict[str, float] = {}
-    for one in ",".join(request.headers.getlist("accept")).split(","):
+    for one in accepted.split(",") if accepted else ():
         kind, _, parameters = one.partition(";")
         found = _QUALITY.search(parameters)
         liked.setdefault(kind.strip().lower(), float(found[1]) if found else 1.0)
+    if not liked:
+        return None
     best = max(Form, key=lambda one: liked.get(one.value, 0.0))
     return best if liked.get(best.value, 0.0) > liked.get("application/json", 0.0) else None

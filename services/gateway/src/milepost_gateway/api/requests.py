@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from milepost_gateway.api import strict_json
@@ -189,15 +190,16 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     announced = header(request, b"content-length") or "0"
     if announced.isdigit() and int(announced) > limit:
         raise PayloadTooLarge(f"The body has {announced} bytes; {limit} are allowed.")
-    read, chunks = 0, aiter(request.stream())
-    while True:
+    read, more = 0, True
+    while more:
         try:
             async with asyncio.timeout(GO_ON_WITHIN):
-                chunk = await anext(chunks, None)
+                message = await request.receive()
         except TimeoutError as error:
             raise RequestStopped from error
-        if chunk is None:
-            return
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         read += len(chunk)
         if read > limit:
             raise PayloadTooLarge(f"The body has more than the {limit} bytes allowed.")

@@ -31,14 +31,19 @@ def accepted(
     request: Request, job_id: str, body: bytes, *, version: int = 0, waited: timedelta = timedelta(0)
 ) -> Response:
     """202: where to look, and when."""
-    headers = {
-        **STATUS_HEADERS,
-        **locations(request, job_id),
-        "Retry-After": _come_back(request, glance(body)),
-        "ETag": etag(version),
-        **({"Preference-Applied": _applied(waited)} if waited else {}),
-    }
-    return Response(body, status_code=202, media_type="application/json", headers=headers)
+    location = job_url(request, job_id).encode()
+    headers = [
+        *_STATUS_HEADERS,
+        (b"location", location),
+        (b"operation-location", location),
+        (b"link", b'<%b/events>; rel="monitor"; type="text/event-stream"' % location),
+        (b"retry-after", _come_back(request, glance(body)).encode()),
+        (b"etag", etag(version).encode()),
+        _JSON,
+    ]
+    if waited:
+        headers.append((b"preference-applied", _applied(waited).encode()))
+    return Answer(HTTPStatus.ACCEPTED, headers, body)
 
 
 def locations(request: Request, job_id: str) -> dict[str, str]:

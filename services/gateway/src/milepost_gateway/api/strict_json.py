@@ -19,12 +19,7 @@ def loads(body: bytes) -> Any:
             twice in an object, a NUL or half a surrogate pair in a string, or too many nested levels.
     """
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise NotStrictJson("it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -56,6 +51,9 @@ def _finite(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise NotStrictJson("a number is too large")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _check_strings(value: Any) -> None:
