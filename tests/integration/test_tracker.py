@@ -20,7 +20,7 @@ from milepost_tracker.store import RedisStatusStore
 from milepost_tracker.verdicts import Verdicts
 
 ENDS = ("job.succeeded", "job.failed", "job.canceled")
-BATCHING = Batching(size=50, wait=timedelta(milliseconds=20), prefetch=200)
+BATCHING = Batching(size=50, prefetch=200)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from milepost_processor.overseer import Overseer
 from milepost_processor.registry import Registry
 from milepost_processor.settings import ProcessorSettings
 from milepost_processor.waits import Waits
+from milepost_service import collector
 from milepost_service.health import HealthServer
 from milepost_service.settings import SettingsError
 
@@ -100,6 +101,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     overseer.start()
     courier.keep(beacon.shine(courier.announce))
     courier.keep(control.listen())
+    collector.spare()
     receiving.set()
     log.info("processor_started", instance=instance, types=sorted(registry.definitions), threads=settings.threads)
 

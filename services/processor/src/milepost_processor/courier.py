@@ -6,6 +6,7 @@ the state at that moment; what can't be published is dropped, for the next one s
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -14,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+import uvloop
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
@@ -55,9 +57,11 @@ class Courier:
         self._topology = topology
         self._queues = queues
         self._followed: dict[Run, _Followed] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="courier", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outgoing: deque[tuple[JobEvent, Future[None]]] = deque()
+        self._woken = self._closed = False
         self._publisher: RabbitPublisher | None = None
         #: Of RabbitMQ, once it is connected.
         self.broker_version = ""
@@ -99,13 +103,24 @@ class Courier:
         self.spawn(work).add_done_callback(ended)
 
     def post(self, event: JobEvent) -> None:
-        self.spawn(self._until_confirmed(event))
+        self._hand_over(event, Future())
 
     def deliver(self, event: JobEvent) -> None:
+        confirmed: Future[None] = Future()
+        self._hand_over(event, confirmed)
         try:
-            self.spawn(self._until_confirmed(event)).result()
-        except (CancelledError, RuntimeError) as error:
+            confirmed.result()
+        except CancelledError as error:
             raise Stopping from error
+
+    def _hand_over(self, event: JobEvent, confirmed: Future[None]) -> None:
+        """Give an event to the loop, which is woken once for all that come before it looks."""
+        self._outgoing.append((event, confirmed))
+        if self._closed:  # looked at last: what was put there before, `_close` has seen
+            raise Stopping
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._bring_all)
 
     def follow(self, run: Run, progressed: Callable[[], JobEvent]) -> None:
         self._followed[run] = _Followed(run, progressed)
@@ -148,7 +163,6 @@ class Courier:
         self._publisher = RabbitPublisher(
             self._url,
             name="processor",
-            exchanges=(self._topology.jobs, self._topology.fleet),
             prepare=self._declare,
             heartbeat=self._heartbeat,
         )
@@ -180,7 +194,10 @@ class Courier:
             self._tasks.discard(task)
 
     async def _close(self) -> None:
+        self._closed = True
         await end(self._tasks)
+        for _, confirmed in self._outgoing:
+            confirmed.cancel()
         if self._publisher is not None:
             await self._publisher.link.close()
 
@@ -190,11 +207,28 @@ class Courier:
             exchange, message.routing_key, body, correlation_id=message.subject, within=CONFIRM_WITHIN
         )
 
-    async def _until_confirmed(self, event: JobEvent) -> None:
+    def _bring_all(self) -> None:
+        self._woken = False
+        while self._outgoing:
+            task = self._loop.create_task(self._bring(*self._outgoing.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _bring(self, event: JobEvent, confirmed: Future[None]) -> None:
+        """Publish until the broker has confirmed it, however long that takes."""
         assert self._publisher is not None  # noqa: S101 - `start` made it
-        await self._publisher.publish_until_confirmed(
-            self._topology.jobs, event.routing_key, encode_event(event), correlation_id=event.job.id
-        )
+        try:
+            await self._publisher.publish_until_confirmed(
+                self._topology.jobs, event.routing_key, encode_event(event), correlation_id=event.job.id
+            )
+        except asyncio.CancelledError:
+            confirmed.cancel()
+            raise
+        except Exception as error:
+            log.exception("event_not_published")
+            confirmed.set_exception(error)
+        else:
+            confirmed.set_result(None)
 
     async def _tick(self) -> None:
         while True:

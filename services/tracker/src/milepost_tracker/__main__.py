@@ -11,6 +11,8 @@ import sys
 import time
 from datetime import datetime, timedelta
 
+import uvloop
+
 from milepost_contracts.envelope import now
 from milepost_rabbit.errors import TopologyMismatch
 from milepost_service import logs
@@ -39,7 +41,7 @@ def main() -> None:
         elif arguments.command == "reconcile":
             _reconcile(settings)
         else:
-            asyncio.run(run(settings))
+            uvloop.run(run(settings))
     except (SettingsError, TopologyMismatch) as error:
         exit_misconfigured(str(error))
     except (LogUnavailable, StoreUnavailable) as error:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from milepost_contracts.keys import SHARDS, Keys
 from milepost_contracts.topology import Topology
 from milepost_rabbit.cancelling import end
+from milepost_service import collector
 from milepost_service.callbacks import Lookup
 from milepost_service.health import HealthServer
 from milepost_tracker.books import RabbitHolders, RedisAccounts
@@ -116,7 +117,7 @@ async def run(settings: TrackerSettings) -> None:
             topology.fleet_queue: fleet.project,
             topology.parked: undertaker.settle,
         },
-        Batching(size=settings.batch_size, wait=settings.batch_wait, prefetch=settings.prefetch),
+        Batching(size=settings.batch_size, prefetch=settings.prefetch),
         on_open=replayer.again,
     )
 
@@ -137,6 +138,7 @@ async def run(settings: TrackerSettings) -> None:
     ]
     for task in tasks:
         task.add_done_callback(lambda _: stop.set())  # none of them ends by itself
+    collector.spare()
     log.info("tracker_started", namespace=settings.namespace)
     try:
         consumer.failed.add_done_callback(lambda _: stop.set())

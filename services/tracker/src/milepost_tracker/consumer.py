@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import aio_pika
@@ -53,7 +51,6 @@ class _Source:
 @dataclass(frozen=True, kw_only=True)
 class Batching:
     size: int
-    wait: timedelta
     prefetch: int
 
 
@@ -144,11 +141,10 @@ class RabbitConsumer:
             await good[-1].ack(multiple=True)
 
     async def _collect(self, arrived: asyncio.Queue[AbstractIncomingMessage]) -> list[AbstractIncomingMessage]:
+        """Return what has come while the last batch was written: the busier it is, the larger the batches are."""
         batch = [await arrived.get()]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._batching.wait.total_seconds()):
-                while len(batch) < self._batching.size:
-                    batch.append(await arrived.get())
+        while len(batch) < self._batching.size and not arrived.empty():
+            batch.append(arrived.get_nowait())
         return batch
 
     async def _park(self, source: _Source, poison: Poison[RabbitDelivery]) -> None:

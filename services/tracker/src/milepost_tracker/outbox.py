@@ -13,8 +13,7 @@ class RabbitOutbox:
 
     def __init__(self, url: str, topology: Topology) -> None:
         self._topology = topology
-        exchanges = (topology.jobs, topology.poison, topology.retold, topology.webhooks)
-        self._publisher = RabbitPublisher(url, name="tracker verdicts", exchanges=exchanges)
+        self._publisher = RabbitPublisher(url, name="tracker verdicts")
         self.link = self._publisher.link
 
     async def deliver(self, event: JobEvent) -> None:

@@ -1,4 +1,4 @@
-"""The status view in Redis. Scripts are sent whole (EVAL): a promoted replica has none by its hash."""
+"""The status view in Redis."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_contracts.view import View, cancel_key
 from milepost_tracker.ports import Applied, Known, Standing
-from milepost_tracker.redis_calls import in_every_shard, milliseconds, or_unavailable, script
+from milepost_tracker.redis_calls import Script, execute, in_every_shard, milliseconds, or_unavailable
 from milepost_tracker.watermarks import RedisWatermarks
 
 GRACE = timedelta(days=1)
@@ -43,7 +43,7 @@ class RedisStatusStore:
         self._retention = retention
         self._live_for = live_for
         self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
-        scripts = (script(name) for name in ("apply", "sweep", "overdue", "tagged"))
+        scripts = (Script(name) for name in ("apply", "sweep", "overdue", "tagged"))
         self._apply, self._sweep, self._overdue, self._tagged = scripts
         self.watermarks = RedisWatermarks(redis, keys, lasts=live_for + GRACE)
 
@@ -51,12 +51,13 @@ class RedisStatusStore:
         by_shard: dict[int, list[tuple[str, View]]] = defaultdict(list)
         for job_id, view in views.items():
             by_shard[shard_of(job_id)].append((job_id, view))
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard, group in by_shard.items():
-                    self._merge(pipe, shard, group, replayed=replayed)
-                self._note_tags(pipe, views.values())
-                answers: list[Any] = (await pipe.execute())[: len(by_shard)]
+
+        def fill(pipe: Any) -> None:
+            for shard, group in by_shard.items():
+                self._merge(pipe, shard, group, replayed=replayed)
+            self._note_tags(pipe, views.values())
+
+        answers = (await execute(self._redis, fill, self._apply, self._tagged))[: len(by_shard)]
         applied, lost = Applied(changed=0), dict[str, View]()
         for (shard, group), (mark, *told) in zip(by_shard.items(), answers, strict=True):
             if mark < 0:
@@ -77,7 +78,7 @@ class RedisStatusStore:
                 for tag in view.latest.job.tags:
                     tagged[view.latest.job.tenant, tag].append(view.latest.job.id)
         for (tenant, tag), job_ids in tagged.items():
-            pipe.eval(self._tagged, 1, self._keys.tagged(tenant, tag), milliseconds(self._retention), *job_ids)
+            self._tagged.call(pipe, [self._keys.tagged(tenant, tag)], milliseconds(self._retention), *job_ids)
             pipe.publish(self._keys.changes_of_tag(tenant, tag), " ".join(job_ids))
 
     def _merge(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
@@ -88,7 +89,7 @@ class RedisStatusStore:
         watermark: list[Argument] = [self.watermarks.owner, "" if replayed else self.watermarks.seen(shard)]
         head: list[Argument] = [own.index_prefix(shard), own.changes(shard), *self._lengths, *watermark]
         arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
-        pipe.eval(self._apply, len(keys), *keys, *head, *arguments)
+        self._apply.call(pipe, keys, *head, *arguments)
 
     def _arguments(self, job_id: str, view: View) -> list[Argument]:
         cancel: list[Argument] = ["", ""]
@@ -169,15 +170,16 @@ class RedisStatusStore:
         def forget(pipe: Any, shard: int) -> None:
             keys = [self._keys.expiry(shard), self._keys.deadline(shard)]
             prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
-            pipe.eval(self._sweep, len(keys), *keys, *prefixes, AT_ONCE)
+            self._sweep.call(pipe, keys, *prefixes, AT_ONCE)
 
-        return sum(await in_every_shard(self._redis, forget))
+        return sum(await in_every_shard(self._redis, forget, self._sweep))
 
     async def overdue(self) -> list[str]:
         def find(pipe: Any, shard: int) -> None:
-            pipe.eval(self._overdue, 1, self._keys.deadline(shard), AT_ONCE, milliseconds(PUT_OFF))
+            self._overdue.call(pipe, [self._keys.deadline(shard)], AT_ONCE, milliseconds(PUT_OFF))
 
-        return [job_id.decode() for found in await in_every_shard(self._redis, find) for job_id in found]
+        overdue = await in_every_shard(self._redis, find, self._overdue)
+        return [job_id.decode() for found in overdue for job_id in found]
 
 
 def _left_of(patience: timedelta, event: JobEvent) -> timedelta:

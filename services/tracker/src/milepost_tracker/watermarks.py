@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from milepost_contracts.keys import Keys
-from milepost_tracker.redis_calls import in_every_shard, milliseconds, or_unavailable, script
+from milepost_tracker.redis_calls import Script, execute, in_every_shard, milliseconds, or_unavailable
 
 VOUCH_AFTER = timedelta(seconds=3)
 """How long the other trackers have to object, before one says that a server which is new has all that was there."""
@@ -31,7 +31,7 @@ class RedisWatermarks:
         self._redis = redis
         self._keys = keys
         self._lasts = lasts
-        self._mark, self._vouch, self._looked = script("mark"), script("vouch"), script("looked")
+        self._mark, self._vouch, self._looked = Script("mark"), Script("vouch"), Script("looked")
         #: How many other trackers are alive, and have not looked at this server yet.
         self._behind = 0
         #: The server that the last look found, since when, and the shards that nobody vouches for there.
@@ -71,9 +71,10 @@ class RedisWatermarks:
                     for shard in lost:
                         pipe.hdel(self._keys.mark(shard), "whole")
                     await pipe.execute()
-        with or_unavailable():
-            arguments = (self.owner, milliseconds(ALIVE_FOR), milliseconds(2 * ALIVE_FOR))
-            self._behind = int(await self._redis.eval(self._looked, 1, self._keys.lookers, *arguments))
+        arguments = (self.owner, milliseconds(ALIVE_FOR), milliseconds(2 * ALIVE_FOR))
+        (self._behind,) = await execute(
+            self._redis, lambda pipe: self._looked.call(pipe, [self._keys.lookers], *arguments), self._looked
+        )
         return lost
 
     async def leave(self) -> None:
@@ -95,12 +96,12 @@ class RedisWatermarks:
         new = time.monotonic() - self._server_since < VOUCH_AFTER.total_seconds()
         if self._unvouched and (new or self._behind):
             return False
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in self._unvouched:
-                    pipe.eval(self._vouch, 1, self._keys.mark(shard))
-                answers: list[int] = await pipe.execute()
-        return all(answers)
+
+        def fill(pipe: Any) -> None:
+            for shard in self._unvouched:
+                self._vouch.call(pipe, [self._keys.mark(shard)])
+
+        return all(await execute(self._redis, fill, self._vouch))
 
     async def begin_replay(self, shards: Iterable[int]) -> None:
         with or_unavailable():
@@ -114,12 +115,14 @@ class RedisWatermarks:
         lasts = milliseconds(self._lasts)
         with or_unavailable():
             seconds, microseconds = await self._redis.time()
-            at = max(int(seconds) * 1000 + int(microseconds) // 1000, *self._seen.values(), 0) + 1
-            marked = list(shards)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in marked:
-                    pipe.eval(self._mark, 1, self._keys.mark(shard), self.owner, at, lasts)
-                answers: list[int] = await pipe.execute()
+        at = max(int(seconds) * 1000 + int(microseconds) // 1000, *self._seen.values(), 0) + 1
+        marked = list(shards)
+
+        def fill(pipe: Any) -> None:
+            for shard in marked:
+                self._mark.call(pipe, [self._keys.mark(shard)], self.owner, at, lasts)
+
+        answers = await execute(self._redis, fill, self._mark)
         whole = [shard for shard, answer in zip(marked, answers, strict=True) if answer]
         self._seen.update(dict.fromkeys(whole, at))
         return len(whole) == len(marked)

@@ -62,13 +62,16 @@ end
 
 local function move(id, tenant, batch, kind, status, old, created)
   if old and tenant == old.tenant and batch == old.batch and kind == old.kind and status == old.status then return end
+  local had = {}
   if old then
-    for _, name in ipairs(names(old.tenant, old.batch, old.kind, old.status)) do redis.call('ZREM', name, id) end
+    for _, name in ipairs(names(old.tenant, old.batch, old.kind, old.status)) do had[name] = true end
   end
   for _, name in ipairs(names(tenant, batch, kind, status)) do
-    redis.call('ZADD', name, created, id)
+    if not had[name] then redis.call('ZADD', name, created, id) end
     redis.call('PEXPIRE', name, live_for + grace)
+    had[name] = nil
   end
+  for name in pairs(had) do redis.call('ZREM', name, id) end
 end
 
 local function note(key, id, score)
