@@ -59,6 +59,17 @@ async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, co
     assert one.message_id != other.message_id
 
 
+async def test_what_is_said_of_one_job_arrives_in_its_order(publisher, topology, connection):
+    """A processor says that a job has begun, and at once how it ended: whoever follows it is told both."""
+    key, bodies = "job.submitted.default.count", [b"%d" % number for number in range(100)]
+    await publisher.link.wait_up()
+    await asyncio.gather(
+        *(publisher.publish(topology.jobs, key, body, correlation_id="job", within=5) for body in bodies)
+    )
+    queue = await (await connection.channel()).get_queue(topology.work("default").name)
+    assert bodies == [(await queue.get(no_ack=True)).body for _ in bodies]
+
+
 async def test_a_message_that_no_queue_takes_is_not_accepted(publisher, topology):
     """aio-pika returns normally unless it is told otherwise."""
     with pytest.raises(NotAccepted, match="no queue"):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
+from zlib import crc32
 
 import aiormq
 import aiormq.exceptions
@@ -68,7 +69,6 @@ class RabbitPublisher:
         """
         self._prepare = prepare
         self._channels: list[_Opened] = []
-        self._turn = 0
         self._opened_at = self._confirmed_at = 0.0
         self._renewals: set[asyncio.Task[None]] = set()
         self.link = Link(url, name=name, on_connect=self._open, heartbeat=heartbeat)
@@ -122,8 +122,8 @@ class RabbitPublisher:
             user_id=self.link.user,
             headers=dict(headers or {}),
         )
-        self._turn += 1
-        opened, begun = self._channels[self._turn % len(self._channels)], loop.time()
+        # What is said of one job goes over one channel: it arrives in the order in which it was said.
+        opened, begun = self._channels[crc32(correlation_id.encode()) % len(self._channels)], loop.time()
         try:
             async with asyncio.timeout_at(deadline):
                 await opened.wire.basic_publish(
