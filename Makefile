@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test faults bench foreign isolated contracts docs format
+.PHONY: setup check test faults bench bench-own foreign isolated contracts docs format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -60,8 +60,21 @@ SEEDS ?= 1,2,3
 faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 15 minutes for each of SEEDS="1,2,3"
 	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
 
-bench: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
-	@PYTHONPATH=bench MILEPOST_HANDLERS=stamped .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
+BENCH_READY := bench/.venv/.complete
+BENCH := bench/.venv/bin/python
+SERVERS := .venv/bin/stack run --gateways 0 --processors 0 --trackers 0 --
+
+bench: $(READY) $(BENCH_READY) ## Measure Milepost beside what else one would pick, in three rounds: about an hour (ARGS="--rounds 1")
+	@$(SERVERS) $(BENCH) bench/compare.py $(ARGS)
+	@$(BENCH) bench/report.py bench/results/compare.json
+
+$(BENCH_READY): bench/pyproject.toml bench/uv.lock $(READY)
+	@$(UV) sync --quiet --locked --project bench --group peers
+	@UV_PROJECT_ENVIRONMENT=.venv-arq $(UV) sync --quiet --locked --project bench --group arq
+	@touch $@
+
+bench-own: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
+	@PYTHONPATH=bench MILEPOST_HANDLERS=bench_jobs .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
 	@.venv/bin/stack run -- $(FOREIGN)/.venv/bin/python bench/dashboard.py
 	@.venv/bin/python bench/reload.py
 
@@ -94,7 +107,7 @@ format: $(READY) ## Format the code and mend what the linter can
 ##@ Clean up
 .PHONY: clean
 clean: ## Remove everything that these commands made in this folder
-	rm -rf tests/foreign/node_modules tests/foreign/.venv tests/foreign/made .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf bench/.venv bench/.venv-arq tests/foreign/node_modules tests/foreign/.venv tests/foreign/made .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: help
 help: ## Print this list

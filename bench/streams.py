@@ -1,6 +1,6 @@
 """Streams: how late a report is seen, and what an idle reader costs.
 
-    make bench        (it starts a stack of its own, with `stamped.py` as its handler)
+    make bench-own    (it starts a stack of its own, with the handlers of `bench_jobs.py`)
 
 The delay is from just before `run.progress()` in a handler to the frame at a client, on one clock.
 """

@@ -2,7 +2,7 @@
 
 import gc
 
-THRESHOLDS = (50_000, 20, 50)
+THRESHOLDS = (10_000, 20, 20)
 """How many new containers, or collections of the younger generation, lead to a collection; by default 700, 10, 10."""
 
 
