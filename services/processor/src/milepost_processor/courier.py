@@ -120,7 +120,10 @@ class Courier:
             raise Stopping
         if not self._woken:
             self._woken = True
-            self._loop.call_soon_threadsafe(self._bring_all)
+            try:
+                self._loop.call_soon_threadsafe(self._bring_all)
+            except RuntimeError as error:  # the loop was closed meanwhile
+                raise Stopping from error
 
     def follow(self, run: Run, progressed: Callable[[], JobEvent]) -> None:
         self._followed[run] = _Followed(run, progressed)
@@ -196,8 +199,8 @@ class Courier:
     async def _close(self) -> None:
         self._closed = True
         await end(self._tasks)
-        for _, confirmed in self._outgoing:
-            confirmed.cancel()
+        while self._outgoing:
+            self._outgoing.popleft()[1].cancel()
         if self._publisher is not None:
             await self._publisher.link.close()
 

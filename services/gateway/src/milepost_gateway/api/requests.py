@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from milepost_gateway.api import strict_json
@@ -198,7 +197,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         except TimeoutError as error:
             raise RequestStopped from error
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise RequestStopped
         chunk, more = message.get("body", b""), message.get("more_body", False)
         read += len(chunk)
         if read > limit:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
@@ -23,7 +23,13 @@ from milepost_gateway.ports import Stored
 _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
 JOBS = "/v1/jobs"
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
-_STATUS_HEADERS = tuple((name.lower().encode(), value.encode()) for name, value in STATUS_HEADERS.items())
+
+
+def _spelled(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items())
+
+
+_STATUS_HEADERS = _spelled(STATUS_HEADERS)
 _JSON = (b"content-type", b"application/json")
 
 
@@ -31,12 +37,9 @@ def accepted(
     request: Request, job_id: str, body: bytes, *, version: int = 0, waited: timedelta = timedelta(0)
 ) -> Response:
     """202: where to look, and when."""
-    location = job_url(request, job_id).encode()
     headers = [
         *_STATUS_HEADERS,
-        (b"location", location),
-        (b"operation-location", location),
-        (b"link", b'<%b/events>; rel="monitor"; type="text/event-stream"' % location),
+        *_spelled(locations(request, job_id)),
         (b"retry-after", _come_back(request, glance(body)).encode()),
         (b"etag", etag(version).encode()),
         _JSON,
