@@ -12,7 +12,7 @@ from samples import ENDED, RUNNING, SUBMITTED
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobProgressed, JobSucceeded
-from milepost_contracts.glance import glance, with_waiting
+from milepost_contracts.glance import expires_at, glance, with_waiting
 from milepost_contracts.values import Progress
 
 NASTY = '","queue":"x","status":"failed","eta_seconds":9,"run_at":"2000-01-01T00:00:00Z","waiting":null,"links":{'
@@ -41,7 +41,7 @@ def read(body):
         found.eta,
         found.updated_at,
         found.run_at,
-        found.expires_at,
+        datetime.fromisoformat(expires_at(body).decode()) if found.status.terminal else None,
     )
 
 

@@ -41,7 +41,6 @@ def seen(status, *, eta=None, silent_for=0.0, runs_in=None, at=None):
         tags=(),
         updated_at=moment - timedelta(seconds=silent_for),
         run_at=run_at,
-        expires_at=None,
     )
 
 

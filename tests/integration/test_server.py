@@ -69,6 +69,12 @@ async def hello(scope, receive, send):
         await send({"type": "http.response.body", "body": b"ok"})
 
 
+async def slow(scope, receive, send):
+    """Answer later than the tests below let anybody ask."""
+    await asyncio.sleep(0.5 if scope["type"] == "http" else 0)
+    await hello(scope, receive, send)
+
+
 WHOLE = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
@@ -93,10 +99,6 @@ def test_who_has_said_what_they_want_may_wait_for_it(monkeypatch):
     """An answer may take as long as it likes: a long-poll, a stream."""
     monkeypatch.setattr(module, "ASK_WITHIN", timedelta(seconds=0.2))
 
-    async def slow(scope, receive, send):
-        await asyncio.sleep(0.6 if scope["type"] == "http" else 0)
-        await hello(scope, receive, send)
-
     with served(slow) as (_, address), socket.create_connection(address, 5) as client:
         client.sendall(WHOLE)
         answer = b""
@@ -114,10 +116,6 @@ def test_who_has_too_much_to_say_is_left():
 def test_requests_that_come_together_are_answered_in_their_order(monkeypatch):
     """HTTP/1.1 lets a client send the next one before it has read the last answer; nobody is left for that."""
     monkeypatch.setattr(module, "ASK_WITHIN", timedelta(seconds=0.2))
-
-    async def slow(scope, receive, send):
-        await asyncio.sleep(0.3 if scope["type"] == "http" else 0)
-        await hello(scope, receive, send)
 
     with served(slow) as (_, address), socket.create_connection(address, 5) as client:
         client.sendall(3 * WHOLE)

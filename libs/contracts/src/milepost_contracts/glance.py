@@ -17,8 +17,7 @@ _FIELDS = re.compile(
     rb'.*?"tags":(?P<tags>\[.*?\]),"batch":(?:null|"[0-9a-z]+"),'
     rb'"progress":(?:null|{.*?"eta_seconds":(?:null|(?P<eta>[0-9.e+-]+))})'
     rb'.*?"updated_at":"(?P<updated_at>[^"]+)"'
-    rb'.*?"run_at":(?:null|"(?P<run_at>[^"]+)")'
-    rb'.*?"expires_at":(?:null|"(?P<expires_at>[^"]+)")',
+    rb'.*?"run_at":(?:null|"(?P<run_at>[^"]+)")',
     re.DOTALL,
 )
 _EXPIRES_AT = b'"expires_at":"'
@@ -38,7 +37,6 @@ class Glance:
     tags: tuple[str, ...]
     updated_at: datetime
     run_at: datetime | None
-    expires_at: datetime | None
 
 
 def glance(body: bytes) -> Glance:
@@ -46,9 +44,6 @@ def glance(body: bytes) -> Glance:
     found = _FIELDS.match(body)
     assert found is not None  # noqa: S101 - every document of ours has them
     text = {name: value.decode() if value else None for name, value in found.groupdict().items()}
-    moments = {
-        name: datetime.fromisoformat(moment) if (moment := text[name]) else None for name in ("run_at", "expires_at")
-    }
     return Glance(
         status=Status(text["status"] or ""),
         queue=text["queue"],
@@ -56,7 +51,7 @@ def glance(body: bytes) -> Glance:
         run=int(text["run"] or 1),
         tags=tuple(pydantic_core.from_json(found["tags"])),
         updated_at=datetime.fromisoformat(text["updated_at"] or ""),
-        **moments,
+        run_at=datetime.fromisoformat(text["run_at"]) if text["run_at"] else None,
     )
 
 

@@ -105,6 +105,18 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     receiving.set()
     log.info("processor_started", instance=instance, types=sorted(registry.definitions), threads=settings.threads)
 
+    healthy = _healthy_until(stop, worker, overseer, courier)
+    _drain(worker, executor, settings)
+    overseer.close()
+    courier.spawn(beacon.go_out(courier.announce)).result()
+    courier.close()
+    health.close()
+    log.info("processor_stopped", instance=instance)
+    return 0 if healthy else 1
+
+
+def _healthy_until(stop: threading.Event, worker: Worker, overseer: Overseer, courier: Courier) -> bool:
+    """Return once the process is to stop, or can't go on; and whether it could."""
     healthy = True
     while healthy and not stop.wait(WORKER_WAKES_EVERY.total_seconds()):
         alive = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
@@ -113,13 +125,7 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     if not healthy:
         why = courier.broken or "a worker, consumer, overseer or event loop thread ended by itself"
         log.critical("can_not_go_on", why=why, detail="the process ends, for another one to be started")
-    _drain(worker, executor, settings)
-    overseer.close()
-    courier.spawn(beacon.go_out(courier.announce)).result()
-    courier.close()
-    health.close()
-    log.info("processor_stopped", instance=instance)
-    return 0 if healthy else 1
+    return healthy
 
 
 def _topology(settings: ProcessorSettings) -> Topology:

@@ -122,11 +122,11 @@ class RedisStatusStore:
         ]
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in job_ids:
-                    pipe.hmget(self._keys.job(job_id), "state", "hidden", "status", "due", "cancel")
-                answers: list[list[bytes | None]] = await pipe.execute()
+        def ask(pipe: Any) -> None:
+            for job_id in job_ids:
+                pipe.hmget(self._keys.job(job_id), "state", "hidden", "status", "due", "cancel")
+
+        answers = await execute(self._redis, ask)
         return [_known(*fields) for fields in answers if fields[0] is not None]
 
     async def untold_shards(self, every: timedelta) -> list[int]:
@@ -146,18 +146,18 @@ class RedisStatusStore:
                 yield await self.known([job_id.decode() for job_id, _ in found])
 
     async def note_told(self, shard: int) -> None:
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(self._keys.mark(shard), "retold", _ticks(now()))
-                pipe.pexpire(self._keys.mark(shard), milliseconds(self._live_for + GRACE))
-                await pipe.execute()
+        def note(pipe: Any) -> None:
+            pipe.hset(self._keys.mark(shard), "retold", _ticks(now()))
+            pipe.pexpire(self._keys.mark(shard), milliseconds(self._live_for + GRACE))
+
+        await execute(self._redis, note)
 
     async def standing(self, command: Job) -> Standing:
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hmget(self._keys.claim(command.id), "run", "turn", "state", "alive")
-                pipe.time()
-                (run, turn, state, alive), (seconds, _) = await pipe.execute()
+        def ask(pipe: Any) -> None:
+            pipe.hmget(self._keys.claim(command.id), "run", "turn", "state", "alive")
+            pipe.time()
+
+        (run, turn, state, alive), (seconds, _) = await execute(self._redis, ask)
         if run is None or int(run) < command.run:
             return Standing.WAITS
         if int(run) > command.run or state == b"ended":

@@ -104,12 +104,12 @@ class RedisWatermarks:
         return all(await execute(self._redis, fill, self._vouch))
 
     async def begin_replay(self, shards: Iterable[int]) -> None:
-        with or_unavailable():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in shards:
-                    pipe.hset(self._keys.mark(shard), "replaying", self.owner)
-                    pipe.pexpire(self._keys.mark(shard), self._lasts)
-                await pipe.execute()
+        def note(pipe: Any) -> None:
+            for shard in shards:
+                pipe.hset(self._keys.mark(shard), "replaying", self.owner)
+                pipe.pexpire(self._keys.mark(shard), self._lasts)
+
+        await execute(self._redis, note)
 
     async def mark(self, shards: Iterable[int]) -> bool:
         lasts = milliseconds(self._lasts)
