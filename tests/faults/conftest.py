@@ -32,7 +32,7 @@ def pace(request):
 
     if request.config.getoption("--faults") == "whole":
         return Pace(rate=16, before=2, scale=0.5, slow=5_000)
-    return Pace(rate=10, before=1, scale=0.2, slow=1_000)
+    return Pace(rate=10, before=1, scale=0.2, slow=1_000, lenience=4.0)
 
 
 @pytest.fixture(scope="session")

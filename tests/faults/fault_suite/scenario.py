@@ -34,6 +34,9 @@ class Pace:
     slow: int
     #: Decides what random faults do.
     seed: int = 1
+    #: How many times as long as promised a recovery may take. The whole matrix holds it to the promise; the short form
+    #: runs beside other tests, and a lack of cores is no fault of ours.
+    lenience: float = 1.0
     #: Seconds until all must be quiet after the end of a fault.
     quiet_within: float = 120.0
 
@@ -169,9 +172,10 @@ def _judge(
         wrong.append(f"{doubled} executions more than expected; {fault.doubled_within} are allowed")
     if load.hung and not fault.may_be_late:
         wrong.append(f"{len(load.hung)} submissions were answered late, after up to {max(load.hung):.1f} s")
-    if recovery is None or recovery > fault.recovers_within:
-        wrong.append(f"all was well again after {recovery} s; {fault.recovers_within} s are allowed")
-    if fault.gap_within is not None and ledger.longest_gap > fault.gap_within:
+    recovers_within = pace.lenience * fault.recovers_within
+    if recovery is None or recovery > recovers_within:
+        wrong.append(f"all was well again after {recovery} s; {recovers_within} s are allowed")
+    if fault.gap_within is not None and ledger.longest_gap > pace.lenience * fault.gap_within:
         wrong.append(f"no job was accepted for {ledger.longest_gap:.1f} s; {fault.gap_within} s are allowed")
     left = _quiet(cluster, pace)
     if left:
