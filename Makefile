@@ -69,8 +69,8 @@ bench: $(READY) $(BENCH_READY) ## Measure Milepost beside what else one would pi
 	@$(BENCH) bench/report.py bench/results/compare.json
 
 $(BENCH_READY): bench/pyproject.toml bench/uv.lock $(READY)
-	@$(UV) sync --quiet --locked --project bench --group peers
-	@UV_PROJECT_ENVIRONMENT=.venv-arq $(UV) sync --quiet --locked --project bench --group arq
+	@$(UV) sync --quiet --locked --compile-bytecode --project bench --group peers
+	@UV_PROJECT_ENVIRONMENT=.venv-arq $(UV) sync --quiet --locked --compile-bytecode --project bench --group arq
 	@touch $@
 
 bench-own: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
@@ -87,7 +87,7 @@ foreign: $(READY) $(FOREIGN_READY) ## Let other people's linters, clients and Ch
 $(FOREIGN_READY): $(READY) $(FOREIGN)/package-lock.json $(FOREIGN)/uv.lock
 	@.venv/bin/python $(FOREIGN)/install
 	@cd $(FOREIGN) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-	@$(UV) sync --quiet --locked --project $(FOREIGN)
+	@$(UV) sync --quiet --locked --compile-bytecode --project $(FOREIGN)
 	@touch $@
 
 isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
