@@ -223,3 +223,13 @@ async def test_a_redis_that_is_away_is_told(keys):
             await store.apply(view(JobSubmitted(job=SUBMITTED)))
         with pytest.raises(StoreUnavailable):
             await store.sweep()
+
+
+async def test_what_the_view_has_not_seen_is_told_from_what_it_has(store):
+    """By sequences alone: an audit writes nothing twice."""
+    started = JobStarted(job=RUNNING)
+    await store.apply(view(started))
+    submitted, later = JobSubmitted(job=SUBMITTED).sequence, started.sequence + "1"
+    for latest, missing in ((submitted, set()), (started.sequence, set()), (later, {ID})):
+        assert missing == await store.outdated({ID: latest})
+    assert {"unknown"} == await store.outdated({"unknown": submitted, ID: submitted})

@@ -46,7 +46,19 @@ def scheduled(name, **changes):
 
 
 async def said(log):
-    return [decode_event(body) async for batch in log.read(None) for body in batch]
+    return [decode_event(body) async for page in log.read(None) for body in page.bodies]
+
+
+async def test_the_log_is_read_on_from_the_place_where_the_last_page_ended(outbox, log):
+    """To the very event: no clock is asked, and nothing is read twice. Where nothing came, an empty page says so."""
+    first, second = scheduled("first"), scheduled("second")
+    await outbox.retell(first)
+    *_, page = [page async for page in log.read(None)]
+    assert [("first", first.sequence)] == [(one.subject, one.sequence) for one in map(decode_event, page.bodies)]
+    await outbox.retell(second)
+    *_, after = [later async for later in log.read(page.end)]
+    assert ["second"] == [decode_event(body).subject for body in after.bodies]
+    assert [[]] == [later.bodies async for later in log.read(after.end)]
 
 
 async def test_what_has_waited_long_is_said_again_and_nothing_else(store, outbox, log):

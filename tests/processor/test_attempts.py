@@ -66,7 +66,7 @@ def test_the_next_attempt_has_what_the_last_one_saved(executor, outbox):
     assert "not yet" == retrying.job.error.message
     runs = []
     follow = outbox.follow
-    outbox.follow = lambda run, progressed: (runs.append(run), follow(run, progressed))
+    outbox.follow = lambda run, **events: (runs.append(run), follow(run, **events))
     executor.execute(retrying, FIRST)
     assert ({"at": 7}, 2) == (runs[0].saved_state, runs[0].attempt)
 
@@ -125,7 +125,7 @@ def test_progress_that_is_still_on_its_way_does_not_undo_a_retry(executor, outbo
     """The courier may build an event after the outcome was built, and before it is published."""
     late = []
     follow = outbox.follow
-    outbox.follow = lambda run, progressed: (late.append(progressed), follow(run, progressed))
+    outbox.follow = lambda run, **events: (late.append(events["progressed"]), follow(run, **events))
     for do in ("raise", "later", "interrupt"):
         executor.execute(command("retried", id=do, do=do), FIRST)
         assert late[-1]().sequence < outbox.events[-1].sequence

@@ -132,7 +132,7 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
     """While it runs, and no longer."""
     seen = []
     follow = outbox.follow
-    outbox.follow = lambda run, progressed: (seen.extend(executor.running_jobs()), follow(run, progressed))
+    outbox.follow = lambda run, **events: (seen.extend(executor.running_jobs()), follow(run, **events))
     executor.execute(command(), FIRST)
     assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in seen]
     assert () == executor.running()
@@ -186,11 +186,11 @@ def test_a_cancel_reaches_the_run_of_the_job_that_it_names(executor, outbox):
     stopped = []
     follow = outbox.follow
 
-    def canceled_meanwhile(run, progressed):
+    def canceled_meanwhile(run, **events):
         executor.cancel(SUBMITTED.id, 2)
         stopped.append(run.stopped)
         executor.cancel(SUBMITTED.id, 1)
-        follow(run, progressed)
+        follow(run, **events)
 
     outbox.follow = canceled_meanwhile
     executor.execute(command(), FIRST)

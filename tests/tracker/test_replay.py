@@ -6,10 +6,10 @@ import pytest
 from samples import ID, RUNNING, SUBMITTED
 
 from milepost_contracts.envelope import encode
-from milepost_contracts.events import JobStarted, JobSubmitted
+from milepost_contracts.events import CancelRequest, CancelRequested, JobStarted, JobSubmitted
 from milepost_contracts.keys import shard_of
 from milepost_tracker.errors import LogUnavailable
-from milepost_tracker.ports import Applied
+from milepost_tracker.ports import Applied, Page
 from milepost_tracker.replay import MARGIN, Replayer
 
 SHARD = shard_of(ID)
@@ -24,8 +24,8 @@ class FakeLog:
 
     async def read(self, since):
         self.asked.append(since)
-        for batch in self.batches:
-            yield batch
+        for number, batch in enumerate(self.batches, 1):
+            yield Page(bodies=batch, end=100 * number)
         if self.away:
             raise LogUnavailable("cut")
 
@@ -34,6 +34,7 @@ class FakeStore:
     def __init__(self):
         self.lost = {}
         self.views = {}
+        self.audited = False
         self.marked = []
         self.concluded = []
         self.held_by_another = False
@@ -42,9 +43,13 @@ class FakeStore:
         self.watermarks = self
 
     async def apply(self, views, *, replayed):
-        assert replayed, "a replay leaves the watermarks alone"
+        assert replayed != self.audited, "a replay leaves the watermarks alone, and an audit does not"
         self.views.update(views)
         return Applied(changed=len(views), orphans=self.orphans)
+
+    async def outdated(self, latest):
+        self.audited = True
+        return {job_id for job_id in latest if job_id not in self.views}
 
     async def lost_shards(self):
         return self.lost
@@ -152,3 +157,28 @@ async def test_a_cancel_that_only_the_log_knew_of_is_concluded(store):
     store.orphans = (ID,)
     await replayer(store, FakeLog(EVENTS)).replay(None)
     assert [ID] == store.concluded
+
+
+async def test_an_audit_writes_what_the_view_lacks_and_reads_nothing_twice(store):
+    """What has come to the tracker's queue is in the view already; the next audit goes on where this one ended."""
+    log = FakeLog(EVENTS, [OTHER])
+    one = replayer(store, log)
+    store.views["elsewhere"] = None
+    await one._audit()
+    assert (None, "running") == (store.views["elsewhere"], store.views[ID].latest.status)
+    await one._audit()
+    assert 1 == len(log.asked), "not so soon again"
+    one._audited = (LONG_AGO, one._audited[1])
+    await one._audit()
+    assert 200 == log.asked[1]
+    one.again()
+    await one._audit()
+    assert log.asked[2] > LONG_AGO, "over a new connection, all that is recent"
+
+
+async def test_an_audit_takes_every_wish(store):
+    """Wishes have no sequence, so that nobody can tell whether the view knows them."""
+    store.views[ID] = None
+    wish = CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=LONG_AGO)
+    await replayer(store, FakeLog([*EVENTS, encode(CancelRequested(request=wish))]))._audit()
+    assert wish == store.views[ID].cancel

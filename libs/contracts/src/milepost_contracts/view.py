@@ -6,7 +6,8 @@ whatever the order and number of deliveries.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from milepost_contracts.envelope import peek
@@ -67,28 +68,51 @@ def merge(events: Iterable[AnyJobMessage]) -> dict[str, View]:
     return views
 
 
-def newest(messages: Iterable[bytes]) -> list[AnyJobMessage]:
-    """Decode, of many messages of any jobs, those that the merge law lets win; much faster than to decode them all.
+@dataclass(frozen=True)
+class Told:
+    """Messages about one job, not decoded."""
 
-    What can't be read as an event of a job is left out, and the next one wins: a log holds copies of it too.
-    """
-    told: dict[tuple[str, bool], list[tuple[str, bytes]]] = defaultdict(list)
+    #: Sequence and bytes of each.
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    #: What has no sequence.
+    wishes: list[bytes] = field(default_factory=list)
+
+    @property
+    def latest(self) -> str:
+        """The greatest sequence that an event claims; nothing of no events."""
+        return max((sequence for sequence, _ in self.events), default="")
+
+    def won(self) -> list[AnyJobMessage]:
+        """Decode those that the merge law lets win; much faster than to decode them all.
+
+        What can't be read as an event of a job is left out, and the next one wins: a log holds copies of it too.
+        """
+        won = [*_readable(self.wishes)]
+        for event in _readable(body for _, body in sorted(self.events, reverse=True)):
+            won.append(event)
+            break
+        return won
+
+
+def by_job(messages: Iterable[bytes]) -> dict[str, Told]:
+    """Sort messages of any jobs by what they are about, without decoding them; what is no message is left out."""
+    told: dict[str, Told] = defaultdict(Told)
     for body in messages:
         try:
             subject, sequence = peek(body)
         except MalformedEvent:
             continue
-        told[subject, sequence is None].append((sequence or "", body))
-    won: list[AnyJobMessage] = []
-    for (_, every), bodies in told.items():
-        for _, body in sorted(bodies, reverse=True):
-            try:
-                won.append(decode_event(body))
-            except MalformedEvent:
-                continue
-            if not every:
-                break
-    return won
+        if sequence is None:
+            told[subject].wishes.append(body)
+        else:
+            told[subject].events.append((sequence, body))
+    return told
+
+
+def _readable(bodies: Iterable[bytes]) -> Iterator[AnyJobMessage]:
+    for body in bodies:
+        with suppress(MalformedEvent):
+            yield decode_event(body)
 
 
 def cancel_key(request: CancelRequest) -> str:

@@ -1,7 +1,8 @@
 """The courier: one thread, one event loop, one connection; it brings events to the broker so that handlers never wait.
 
-Lifecycle events are tried until the broker confirms them. Progress is coalesced: at most one event a job and tick, of
-the state at that moment; what can't be published is dropped, for the next one says it all again (law 8).
+Lifecycle events are tried until the broker confirms them. A start is told at the next tick, if the run is not over by
+then (ADR 23). Progress is coalesced: at most one event a job and tick, of the state at that moment; what can't be
+published is dropped, for the next one says it all again (law 8).
 """
 
 import asyncio
@@ -42,7 +43,10 @@ DECLARED_WITHIN = 10.0
 @dataclass
 class _Followed:
     run: Run
+    started: Callable[[], JobEvent]
     progressed: Callable[[], JobEvent]
+    #: Whether its start is told; of a run that is over before the next look, its end alone is.
+    seen: bool = False
     told: int = 0
     #: When it may be told again, on the loop's clock.
     not_before: float = 0.0
@@ -102,9 +106,6 @@ class Courier:
 
         self.spawn(work).add_done_callback(ended)
 
-    def post(self, event: JobEvent) -> None:
-        self._hand_over(event, Future())
-
     def deliver(self, event: JobEvent) -> None:
         confirmed: Future[None] = Future()
         self._hand_over(event, confirmed)
@@ -125,8 +126,8 @@ class Courier:
             except RuntimeError as error:  # the loop was closed meanwhile
                 raise Stopping from error
 
-    def follow(self, run: Run, progressed: Callable[[], JobEvent]) -> None:
-        self._followed[run] = _Followed(run, progressed)
+    def follow(self, run: Run, *, started: Callable[[], JobEvent], progressed: Callable[[], JobEvent]) -> None:
+        self._followed[run] = _Followed(run, started, progressed)
 
     def unfollow(self, run: Run) -> None:
         self._followed.pop(run, None)
@@ -213,9 +214,12 @@ class Courier:
     def _bring_all(self) -> None:
         self._woken = False
         while self._outgoing:
-            task = self._loop.create_task(self._bring(*self._outgoing.popleft()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin_to_bring(*self._outgoing.popleft())
+
+    def _begin_to_bring(self, event: JobEvent, confirmed: Future[None]) -> None:
+        task = self._loop.create_task(self._bring(event, confirmed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _bring(self, event: JobEvent, confirmed: Future[None]) -> None:
         """Publish until the broker has confirmed it, however long that takes."""
@@ -238,6 +242,10 @@ class Courier:
             await asyncio.sleep(TICK)
             at = self._loop.time()
             followed = list(self._followed.values())
+            for one in followed:
+                if not one.seen:
+                    one.seen = True
+                    self._begin_to_bring(one.started(), Future())
             fresh = [one for one in followed if one.run.version != one.told and one.not_before <= at]
             await asyncio.gather(*(self._tell(one) for one in fresh))
 

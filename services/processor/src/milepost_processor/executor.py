@@ -1,4 +1,4 @@
-"""The core: what happens to one delivered job. Claim → started → handler → outcome confirmed → (return, and so) ack.
+"""The core: what happens to one delivered job. Claim → handler (start, progress) → outcome confirmed → (return) → ack.
 
 The order of these steps is laws 5 and 6. Dramatiq acknowledges when `Executor.execute` returns, and the job goes
 back to its queue when it raises. Whatever puts a job off (retry, interrupt) is published first, and then acknowledged.
@@ -200,7 +200,6 @@ class Executor:
         job = execution.job
         if job.attempt == 1 and job.started_at is not None:
             self._waits.note(job.queue, job.started_at - (job.run_at or job.created_at))
-        self._outbox.post(execution.event(JobStarted))
         log.info("job_started", type=execution.job.type)
         begun = time.monotonic()
         with self._followed(execution):
@@ -227,7 +226,11 @@ class Executor:
         self._running[execution.job.execution] = execution
         if self._stopping.is_set():
             execution.stop(Interrupted())
-        self._outbox.follow(execution.run, lambda: execution.event(JobProgressed))
+        self._outbox.follow(
+            execution.run,
+            started=lambda: execution.event(JobStarted),
+            progressed=lambda: execution.event(JobProgressed),
+        )
         try:
             yield
         finally:

@@ -84,9 +84,6 @@ class Gate(Protocol):
 class Outbox(Protocol):
     """Brings events to the broker."""
 
-    def post(self, event: JobEvent) -> None:
-        """Publish soon, trying until it is confirmed; returns at once."""
-
     def deliver(self, event: JobEvent) -> None:
         """Return once the event is confirmed, however long the broker is away.
 
@@ -94,8 +91,11 @@ class Outbox(Protocol):
             Stopping: The process goes down before that.
         """
 
-    def follow(self, run: Run, progressed: Callable[[], JobEvent]) -> None:
-        """Publish the run's progress from now on, coalesced; `progressed` builds an event of it as it is then."""
+    def follow(self, run: Run, *, started: Callable[[], JobEvent], progressed: Callable[[], JobEvent]) -> None:
+        """Publish that the run has started, if it lasts for a moment, and from then on its progress, coalesced.
+
+        Both build an event of the run as it is then.
+        """
 
     def unfollow(self, run: Run) -> None:
         """Stop publishing the run's progress."""

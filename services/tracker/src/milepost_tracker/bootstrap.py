@@ -71,7 +71,7 @@ async def rebuild(settings: TrackerSettings, since: datetime | None, told: Calla
         if since is None:
             await parts.store.watermarks.begin_replay(range(SHARDS))
         replayer = Replayer(parts.store, parts.log, conclude=_left_to_the_tracker)
-        done = await replayer.replay(since, told=told)
+        done = await replayer.replay(since, so_far=told)
         if since is None and not await parts.store.watermarks.mark(range(SHARDS)):
             raise StoreUnavailable("a tracker was rebuilding the view too, or Redis forgot again: run it once more")
         return done

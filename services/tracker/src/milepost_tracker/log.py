@@ -7,10 +7,11 @@ one is connected to, which may lag, or have stopped, and would show an end that 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from secrets import token_hex
+from typing import cast
 
 import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
@@ -19,6 +20,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from milepost_contracts.topology import Topology
 from milepost_rabbit.cancelling import raise_if_ours
 from milepost_tracker.errors import LogUnavailable
+from milepost_tracker.ports import Page
 
 PREFETCH = 2_000
 BATCH = 20_000
@@ -37,13 +39,13 @@ class StreamLog:
         self._queue = topology.log.name
         self._marks = topology.retold.name
 
-    async def read(self, since: datetime | None) -> AsyncIterator[Sequence[bytes]]:
+    async def read(self, since: datetime | int | None) -> AsyncIterator[Page]:
         try:
             async with await aio_pika.connect(self._url, timeout=5) as connection:
                 mark = await self._mark(connection)
-                async with self._consume(connection, since or "first") as arrived:
-                    async for batch in _until(arrived, mark):
-                        yield batch
+                async with self._consume(connection, "first" if since is None else since) as arrived:
+                    async for page in _until(arrived, mark):
+                        yield page
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
         except asyncio.CancelledError as error:
@@ -64,7 +66,7 @@ class StreamLog:
 
     @asynccontextmanager
     async def _consume(
-        self, connection: AbstractConnection, offset: str | datetime
+        self, connection: AbstractConnection, offset: str | int | datetime
     ) -> AsyncIterator[asyncio.Queue[AbstractIncomingMessage]]:
         channel = await connection.channel()
         try:
@@ -77,12 +79,13 @@ class StreamLog:
             await channel.close()
 
 
-async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes) -> AsyncIterator[Sequence[bytes]]:
+async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes) -> AsyncIterator[Page]:
     batch: list[bytes] = []
     unconfirmed = 0
     while True:
         async with asyncio.timeout(SILENT):
             message = await arrived.get()
+        end = int(cast("int", message.headers["x-stream-offset"])) + 1
         if message.body == mark:
             break
         if not message.body.startswith(MARK):
@@ -92,7 +95,6 @@ async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes) -
             await message.ack(multiple=True)
             unconfirmed = 0
         if len(batch) >= BATCH:
-            yield batch
+            yield Page(bodies=batch, end=end)
             batch = []
-    if batch:
-        yield batch
+    yield Page(bodies=batch, end=end)

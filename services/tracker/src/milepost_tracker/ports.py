@@ -92,6 +92,9 @@ class StatusStore(Protocol):
     async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
         """Merge these views, by job id, into the stored ones. What is replayed leaves the watermarks alone."""
 
+    async def outdated(self, latest: Mapping[str, str]) -> set[str]:
+        """Return those jobs of which the view has not seen the event with this sequence, or a later one."""
+
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
         """Return what is known of these jobs, of those of which something is."""
 
@@ -254,9 +257,18 @@ class PoisonStore(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some of the log."""
+
+    bodies: Sequence[bytes]
+    #: The place behind it, from which the log can be read on.
+    end: int
+
+
 class Log(Protocol):
-    def read(self, since: datetime | None) -> AsyncIterator[Sequence[bytes]]:
-        """Yield what the log holds, from about `since` on and up to now, in batches.
+    def read(self, since: datetime | int | None) -> AsyncIterator[Page]:
+        """Yield what the log holds, from a place or from about a time on, and up to now; there is a last page always.
 
         Raises:
             LogUnavailable: It can't be read now.

@@ -1,7 +1,7 @@
 """Brings back what Redis has forgotten: the log has all lifecycle events, and the merge law takes them in any order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,7 +9,7 @@ import structlog
 
 from milepost_contracts.envelope import now
 from milepost_contracts.keys import shard_of
-from milepost_contracts.view import merge, newest
+from milepost_contracts.view import Told, by_job, merge
 from milepost_tracker import metrics
 from milepost_tracker.errors import LogUnavailable, StoreUnavailable
 from milepost_tracker.ports import Log, StatusStore
@@ -27,8 +27,6 @@ RECENT = timedelta(minutes=2)
 """What a tracker that starts, or connects anew, replays in any case: Redis and all trackers may have ended at once."""
 AUDIT_EVERY = timedelta(seconds=30)
 """How often what the log got is held against the view: an event may never have come to the tracker's queue."""
-OVERLAP = timedelta(seconds=30)
-"""An audit begins so long before the last one did: clocks differ, and a stream is found by its chunks' times."""
 WRITES_AT_ONCE = 500
 
 
@@ -40,6 +38,8 @@ class Replayed:
     read: int
     #: How many views it changed.
     changed: int
+    #: Where the log went on behind it.
+    end: int
 
 
 class Replayer:
@@ -59,39 +59,51 @@ class Replayer:
         self._conclude = conclude
         #: Whether every shard is known to be whole.
         self.whole = False
-        self._audited: datetime | None = None
+        #: When the last audit began, and where the log went on behind it.
+        self._audited: tuple[datetime, int] | None = None
 
     async def replay(
         self,
-        since: datetime | None,
+        since: datetime | int | None,
         *,
         only: Collection[int] | None = None,
         live: bool = False,
-        told: Callable[[Replayed], None] = lambda _: None,
+        so_far: Callable[[Replayed], None] = lambda _: None,
     ) -> Replayed:
         """Apply the log.
 
         Args:
-            since: From about then on; all of it by default.
+            since: From this place, or from about this time on; all of it by default.
             only: These shards; all by default.
-            live: Whether the shards are whole, so that the watermarks stand for these writes too.
-            told: Called with what was done so far, now and then.
+            live: Whether the shards are whole: what the view has is not written again, and the watermarks stand for
+                what is.
+            so_far: Called with what was done so far, now and then.
 
         Raises:
             LogUnavailable: It can't be read to its end now.
         """
-        read, changed = 0, 0
-        async for batch in self._log.read(since):
-            read += len(batch)
-            events = [event for event in newest(batch) if only is None or shard_of(event.subject) in only]
+        done = Replayed(read=0, changed=0, end=0)
+        async for page in self._log.read(since):
+            changed = done.changed
+            told = {job: one for job, one in by_job(page.bodies).items() if only is None or shard_of(job) in only}
+            if live:
+                told = await self._news(told)
+            events = [event for one in told.values() for event in one.won()]
             for at in range(0, len(events), WRITES_AT_ONCE):
                 views = merge(events[at : at + WRITES_AT_ONCE])
                 applied = await until_stored(lambda views=views: self._store.apply(views, replayed=not live))  # type: ignore[misc]
                 changed += applied.changed
                 if applied.orphans:
                     await self._conclude(applied.orphans)
-            told(Replayed(read=read, changed=changed))
-        return Replayed(read=read, changed=changed)
+            done = Replayed(read=done.read + len(page.bodies), changed=changed, end=page.end)
+            so_far(done)
+        return done
+
+    async def _news(self, told: Mapping[str, Told]) -> dict[str, Told]:
+        """Return what the view may not have: most of what is audited, it has."""
+        latest = {job_id: one.latest for job_id, one in told.items() if one.events}
+        outdated = await until_stored(lambda: self._store.outdated(latest)) if latest else set()
+        return {job_id: one for job_id, one in told.items() if job_id in outdated or one.wishes}
 
     def again(self) -> None:
         """Replay what is recent: events may have been lost on their way here, but not from the log."""
@@ -116,10 +128,10 @@ class Replayer:
     async def _audit(self) -> None:
         """Apply what the log got since the last audit, if that was long enough ago: mostly, nothing changes."""
         begun, last = now(), self._audited
-        if last is not None and begun - last < AUDIT_EVERY:
+        if last is not None and begun - last[0] < AUDIT_EVERY:
             return
-        done = await self.replay(begun - RECENT if last is None else last - OVERLAP, live=True)
-        self._audited = begun
+        done = await self.replay(begun - RECENT if last is None else last[1], live=True)
+        self._audited = begun, done.end
         if done.changed:
             log.info("audited", read=done.read, changed=done.changed)
 

@@ -121,6 +121,18 @@ class RedisStatusStore:
             *(argument for step in view.steps for argument in (step.sequence, steps.kept(step))),
         ]
 
+    async def outdated(self, latest: Mapping[str, str]) -> set[str]:
+        def ask(pipe: Any) -> None:
+            for job_id in latest:
+                pipe.hget(self._keys.job(job_id), "sequence")
+
+        answers: list[bytes | None] = await execute(self._redis, ask)
+        return {
+            job_id
+            for (job_id, sequence), seen in zip(latest.items(), answers, strict=True)
+            if seen is None or seen < sequence.encode()
+        }
+
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
         def ask(pipe: Any) -> None:
             for job_id in job_ids:
