@@ -76,7 +76,16 @@ def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
     third.wait(30)
     told.clear()
     read({third.id}, cursor)
-    assert ["submitted", "started", "succeeded"] == [name for name, job_id in told if job_id == third.id]
+    names = [name for name, job_id in told if job_id == third.id]
+    assert ["submitted", "succeeded"] == [name for name in names if name != "started"], "it may be over too soon for it"
+
+
+def test_a_job_that_lasts_tells_its_start_before_its_progress_and_its_end(http):
+    """In the order in which it happened, once each."""
+    told = [event.event for event in follow(http, submit(http, "count", steps=5, delay=0.1))]
+    names = [name for name in told if name not in ("snapshot", "submitted")]
+    assert (["started"], "succeeded") == ([name for name in names[:-1] if name != "progressed"], names[-1])
+    assert "started" == names[0]
 
 
 def test_a_long_poll_answers_with_the_change(http):

@@ -105,7 +105,10 @@ class JobScheduled(_WaitingEvent):
 
 
 class JobStarted(JobEvent):
-    """A processor claimed the job and calls its handler now. May happen again: at-least-once."""
+    """A processor has claimed the job and is running its handler. May happen again: at-least-once.
+
+    It is told a moment after the start. A handler that is over by then tells its end alone, and when it began.
+    """
 
     fact = "job.started"
     status = Status.RUNNING

@@ -12,7 +12,7 @@ from milepost_service.settings import Length
 class TrackerSettings(CallbackSettings):
     #: The longest time that a job which has not ended is remembered after its last event.
     live_for: Length = Field(default=timedelta(days=200), ge=timedelta(seconds=1), le=timedelta(days=730))
-    #: The most events in one batch; it has as many as came while the last one was written.
+    #: The most events in one batch. An event that comes alone is written at once; many wait 20 ms for one another.
     batch_size: int = Field(default=200, ge=1, le=1_000)
     #: How many events may be on their way to this tracker; RabbitMQ caps it at 2000 on quorum queues.
     prefetch: int = Field(default=1_000, ge=1, le=2_000)
