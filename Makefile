@@ -36,7 +36,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 	docker compose up --build --detach --wait
 
 ##@ Develop
-.PHONY: setup check test faults bench bench-own foreign isolated contracts docs format
+.PHONY: setup check test faults bench bench-scaling bench-own foreign isolated contracts docs format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -46,7 +46,7 @@ check: $(READY) ## Lint, types and import contracts, in seconds
 	@.venv/bin/lint-imports
 
 test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
-	@.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 FOREIGN := tests/foreign
 FOREIGN_READY := $(FOREIGN)/node_modules/.complete
@@ -72,6 +72,9 @@ $(BENCH_READY): bench/pyproject.toml bench/uv.lock $(READY)
 	@$(UV) sync --quiet --locked --compile-bytecode --project bench --group peers
 	@UV_PROJECT_ENVIRONMENT=.venv-arq $(UV) sync --quiet --locked --compile-bytecode --project bench --group arq
 	@touch $@
+
+bench-scaling: $(READY) ## Measure how Milepost scales with processes, jobs, readers and reports: about ten minutes (ARGS="--jobs 10000")
+	@$(SERVERS) .venv/bin/python bench/scaling.py $(ARGS)
 
 bench-own: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
 	@PYTHONPATH=bench MILEPOST_HANDLERS=bench_jobs .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)

@@ -58,7 +58,7 @@ def turn(name: str) -> dict[str, dict[str, float]]:
 async def measured(system: System) -> dict[str, float]:
     """Return the figures, up to where it failed: the others are measured all the same."""
     with running(system) as made:
-        one = Turn(made, lambda text: print(text, flush=True))
+        one = Turn(made, say=lambda text: print(text, flush=True))
         try:
             await one.measure()
         except Exception:  # noqa: BLE001

@@ -29,10 +29,11 @@ class System:
     commands: Mapping[str, list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     jobs: str = "/jobs"
+    port: int = PORT
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{PORT}"
+        return f"http://127.0.0.1:{self.port}"
 
     def submission(self, kind: str, **params: Any) -> bytes:
         """Spell the request that hands a job over."""

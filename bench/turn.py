@@ -44,6 +44,9 @@ class Running:
                 stderr=subprocess.STDOUT,
             )
 
+    def process(self, name: str) -> psutil.Popen:
+        return self._made[name]
+
     def kill(self, name: str) -> None:
         """End it, and what it started, at once."""
         made = self._made[name]
@@ -113,16 +116,18 @@ async def _until(ready: Any, within: float, what: str) -> None:
 class Turn:
     """What is measured of one system, in this order."""
 
-    def __init__(self, made: Running, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, made: Running, system: System | None = None, *, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.made = made
-        self.system = made.system
+        self.system = system or made.system
         self.figures: Figures = {}
         self._say = say
 
     async def measure(self) -> None:
         """Fill `figures`, as far as it comes."""
         await answering(self.system)
-        await self._warm_up()
+        await self.warm_up()
         self._note(self.made.memory())
         for connections in (1, 50):
             self._note(await self._submissions(connections))
@@ -143,25 +148,25 @@ class Turn:
 
     # The measurements.
 
-    async def _warm_up(self) -> None:
+    async def warm_up(self) -> None:
         await _until(self._submittable, READY_WITHIN, "a job to be taken")
-        _, ids = await self._submit(self.system.submission("noop"), connections=10, seconds=2)
-        await self._ended(ids)
+        _, ids = await self.submit(self.system.submission("noop"), connections=10, seconds=2)
+        await self.ended(ids)
 
     async def _submittable(self) -> bool:
         return await _status(self.system, self.system.submission("noop")) == 202
 
     async def _submissions(self, connections: int) -> Figures:
-        sample, ids = await self._submit(self.system.submission("noop"), connections=connections, seconds=SECONDS)
-        await self._ended(ids)
+        sample, ids = await self.submit(self.system.submission("noop"), connections=connections, seconds=SECONDS)
+        await self.ended(ids)
         return {
             f"submissions/s, {connections} connections": sample.rate,
             **_latency(f"submission, {connections} connections", sample),
         }
 
     async def _polls(self) -> Figures:
-        _, ids = await self._submit(self.system.submission("noop"), connections=10, number=100)
-        await self._ended(ids)
+        _, ids = await self.submit(self.system.submission("noop"), connections=10, number=100)
+        await self.ended(ids)
         requests = [self.system.look(one) for one in ids]
         sample = (await self._poll(requests)).expect(200)
         figures = {"polls/s, 50 connections": sample.rate, **_latency("poll, 50 connections", sample)}
@@ -181,8 +186,8 @@ class Turn:
     async def _drain(self) -> Figures:
         jobs, before = 5_000, _redis_bytes()
         begun = time.perf_counter()
-        _, ids = await self._submit(self.system.submission("noop"), connections=20, number=jobs)
-        await self._ended(ids)
+        _, ids = await self.submit(self.system.submission("noop"), connections=20, number=jobs)
+        await self.ended(ids)
         figures = {"jobs/s, 5,000 no-ops end to end": jobs / (time.perf_counter() - begun)}
         await asyncio.sleep(1)
         if self.system.durable:
@@ -205,8 +210,8 @@ class Turn:
     async def _reports(self, handlers: int) -> Figures:
         seconds = 3.0
         request = self.system.submission("chatter", seconds=seconds)
-        _, ids = await self._submit(request, connections=handlers, number=handlers)
-        ended = await self._ended(ids)
+        _, ids = await self.submit(request, connections=handlers, number=handlers)
+        ended = await self.ended(ids)
         return {f"reports/s, {handlers} handlers": sum(job["result"] for job in ended) / seconds}
 
     async def _freshness(self) -> Figures:
@@ -250,7 +255,7 @@ class Turn:
 
     async def _kills(self) -> Figures:
         """Kill the worker twice while it is at 200 jobs; count those without an end a minute after the last one's."""
-        _, ids = await self._submit(self.system.submission("pause", seconds=0.1), connections=10, number=200)
+        _, ids = await self.submit(self.system.submission("pause", seconds=0.1), connections=10, number=200)
         for _ in range(2):
             await asyncio.sleep(0.7)
             self.made.kill("worker")
@@ -268,7 +273,7 @@ class Turn:
 
     # What they are made of.
 
-    async def _submit(
+    async def submit(
         self, request: bytes, *, connections: int, seconds: float = 0, number: int = 0
     ) -> tuple[load.Sample, list[str]]:
         bodies: list[bytes] = []
@@ -279,7 +284,7 @@ class Turn:
         sample.expect(202)
         return sample, [json.loads(body)["id"] for body in bodies]
 
-    async def _ended(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    async def ended(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return these jobs once all have succeeded. The last ones are asked after first: most are done by then."""
         caller, found = await load.Caller.open(self.system.url), list[dict[str, Any]]()
         quiet_since = time.monotonic()
