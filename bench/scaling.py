@@ -165,18 +165,22 @@ async def jobs(asked: argparse.Namespace) -> AsyncIterator[Row]:
 
 
 async def readers(_: argparse.Namespace) -> AsyncIterator[Row]:
-    """Each reads the events of one and the same job, which reports seven times a second."""
+    """Each reads the events of one and the same job, which reports seven times a second once all of them listen."""
     with running(milepost()) as made:
         await ready(made)
         gateway = made.process("http")
         for count in READERS:
             caller = await load.Caller.open(made.system.url)
-            asked = await caller.ask(made.system.submission("stamped", steps=40, every=0.15))
+            job = {"type": "stamped", "params": {"steps": 40, "every": 0.15}, "delay": 2 + count // 200}
+            asked = await caller.ask(load.post(made.system.jobs, json.dumps(job).encode()))
             where = made.system.look(f"{json.loads(asked.body)['id']}/events", "accept: text/event-stream")
             ages: list[float] = []
+            listening = asyncio.Barrier(count + 1)
+            tasks = [asyncio.create_task(_read(made.system.url, where, ages, listening)) for _ in range(count)]
+            await listening.wait()
             with cores(gateway) as taken:
                 begun = time.perf_counter()
-                await asyncio.gather(*(_read(made.system.url, where, ages) for _ in range(count)))
+                await asyncio.gather(*tasks)
                 lasted = time.perf_counter() - begun
             caller.close()
             at = statistics.quantiles(ages, n=100, method="inclusive")
@@ -189,12 +193,14 @@ async def readers(_: argparse.Namespace) -> AsyncIterator[Row]:
             }
 
 
-async def _read(url: str, where: bytes, ages: list[float]) -> None:
+async def _read(url: str, where: bytes, ages: list[float], listening: asyncio.Barrier) -> None:
     caller, seen = await load.Caller.open(url), 0.0
     async for line in caller.lines(where):
         if line == b"event: succeeded":
             break
-        if line == b"event: progressed":
+        if line == b"event: snapshot":
+            await listening.wait()
+        elif line == b"event: progressed":
             seen = time.time()
         elif line.startswith(b"data:") and seen:
             ages.append(seen - float(json.loads(line[5:])["data"]["progress"]["message"]))
