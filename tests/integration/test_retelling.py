@@ -11,6 +11,7 @@ from milepost_contracts.envelope import now
 from milepost_contracts.events import JobScheduled, JobStarted, JobSucceeded, decode_event
 from milepost_contracts.view import merge
 from milepost_rabbit.declare import declare
+from milepost_tracker.errors import LogUnavailable
 from milepost_tracker.log import StreamLog
 from milepost_tracker.outbox import RabbitOutbox
 from milepost_tracker.replay import Replayer
@@ -59,6 +60,16 @@ async def test_the_log_is_read_on_from_the_place_where_the_last_page_ended(outbo
     *_, after = [later async for later in log.read(page.end)]
     assert ["second"] == [decode_event(body).subject for body in after.bodies]
     assert [[]] == [later.bodies async for later in log.read(after.end)]
+
+
+async def test_a_log_that_began_anew_can_not_be_read_on_from_a_place_of_the_old_one(outbox, log, monkeypatch):
+    """Somebody deleted it: who reads on is told so, and begins by the time again."""
+    monkeypatch.setattr("milepost_tracker.log.SILENT", 0.5)
+    await outbox.retell(scheduled("first"))
+    with pytest.raises(LogUnavailable):
+        _ = [page async for page in log.read(1_000)]
+    *_, page = [page async for page in log.read(now() - timedelta(minutes=1))]
+    assert ["first"] == [decode_event(body).subject for body in page.bodies]
 
 
 async def test_what_has_waited_long_is_said_again_and_nothing_else(store, outbox, log):
