@@ -19,7 +19,7 @@ from milepost_contracts.webhooks import WebhookTry
 from milepost_gateway.errors import JobExpired
 from milepost_gateway.looks import Looks, Watermarks, not_known_yet
 from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
-from milepost_gateway.redis_calls import or_unavailable
+from milepost_gateway.redis_calls import AskedOnce, or_unavailable
 
 FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "sequence", "gone")
 SHOT = ("state", "hidden", "status")
@@ -42,6 +42,7 @@ class RedisStatusStore:
         self._redis = redis
         self._keys = keys
         self._watermarks = Watermarks()
+        self._tellings = AskedOnce[Told | None]()
         self._statuses, self._snapshots = (Looks(redis, keys, self._watermarks, fields) for fields in (FIELDS, SHOT))
 
     async def get(self, job_id: str) -> Stored | None:
@@ -51,8 +52,12 @@ class RedisStatusStore:
             raise JobExpired
         return stored
 
-    @or_unavailable
     async def told(self, job_id: str, since: int, *, latest: bool = False, since_time: int = 0) -> Told | None:
+        question = (job_id, since, latest, since_time)
+        return await self._tellings.ask(question, lambda: self._told(*question))
+
+    @or_unavailable
+    async def _told(self, job_id: str, since: int, latest: bool, since_time: int) -> Told | None:
         shard = shard_of(job_id)
         before = self._watermarks.of(shard)
         keys = (self._keys.mark(shard), self._keys.job(job_id))
