@@ -1,9 +1,18 @@
 """The `milepost` command: what it prints where, and how it exits."""
 
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
+from job_histories import RETENTION
+from samples import ENDED
+
+from milepost_client import Client, Unavailable
+from milepost_client.cli.plain import plain_json
+from milepost_contracts.document import render
+from milepost_contracts.events import JobFailed, JobSucceeded
+from milepost_contracts.values import Items, JobError, Progress
 
 
 def test_submitting_prints_the_id_and_how_to_go_on(milepost):
@@ -149,7 +158,7 @@ def test_a_redrive_prints_the_ids(dead, gateway):
     gateway.script, gateway.at = ["queued"], 0
     code, out, err = dead("redrive", "ID")
     assert (0, "/v1/dead-letters/ID/redrive") == (code, gateway.requests[-1].url.path)
-    assert "1 were handed over again" in err
+    assert "1 was handed over again" in err
 
 
 def test_the_version_is_told(milepost):
@@ -195,3 +204,34 @@ def test_a_key_that_may_submit_and_not_read_submits(milepost, gateway, problem):
     gateway.types = problem(403, title="Not allowed")
     assert 0 == milepost("submit", "digest-files", "text=5")[0]
     assert {"text": 5} == json.loads(gateway.requests[-1].read())["params"]
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31mred"
+
+
+def test_what_others_write_does_nothing_to_a_terminal(milepost, gateway):
+    """A handler's message, result, error or file name may hold what moves cursors and hides text: it is spelled out."""
+    progress = Progress(done=1, total=2, message=EVIL)
+    ended = ENDED.model_copy(
+        update={"progress": progress, "result": {EVIL: EVIL}, "items": Items(count=1, last=(EVIL,))}
+    )
+    error = JobError(kind="exception", message=EVIL, traceback=EVIL)
+    for event in (JobSucceeded(job=ended), JobFailed(job=ended.model_copy(update={"error": error, "result": None}))):
+        body = render(event, cancel=None, version=3, retention=RETENTION)
+        for words in (("status", "someid"), ("status", "someid", "--watch"), ("status", "someid", "--json"), ("list",)):
+            answer = b'{"items":[' + body + b'],"next":null}' if words == ("list",) else body
+            gateway.script, gateway.at = [httpx.Response(200, content=answer, headers={"etag": '"3"'})], 0
+            told = "".join(milepost(*words)[1:])
+            assert not {"\x1b", "\x07", "\x9b"} & set(told), words
+    assert EVIL == json.loads(plain_json([EVIL]))[0], "as JSON it is the same text all the same"
+
+
+def test_a_password_in_a_url_is_not_told():
+    """It would stand in a log."""
+    with (
+        Client("http://user:secret@127.0.0.1:1", patience=timedelta(0)) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        client.types()
+    assert "http://127.0.0.1:1 can't be reached" in str(caught.value)
+    assert "secret" not in str(caught.value)

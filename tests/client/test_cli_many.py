@@ -179,6 +179,12 @@ def test_what_is_refused_of_a_batch_is_told(milepost, fake, file):
         ("a.csv", "steps\n1\n", (), "--type"),
         ("a.csv", "steps\n1,2\n", ("--type", "count"), "line 2"),
         ("a.csv", "steps,name\n1\n", ("--type", "count"), "line 2"),
+        ("a.csv", "steps,name\n1,a\0b\n", ("--type", "count"), "line 2"),
+        ("a.jsonl", '{"type": "count"}\n' * 1_100 + '{"type": "count", "params": {"n": NaN}}\n', (), "line 1101 of"),
+        ("a.jsonl", '{"type": "count", "params": {"n": 1e999}}\n', (), "too large"),
+        ("a.jsonl", '{"type": "count", "params": {"n": "\\u0000"}}\n', (), "a NUL"),
+        ("a.jsonl", '{"type": "count", "params": {"n": "\\ud800"}}\n', (), "half a surrogate pair"),
+        ("a.jsonl", "[" * 200_000 + "\n", (), "nested too deeply"),
     ],
 )
 def test_a_file_that_does_not_fit_hands_nothing_over(milepost, fake, file, name, text, words, says):

@@ -1,12 +1,21 @@
-"""The SDK through a whole stack."""
+"""The SDK through a whole stack, and the command line at a terminal."""
 
 import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sdk_suite import SdkSuite
 
 from milepost_client import AsyncClient, Submission
+
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -37,3 +46,20 @@ async def test_an_asynchronous_client_does_the_same(url):
         assert {"counted": 2} == last.result
         group = await client.submit_many([Submission(type="noop")] * 3)
         assert (await group.wait(timeout=30)).done
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_gets_the_data(url):
+    """The bar is drawn on the terminal that standard error is; a pipe at standard output sees nothing of it."""
+    terminal, its_end = pty.openpty()
+    command = [BIN / "milepost", "submit", "count", "steps=5", "delay=0.1", "--watch", "--json", "--url", url]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, env=environment) as process:
+        os.close(its_end)
+        shown = b""
+        with suppress(OSError):  # what a terminal says once nobody writes to it any more
+            while piece := os.read(terminal, 65_536):
+                shown += piece
+        os.close(terminal)
+        told = json.load(process.stdout)
+    assert (0, "succeeded") == (process.returncode, told["status"])
+    assert {"━", "running", "100%"} <= {word for word in ("━", "running", "100%") if word in shown.decode()}

@@ -24,6 +24,11 @@ def retry_after(response: httpx.Response, default: float = 1.0) -> float:
         return default
 
 
+def shown(base_url: str) -> str:
+    """Return a URL without the name and password that may be in it."""
+    return str(httpx.URL(base_url).copy_with(userinfo=b""))
+
+
 def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
     """Return what an answer that is no success means."""
     problem = None
@@ -34,7 +39,7 @@ def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
             problem = None
     if problem is None:
         return Unavailable(
-            f"{base_url} answered {response.status_code}, not as a Milepost gateway does.",
+            f"{shown(base_url)} answered {response.status_code}, not as a Milepost gateway does.",
             retry_after=retry_after(response),
             passing=response.is_server_error,
         )

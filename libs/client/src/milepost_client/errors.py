@@ -25,12 +25,17 @@ class MilepostError(Exception):
     """Something went wrong between this client and Milepost."""
 
 
+def in_words(problem: Problem) -> str:
+    """Say what is wrong, and at each place."""
+    places = "".join(f"\n  {error.pointer or '/'}: {error.detail}" for error in problem.errors)
+    return f"{problem.title}: {problem.detail}{places}"
+
+
 class Refused(MilepostError):  # noqa: N818 - these are named as conditions
     """The gateway refused the request."""
 
     def __init__(self, problem: Problem) -> None:
-        places = "".join(f"\n  {error.pointer or '/'}: {error.detail}" for error in problem.errors)
-        super().__init__(f"{problem.title}: {problem.detail}{places}")
+        super().__init__(in_words(problem))
         self.problem = problem
 
 

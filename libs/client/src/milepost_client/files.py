@@ -38,13 +38,13 @@ class LateFile:
         return chunk
 
 
-def find_files(paths: Iterable[Path]) -> list[LocalFile]:
+def find_files(paths: Iterable[Path | str]) -> list[LocalFile]:
     """Return these files, and for each folder all files in it and below, hidden ones and links left out, sorted.
 
     Raises:
         FileNotFoundError: One of the paths does not exist.
     """
-    return [file for path in paths for file in _found(path)]
+    return [file for path in paths for file in _found(Path(path))]
 
 
 def _found(path: Path) -> Iterator[LocalFile]:

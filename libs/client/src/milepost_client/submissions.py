@@ -9,6 +9,7 @@ from typing import Any
 import pydantic_core
 from pydantic import BaseModel
 
+from milepost_client.errors import in_words
 from milepost_contracts.problems import Problem
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
@@ -66,6 +67,9 @@ class Refusal:
     #: Which one, counted from 0.
     index: int
     problem: Problem
+
+    def __str__(self) -> str:
+        return f"{self.index}: {in_words(self.problem)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class AsyncClient:
         self._http = http or httpx.AsyncClient(timeout=TIMEOUT)
         if key := (api_key or environ.get(KEY_VARIABLE) or "").strip():
             if not (key.isascii() and key.isprintable()):
-                raise ValueError("the API key has characters that none has")
+                raise ValueError("an API key has visible ASCII characters alone, and this one has others")
             self._http.headers["Authorization"] = f"Bearer {key}"
         place = url or environ.get(URL_VARIABLE) or DEFAULT_URL
         if not _URL.match(place):

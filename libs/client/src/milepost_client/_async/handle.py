@@ -23,6 +23,9 @@ T = TypeVar("T")
 class AsyncJobHandle(AsyncJobView):
     """One job. `document` is what is known of it; `refresh` asks anew, and costs little when nothing has changed."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.document.status}>"
+
     @property
     def url(self) -> str:
         return f"{self._transport.base_url}/v1/jobs/{self.id}"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from milepost_client.answers import error_of
+from milepost_client.answers import error_of, shown
 from milepost_client.errors import Unavailable
 
 REPEATABLE = ("GET",)
@@ -137,4 +137,4 @@ class AsyncTransport:
                 raise NoStream(str(error)) from error
 
     def _away(self, error: httpx.TransportError) -> Unavailable:
-        return Unavailable(f"{self.base_url} can't be reached: {error or type(error).__name__}")
+        return Unavailable(f"{shown(self.base_url)} can't be reached: {error or type(error).__name__}")

@@ -130,7 +130,7 @@ async def _polled(live: dict[str, V], deadline: float | None, *, to_end: bool) -
         await sleep(max(0.0, until - monotonic()))
         left = LONGEST_WAIT if deadline is None else deadline - monotonic()
         if left <= 0:
-            raise StillRunning(f"job {handle.id} is {handle.document.status} when the time is over")
+            raise StillRunning(f"job {handle.id} has not ended in the time given")
         try:
             wait = min(LONGEST_WAIT, left) if len(live) == 1 else 0.0
             changed = await handle.look(wait=wait, to_end=to_end, at_most=None if deadline is None else left + MARGIN)

@@ -14,6 +14,7 @@ import typer
 
 from milepost_client.cli import batch, dead, fleet, jobs, keys, webhooks
 from milepost_client.cli.config import BadConfig
+from milepost_client.cli.plain import plain
 from milepost_client.errors import JobNotFound, MilepostError, PartlyHandedOver, Refused, Unavailable
 
 USAGE, NOT_FOUND, UNAVAILABLE = 2, 4, 5
@@ -95,7 +96,7 @@ def _told(error: MilepostError) -> tuple[str, int]:  # noqa: PLR0911 - a table
 
 
 def _fail(error: str, code: int) -> int:
-    print(f"milepost: {error}", file=sys.stderr)  # noqa: T201
+    print(f"milepost: {plain(error)}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -17,6 +17,7 @@ from milepost_client import Client, GroupStatus, JobGroup, PartlyHandedOver, Sta
 from milepost_client.cli.following import follow_group
 from milepost_client.cli.options import AsJson, complete_types, connected
 from milepost_client.cli.params import json_or_text, text_fields
+from milepost_client.cli.plain import check_texts, plain, read_json
 
 FAILED, REFUSED, CANCELED = 1, 2, 3
 
@@ -76,7 +77,7 @@ def batch(
     for refusal in group.refused:
         places = "; ".join(f"{_within(one.pointer)}: {one.detail}" for one in refusal.problem.errors)
         why = f"{refusal.problem.title}: {places or refusal.problem.detail}"
-        sys.stderr.write(f"line {lines[refusal.index]} was refused: {why}\n")
+        sys.stderr.write(f"line {lines[refusal.index]} was refused: {plain(why)}\n")
     _say(group)
     if not as_json:
         _print(group, None, as_json=False)
@@ -117,6 +118,10 @@ def _read(file: Path, type: str | None, tags: Sequence[str], client: Client) -> 
         found += 1
         row = {"type": type, "params": value} if type is not None else value
         try:
+            check_texts(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"line {number} of {file}: {error}", param_hint="FILE") from error
+        try:
             read = Row.model_validate(row)
         except ValidationError as error:
             where = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
@@ -131,9 +136,9 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            where = f"{error.msg}, at column {error.colno}"
+            yield number, read_json(line)
+        except ValueError as error:
+            where = f"{error.msg}, at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
             raise typer.BadParameter(f"line {number} of {file} is not JSON: {where}", param_hint="FILE") from error
 
 

@@ -65,4 +65,5 @@ def redrive(
     else:
         found = client.redrive_many(type=type, queue=queue, limit=limit, rate=rate, dry_run=dry_run)
     sys.stdout.write("".join(f"{one}\n" for one in found))
-    sys.stderr.write(f"{len(found)} {'would be' if dry_run else 'were'} handed over again\n")
+    were = "would be" if dry_run else "was" if len(found) == 1 else "were"
+    sys.stderr.write(f"{len(found)} {were} handed over again\n")

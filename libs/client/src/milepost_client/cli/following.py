@@ -1,6 +1,7 @@
 """Progress on standard error: bars on a terminal, lines elsewhere."""
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -18,11 +19,14 @@ from rich.progress import (
 from rich.table import Column
 
 from milepost_client import Client, GroupStatus, JobGroup, JobHandle
+from milepost_client.cli.plain import plain
 from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
 
 MOST_BARS = 30
 """More jobs than that are lines: nobody reads as many bars."""
+LINE_EVERY = 1.0
+"""Seconds between two lines about the progress of a job."""
 
 
 def follow(client: Client, handles: Sequence[JobHandle]) -> None:
@@ -74,7 +78,14 @@ def _bar(document: JobDocument) -> dict[str, Any]:
 
 
 def _lines(client: Client, handles: Sequence[JobHandle], console: Console) -> None:
+    """Print a line for each change of a state, and of progress one a second: they stay in some log."""
+    said: dict[str, tuple[str, float]] = {}
+
     def say(document: JobDocument) -> None:
+        status, at = said.get(document.id, ("", 0.0))
+        if status == document.status and (document.status is not Status.RUNNING or monotonic() - at < LINE_EVERY):
+            return
+        said[document.id] = (document.status, monotonic())
         percent = document.progress.percent if document.progress else None
         share = "" if percent is None else f" {percent:5.1f}%"
         name = f"{_short(document)}  " if len(handles) > 1 else ""
@@ -129,7 +140,7 @@ def told(document: JobDocument) -> str:
         words.append(f"{_amount(progress.rate, progress.unit)}/s")
     if document.attempt > 1:
         words.append(f"attempt {document.attempt}")
-    return " · ".join(words)
+    return plain(" · ".join(words))
 
 
 def _amount(number: float, unit: str | None) -> str:

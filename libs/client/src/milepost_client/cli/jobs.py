@@ -1,6 +1,5 @@
 """`milepost submit`, `status`, `watch`, `result` …: jobs one by one, or a few together."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from milepost_client import Client, JobDocument, JobFailed, JobHandle, Status, find_files
+from milepost_client import Client, JobDocument, JobFailed, JobHandle, JobNotFound, Status, find_files
 from milepost_client.cli.following import follow
 from milepost_client.cli.options import AsJson, JobId, complete_ids, complete_types, connected
 from milepost_client.cli.params import read_length, read_moment, read_params
+from milepost_client.cli.plain import plain_json
 from milepost_client.cli.render import print_document, print_jobs, print_json, print_submitted
 
 EXIT_OF = {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.CANCELED: 3}
@@ -121,11 +121,20 @@ def watch(
 
     Over one connection; then they are shown. The exit code tells the worst end.
     """
-    handles = [client.job(job_id) for job_id in dict.fromkeys(job_ids)]
+    handles = [_found(client, job_id) for job_id in dict.fromkeys(job_ids)]
     follow(client, handles)
     _print(handles, as_json=as_json)
     ends = {handle.document.status for handle in handles}
     raise typer.Exit(EXIT_OF[next(end for end in (Status.FAILED, Status.CANCELED, Status.SUCCEEDED) if end in ends)])
+
+
+def _found(client: Client, job_id: str) -> JobHandle:
+    """Return one of several jobs; the gateway repeats no id that it does not know."""
+    try:
+        return client.job(job_id)
+    except JobNotFound:
+        sys.stderr.write(f"milepost: {job_id}:\n")
+        raise
 
 
 def _print(handles: Sequence[JobHandle], *, as_json: bool) -> None:
@@ -159,7 +168,7 @@ def result(
         sys.stderr.write("milepost: the job was canceled, so it has no result\n")
         raise typer.Exit(EXIT_OF[Status.CANCELED])
     if handle.document.result_file is None:
-        pieces = iter([(json.dumps(handle.document.result, indent=2, ensure_ascii=False) + "\n").encode()])
+        pieces = iter([(plain_json(handle.document.result) + "\n").encode()])
     else:
         pieces = handle.result_bytes()
     try:
@@ -197,7 +206,11 @@ def download(
         known = ", ".join(output.name for output in handle.document.outputs) or "none"
         raise typer.BadParameter(f"there is no file {error.args[0]!r}; there are: {known}") from error
     if not (handle.document.outputs or handle.document.result_file):
-        sys.stderr.write(f"there is nothing to download: the job is {handle.document.status}\n")
+        status = handle.document.status
+        why = (
+            f"its handler wrote no file; the result: milepost result {job_id}" if status.terminal else f"it is {status}"
+        )
+        sys.stderr.write(f"there is nothing to download: {why}\n")
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """`milepost keys`: makes, lists and revokes API keys, in the access file that gateways read."""
 
+import os
 import re
 import sys
 from datetime import timedelta
@@ -61,6 +62,8 @@ def create(
     write_access(file, access.with_key(key))
     sys.stdout.write(f"{text}\n")
     sys.stderr.write(f"{', '.join(sorted(scopes))} for the tenant {tenant}; keep it: {file} has only its digest\n")
+    if "MILEPOST_ACCESS_FILE" not in os.environ:
+        sys.stderr.write(f"a gateway asks for keys once it is started with MILEPOST_ACCESS_FILE={file.absolute()}\n")
 
 
 @app.command("list")

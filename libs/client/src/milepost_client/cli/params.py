@@ -1,6 +1,5 @@
 """`key=value` on the command line becomes the params of a job, by the schema of its type."""
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 
 from milepost_client import Client, Refused
+from milepost_client.cli.plain import read_json
 
 
 def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[str, Any]:
@@ -74,11 +74,6 @@ def text_fields(type_name: str, client: Client) -> set[str]:
 def json_or_text(value: str) -> Any:
     """Return what a word stands for where no schema says what it is."""
     try:
-        return json.loads(value, parse_constant=_no_number)
+        return read_json(value)
     except ValueError:
         return value
-
-
-def _no_number(word: str) -> Any:
-    """NaN and Infinity are no JSON."""
-    raise ValueError(word)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from rich.table import Column, Table
 
 from milepost_client import JobHandle
 from milepost_client.cli.following import told
+from milepost_client.cli.plain import plain, plain_json
 from milepost_contracts.access import ApiKey
 from milepost_contracts.dead_letters import DeadLetters
 from milepost_contracts.document import JobDocument
@@ -24,9 +26,16 @@ WAITING = ("scheduled", "retrying")
 COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
 
 
+class PlainTable(Table):
+    """A table of other people's words."""
+
+    def add_row(self, *cells: str, **options: Any) -> None:  # type: ignore[override]
+        super().add_row(*map(plain, cells), **options)
+
+
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     """Print a document, or a list of them, as indented JSON."""
-    sys.stdout.write(json.dumps(pydantic_core.to_jsonable_python(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(plain_json(pydantic_core.to_jsonable_python(value)) + "\n")
 
 
 def print_submitted(handle: JobHandle) -> None:
@@ -55,21 +64,22 @@ def print_document(document: JobDocument) -> None:
     }
     for name, text in rows.items():
         if text:
-            console.print(f"  {name:<9} {text}", markup=False)
+            console.print(f"  {name:<9} {plain(text)}", markup=False)
     for item in document.items.last[-3:]:
-        console.print(f"            {json.dumps(item, ensure_ascii=False)}", markup=False)
+        console.print(f"            {plain(json.dumps(item, ensure_ascii=False))}", markup=False)
     if document.error and document.error.traceback:
-        console.print("\n".join("    " + line for line in document.error.traceback.splitlines()[-12:]), markup=False)
+        lines = plain(document.error.traceback).splitlines()[-12:]
+        console.print("\n".join("    " + line for line in lines), markup=False)
     for file in document.outputs:
-        console.print(f"  file      {file.name}, {_bytes(file.size)}", markup=False)
+        console.print(f"  file      {plain(file.name)}, {_bytes(file.size)}", markup=False)
     if document.result_file is not None:
         about = f"{_bytes(document.result_file.size)} of {document.result_file.media_type}"
-        console.print(f"  result    {document.result_file.name}, {about}", markup=False)
+        console.print(f"  result    {plain(document.result_file.name)}, {plain(about)}", markup=False)
     if document.outputs or document.result_file is not None:
         console.print(f"            to save: milepost download {document.id}", markup=False)
     if document.result is not None:
         console.print("  result", markup=False)
-        text = json.dumps(document.result, indent=2, ensure_ascii=False)
+        text = plain_json(document.result)
         console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
 
 
@@ -91,7 +101,7 @@ def _error(document: JobDocument) -> str | None:
 
 def print_jobs(documents: Sequence[JobDocument]) -> None:
     """Print one line for each job."""
-    table = Table(Column("id", no_wrap=True), "type", "status", "progress", "age", box=None, pad_edge=False)
+    table = PlainTable(Column("id", no_wrap=True), "type", "status", "progress", "age", box=None, pad_edge=False)
     for one in documents:
         percent = one.progress.percent if one.progress else None
         table.add_row(
@@ -106,7 +116,7 @@ def print_jobs(documents: Sequence[JobDocument]) -> None:
 
 def print_processors(beats: Sequence[Beat]) -> None:
     """Print one line for each processor."""
-    table = Table(
+    table = PlainTable(
         Column("instance", no_wrap=True), "queues", "runs", "of", "since", "version", box=None, pad_edge=False
     )
     for one in beats:
@@ -117,7 +127,7 @@ def print_processors(beats: Sequence[Beat]) -> None:
 
 def print_queues(queues: Sequence[QueueInfo]) -> None:
     """Print one line for each queue."""
-    table = Table(Column("queue", no_wrap=True), "ready", "processors", "threads", box=None, pad_edge=False)
+    table = PlainTable(Column("queue", no_wrap=True), "ready", "processors", "threads", box=None, pad_edge=False)
     for one in queues:
         table.add_row(one.name, str(one.ready), str(one.live_processors), str(one.threads))
     _print_table(table, len(queues), "no queue is known yet: start a processor")
@@ -125,7 +135,9 @@ def print_queues(queues: Sequence[QueueInfo]) -> None:
 
 def print_keys(keys: Sequence[ApiKey]) -> None:
     """Print one line for each key."""
-    table = Table(Column("id", no_wrap=True), "tenant", "may", "created", "expires", "note", box=None, pad_edge=False)
+    table = PlainTable(
+        Column("id", no_wrap=True), "tenant", "may", "created", "expires", "note", box=None, pad_edge=False
+    )
     for key in keys:
         expires = "never" if key.expires_at is None else _when(key.expires_at)
         may = ", ".join(sorted(key.scopes))
@@ -136,7 +148,7 @@ def print_keys(keys: Sequence[ApiKey]) -> None:
 def print_webhooks(found: WebhookTries) -> None:
     """Print one line for each try."""
     columns = ("webhook-id", "event", "try", "outcome", "answer", "next try")
-    table = Table(Column("at", no_wrap=True), *columns, box=None, pad_edge=False)
+    table = PlainTable(Column("at", no_wrap=True), *columns, box=None, pad_edge=False)
     settled = {one.webhook_id for one in found.items if one.outcome in ("delivered", "gone")}
     for one in found.items:
         answer = one.error or (str(one.status_code) if one.status_code else "")
@@ -148,7 +160,7 @@ def print_webhooks(found: WebhookTries) -> None:
 
 def print_dead_letters(found: DeadLetters) -> None:
     """Print one line for each job, and one for each message that nobody could read."""
-    table = Table(Column("id", no_wrap=True), "type", "queue", "given up", "why", box=None, pad_edge=False)
+    table = PlainTable(Column("id", no_wrap=True), "type", "queue", "given up", "why", box=None, pad_edge=False)
     for one in found.items:
         when = _when(one.given_up_at) if one.given_up_at else ""
         table.add_row(one.job_id, one.type, one.queue, when, one.error.message if one.error else "")
@@ -159,7 +171,7 @@ def print_dead_letters(found: DeadLetters) -> None:
 
 def print_types(types: Sequence[JobType]) -> None:
     """Print one line for each job type."""
-    table = Table("type", "queue", "params", "what it does", box=None, pad_edge=False)
+    table = PlainTable("type", "queue", "params", "what it does", box=None, pad_edge=False)
     for one in types:
         required = one.params_schema.get("required", [])
         names = (name if name in required else f"[{name}]" for name in one.params_schema.get("properties", {}))
