@@ -92,6 +92,7 @@ async def test_the_tracker_knows_how_far_processors_have_come(gate, redis, keys)
     """From the claim: before it gives up a job that somebody runs, or puts one in quarantine that is over."""
     store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
     assert Standing.WAITS == await store.standing(SUBMITTED)
+    assert () == await store.claimed(SUBMITTED)
     gate.claim(SUBMITTED, turn=1, execution="aaaaaaaa", worker="w")
     assert Standing.HELD == await store.standing(SUBMITTED)
     await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
@@ -100,5 +101,7 @@ async def test_the_tracker_knows_how_far_processors_have_come(gate, redis, keys)
         "not since its quarantine"
     )
     assert Standing.WAITS == await store.standing(SUBMITTED.model_copy(update={"run": 2}))
+    assert [1] == [one.number for one in await store.claimed(SUBMITTED)]
+    assert () == await store.claimed(SUBMITTED.model_copy(update={"run": 2}))
     gate.finish(SUBMITTED.model_copy(update={"turn": 1}), absorbing=False)
     assert Standing.OVER == await store.standing(SUBMITTED)

@@ -72,6 +72,15 @@ async def test_a_log_that_began_anew_can_not_be_read_on_from_a_place_of_the_old_
     assert ["first"] == [decode_event(body).subject for body in page.bodies]
 
 
+async def test_a_log_is_read_by_a_clock_that_is_ahead(outbox, log):
+    """What is there by then is not; it says so at once, and the place from which it can be read on."""
+    await outbox.retell(scheduled("first"))
+    *_, page = [page async for page in log.read(now() + timedelta(minutes=10))]
+    await outbox.retell(scheduled("second"))
+    *_, after = [later async for later in log.read(page.end)]
+    assert ["second"] == [decode_event(body).subject for body in after.bodies]
+
+
 async def test_what_has_waited_long_is_said_again_and_nothing_else(store, outbox, log):
     """Once in a while, a shard at a time; what is young or has ended needs no telling."""
     waits, runs = scheduled("waits"), scheduled("runs")

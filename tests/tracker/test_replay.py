@@ -168,12 +168,34 @@ async def test_an_audit_writes_what_the_view_lacks_and_reads_nothing_twice(store
     assert (None, "running") == (store.views["elsewhere"], store.views[ID].latest.status)
     await one._audit()
     assert 1 == len(log.asked), "not so soon again"
-    one._audited = (LONG_AGO, one._audited[1])
+    one._audited = LONG_AGO
     await one._audit()
     assert 200 == log.asked[1]
+    one._audited = LONG_AGO
     one.again()
     await one._audit()
-    assert log.asked[2] > LONG_AGO, "over a new connection, all that is recent"
+    assert log.asked[2] < LONG_AGO, "over a new connection, all since the last one, by the time"
+
+
+async def test_an_audit_tells_every_step_of_what_the_view_lacks(store):
+    """Whoever listens hears how the job came there."""
+    await replayer(store, FakeLog(EVENTS))._audit()
+    assert ["job.submitted", "job.started"] == [step.fact for step in store.views[ID].steps]
+
+
+async def test_a_connection_that_is_new_while_an_audit_runs_is_not_forgotten(store):
+    """What that audit read may be another log's."""
+    log = FakeLog(EVENTS)
+    one = replayer(store, log)
+    outdated = store.outdated
+
+    async def connected_anew(latest):
+        one.again()
+        return await outdated(latest)
+
+    store.outdated = connected_anew
+    await one._audit()
+    assert (None, True) == (one._place, one._soon)
 
 
 async def test_an_audit_takes_every_wish(store):

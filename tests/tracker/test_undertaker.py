@@ -9,6 +9,7 @@ from milepost_contracts.envelope import encode
 from milepost_contracts.events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
 from milepost_contracts.states import Status
 from milepost_contracts.topology import Topology
+from milepost_contracts.values import Attempt
 from milepost_tracker.ports import Known, Standing
 from milepost_tracker.undertaker import Undertaker
 
@@ -61,9 +62,13 @@ class FakeStore:
     def __init__(self):
         self.said = Standing.STARTED
         self.jobs = []
+        self.attempts = ()
 
     async def known(self, job_ids):
         return [Known(job=job, at=AT, status=Status.RUNNING, due=AT, cancel_at=None) for job in self.jobs]
+
+    async def claimed(self, job):
+        return self.attempts
 
     async def standing(self, command):
         return self.said
@@ -113,6 +118,17 @@ async def test_what_is_given_up_still_tells_of_its_attempts(undertaker, outbox, 
     for event in outbox.events:
         assert (RUNNING.attempt, RUNNING.started_at) == (event.job.attempt, event.job.started_at)
         assert "lost" == event.job.attempts[-1].why
+
+
+async def test_attempts_that_died_before_anybody_was_told_of_them_are_told_of_in_the_end(undertaker, outbox, store):
+    """A handler that ends its worker at once: the claim names the workers whose logs say more."""
+    store.jobs = [SUBMITTED]
+    store.attempts = tuple(Attempt(number=number, worker=f"w{number}", started_at=AT) for number in (1, 2))
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}))
+    await undertaker.settle([FakeDelivery(encode(quarantined))])
+    (event,) = outbox.events
+    assert (2, AT) == (event.job.attempt, event.job.started_at)
+    assert [("w1", "lost"), ("w2", "lost")] == [(one.worker, one.why) for one in event.job.attempts]
 
 
 async def test_a_job_whose_holder_lives_is_put_off(undertaker, outbox, store):

@@ -82,6 +82,10 @@ class Told:
         """The greatest sequence that an event claims; nothing of no events."""
         return max((sequence for sequence, _ in self.events), default="")
 
+    def every(self) -> list[AnyJobMessage]:
+        """Decode all that can be read."""
+        return [*_readable(self.wishes), *_readable(body for _, body in self.events)]
+
     def won(self) -> list[AnyJobMessage]:
         """Decode those that the merge law lets win; much faster than to decode them all.
 

@@ -55,10 +55,9 @@ class _Source:
     #: When the latest messages were taken, on the loop's clock.
     taken: deque[float] = field(default_factory=lambda: deque(maxlen=BUSY))
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether many messages come."""
-        return len(self.taken) == BUSY and self.taken[-1] - self.taken[0] < BUSY_FOR
+    def is_busy(self, at: float) -> bool:
+        """Whether many messages have come just now."""
+        return len(self.taken) == BUSY and at - self.taken[0] < BUSY_FOR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +154,13 @@ class RabbitConsumer:
 
     async def _collect(self, source: _Source) -> list[AbstractIncomingMessage]:
         """Return what has come: a message that is alone at once, and where many come, all of a short while."""
+        loop = asyncio.get_running_loop()
         batch = [await source.arrived.get()]
-        if source.is_busy:
+        if source.is_busy(loop.time()) and source.arrived.qsize() < self._batching.size - 1:
             await asyncio.sleep(LINGER)
         while len(batch) < self._batching.size and not source.arrived.empty():
             batch.append(source.arrived.get_nowait())
-        at = asyncio.get_running_loop().time()
-        source.taken.extend([at] * len(batch))
+        source.taken.extend([loop.time()] * len(batch))
         return batch
 
     async def _park(self, source: _Source, poison: Poison[RabbitDelivery]) -> None:

@@ -2,8 +2,8 @@
 
 (A robust one would subscribe again with its first offset: it would miss what came meanwhile, or read all anew.)
 
-Where the log ends is told by a mark that every reader puts there: a stream is read from the replica of the node that
-one is connected to, which may lag, or have stopped, and would show an end that is none.
+Where the log ends is told by a mark that every reader puts there, once it reads: a stream is read from the replica of
+the node that one is connected to, which may lag, or have stopped, and would show an end that is none.
 """
 
 import asyncio
@@ -41,11 +41,13 @@ class StreamLog:
 
     async def read(self, since: datetime | int | None) -> AsyncIterator[Page]:
         try:
-            async with await aio_pika.connect(self._url, timeout=5) as connection:
+            async with (
+                await aio_pika.connect(self._url, timeout=5) as connection,
+                self._consume(connection, "first" if since is None else since) as arrived,
+            ):
                 mark = await self._mark(connection)
-                async with self._consume(connection, "first" if since is None else since) as arrived:
-                    async for page in _until(arrived, mark):
-                        yield page
+                async for page in _until(arrived, mark, since if isinstance(since, int) else 0):
+                    yield page
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
         except asyncio.CancelledError as error:
@@ -79,13 +81,15 @@ class StreamLog:
             await channel.close()
 
 
-async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes) -> AsyncIterator[Page]:
+async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes, begin: int) -> AsyncIterator[Page]:
     batch: list[bytes] = []
     unconfirmed = 0
     while True:
         async with asyncio.timeout(SILENT):
             message = await arrived.get()
         end = int(cast("int", message.headers["x-stream-offset"])) + 1
+        if end <= begin:
+            raise LogUnavailable("the log has begun anew since it was read last")
         if message.body == mark:
             break
         if not message.body.startswith(MARK):

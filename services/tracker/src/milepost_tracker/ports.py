@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from milepost_contracts.events import JobEvent, JobRetrying, JobScheduled, JobStarted, JobSubmitted
 from milepost_contracts.fleet import AnyFleetMessage
 from milepost_contracts.states import Status
-from milepost_contracts.values import Job
+from milepost_contracts.values import Attempt, Job
 from milepost_contracts.view import View
 from milepost_contracts.webhooks import Callback, WebhookTry
 
@@ -97,6 +97,9 @@ class StatusStore(Protocol):
 
     async def known(self, job_ids: Sequence[str]) -> list[Known]:
         """Return what is known of these jobs, of those of which something is."""
+
+    async def claimed(self, job: Job) -> tuple[Attempt, ...]:
+        """Return the latest attempts that processors have begun of this run, oldest first, if Redis remembers them."""
 
     async def standing(self, command: Job) -> Standing:
         """What processors have done with what this message tells of, as far as Redis remembers."""

@@ -27,6 +27,8 @@ RECENT = timedelta(minutes=2)
 """What a tracker that starts, or connects anew, replays in any case: Redis and all trackers may have ended at once."""
 AUDIT_EVERY = timedelta(seconds=30)
 """How often what the log got is held against the view: an event may never have come to the tracker's queue."""
+OVERLAP = timedelta(seconds=30)
+"""An audit by the time begins so long before the last one did: clocks differ, and what lies together has one time."""
 WRITES_AT_ONCE = 500
 
 
@@ -59,8 +61,11 @@ class Replayer:
         self._conclude = conclude
         #: Whether every shard is known to be whole.
         self.whole = False
-        #: When the last audit began, and where the log went on behind it.
-        self._audited: tuple[datetime, int] | None = None
+        #: When the last audit that came to its end began, and the place where it ended, if that is still one.
+        self._audited: datetime | None = None
+        self._place: int | None = None
+        #: Whether the next audit is due at once.
+        self._soon = True
 
     async def replay(
         self,
@@ -86,9 +91,10 @@ class Replayer:
         async for page in self._log.read(since):
             changed = done.changed
             told = {job: one for job, one in by_job(page.bodies).items() if only is None or shard_of(job) in only}
-            if live:
-                told = await self._news(told)
-            events = [event for one in told.values() for event in one.won()]
+            if live:  # readers are told each step of what is missing, and not only where it led to
+                events = [event for one in (await self._news(told)).values() for event in one.every()]
+            else:
+                events = [event for one in told.values() for event in one.won()]
             for at in range(0, len(events), WRITES_AT_ONCE):
                 views = merge(events[at : at + WRITES_AT_ONCE])
                 applied = await until_stored(lambda views=views: self._store.apply(views, replayed=not live))  # type: ignore[misc]
@@ -106,8 +112,8 @@ class Replayer:
         return {job_id: one for job_id, one in told.items() if job_id in outdated or one.wishes}
 
     def again(self) -> None:
-        """Replay what is recent: events may have been lost on their way here, but not from the log."""
-        self._audited = None
+        """Audit at once, and by the time: events may have been lost on their way here, and a log may be another one."""
+        self._place, self._soon = None, True
 
     async def watch(self, wait_up: Callable[[], Awaitable[None]]) -> None:
         """Heal until cancelled: look at the watermarks, and replay the shards that have forgotten something.
@@ -121,17 +127,22 @@ class Replayer:
                 if self.whole:
                     await self._audit()
             except (StoreUnavailable, LogUnavailable) as error:
-                self.whole, self._audited = False, None
+                self.whole = False
+                self.again()
                 log.warning("replay_put_off", error=str(error))
             await asyncio.sleep(LOOK_EVERY)
 
     async def _audit(self) -> None:
         """Apply what the log got since the last audit, if that was long enough ago: mostly, nothing changes."""
         begun, last = now(), self._audited
-        if last is not None and begun - last[0] < AUDIT_EVERY:
+        if last is not None and not self._soon and begun - last < AUDIT_EVERY:
             return
-        done = await self.replay(begun - RECENT if last is None else last[1], live=True)
-        self._audited = begun, done.end
+        self._soon = False
+        recent = begun - RECENT if last is None else min(begun - RECENT, last - OVERLAP)
+        done = await self.replay(recent if self._place is None else self._place, live=True)
+        self._audited = begun
+        if not self._soon:  # else what was read may be another log's by now
+            self._place = done.end
         if done.changed:
             log.info("audited", read=done.read, changed=done.changed)
 
@@ -141,7 +152,7 @@ class Replayer:
         if not lost:
             if not self._watermarks.vouched:
                 # What others wrote and this server lacks, they will say; what is recent is brought back anyway.
-                self._audited = None
+                self._soon = True
                 await self._audit()
             return await self._watermarks.vouch()
         if not await self._watermarks.hold_replay():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pydantic_core
+from pydantic import TypeAdapter
 from redis.asyncio import Redis
 
 from milepost_contracts import document, steps
@@ -13,7 +14,7 @@ from milepost_contracts.envelope import now
 from milepost_contracts.events import JobEvent
 from milepost_contracts.keys import Keys, shard_of
 from milepost_contracts.states import Status
-from milepost_contracts.values import Job
+from milepost_contracts.values import LAST_ATTEMPTS, Attempt, Job
 from milepost_contracts.view import View, cancel_key
 from milepost_tracker.ports import Applied, Known, Standing
 from milepost_tracker.redis_calls import Script, execute, in_every_shard, milliseconds, or_unavailable
@@ -28,6 +29,7 @@ CLOCKS_DIFFER = timedelta(hours=1)
 """By so much at most, where it would end a job."""
 
 Argument = str | bytes | int
+_ATTEMPTS = TypeAdapter(tuple[Attempt, ...])
 
 
 def _ticks(moment: datetime) -> int:
@@ -163,6 +165,13 @@ class RedisStatusStore:
             pipe.pexpire(self._keys.mark(shard), milliseconds(self._live_for + GRACE))
 
         await execute(self._redis, note)
+
+    async def claimed(self, job: Job) -> tuple[Attempt, ...]:
+        (found,) = await execute(self._redis, lambda pipe: pipe.hmget(self._keys.claim(job.id), "run", "attempts"))
+        run, attempts = found
+        if run is None or int(run) != job.run or attempts is None:
+            return ()
+        return _ATTEMPTS.validate_json(attempts)[-LAST_ATTEMPTS:]
 
     async def standing(self, command: Job) -> Standing:
         def ask(pipe: Any) -> None:

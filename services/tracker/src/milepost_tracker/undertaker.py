@@ -74,15 +74,18 @@ class Undertaker:
         return _followed_by(JobQuarantined, command, died.at, **told)
 
     async def _attempts_of(self, job: Job) -> dict[str, Any]:
-        """Return what the view knows of the attempts of this run; a message knows of none that died."""
+        """Return what there is to know of the attempts of this run; a message knows of none that died.
+
+        The claim knows of each; where it is forgotten, the view knows of those that lasted long enough to be told.
+        """
+        attempts = await until_stored(lambda: self._store.claimed(job))
         for known in await until_stored(lambda: self._store.known([job.id])):
-            seen = known.job
-            if seen.run == job.run and seen.attempt > job.attempt:
-                ended = [
-                    one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in seen.attempts
-                ]
-                return {"attempt": seen.attempt, "attempts": tuple(ended), "started_at": seen.started_at}
-        return {}
+            if known.job.run == job.run and len(known.job.attempts) > len(attempts):
+                attempts = known.job.attempts
+        if not attempts or attempts[-1].number <= job.attempt:
+            return {}
+        ended = [one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in attempts]
+        return {"attempt": ended[-1].number, "attempts": tuple(ended), "started_at": ended[-1].started_at}
 
     async def _keep(self, delivery: Delivery, reason: str) -> None:
         queue = _death(delivery.headers).queue
