@@ -244,10 +244,18 @@ class Courier:
             followed = list(self._followed.values())
             for one in followed:
                 if not one.seen:
-                    one.seen = True
-                    self._begin_to_bring(one.started(), Future())
+                    self._tell_start(one)
             fresh = [one for one in followed if one.run.version != one.told and one.not_before <= at]
             await asyncio.gather(*(self._tell(one) for one in fresh))
+
+    def _tell_start(self, followed: _Followed) -> None:
+        followed.seen = True
+        try:
+            event = followed.started()
+        except Exception:
+            log.exception("start_not_reported")
+            return
+        self._begin_to_bring(event, Future())
 
     async def _tell(self, followed: _Followed) -> None:
         followed.told = followed.run.version

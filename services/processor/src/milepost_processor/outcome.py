@@ -121,7 +121,7 @@ def _stopped(execution: Execution, definition: JobDefinition, reason: BaseExcept
 
 
 def _failed(execution: Execution, error: JobError) -> JobEvent:
-    return execution.end(JobFailed, f"{error.kind}: {error.message}", error=error)
+    return execution.end(JobFailed, _why(error), error=error)
 
 
 def _failed_or_retrying(execution: Execution, definition: JobDefinition, error: JobError) -> JobEvent:
@@ -140,8 +140,11 @@ def _retry_later(execution: Execution, asked: RetryLater) -> JobEvent:
 
 
 def _retrying(execution: Execution, error: JobError, pause: timedelta, **changes: Any) -> JobEvent:
-    said = f"{error.exception or error.kind}: {error.message}"
-    return execution.put_back(JobRetrying, said, error=error, run_at=now() + pause, **changes)
+    return execution.put_back(JobRetrying, _why(error), error=error, run_at=now() + pause, **changes)
+
+
+def _why(error: JobError) -> str:
+    return f"{error.exception or error.kind}: {error.message}"
 
 
 async def _contained(handler: Awaitable[Any]) -> Any:
