@@ -18,7 +18,8 @@ export const length = (seconds) => {
   return `${Math.floor(seconds / 3_600)} h ${Math.round((seconds % 3_600) / 60)} min`;
 };
 
-export const amount = (number) => new Intl.NumberFormat(undefined, { maximumSignificantDigits: 4 }).format(number);
+/** Counts as they are, measures to four digits. */
+export const amount = (number) => new Intl.NumberFormat(undefined, Number.isInteger(number) ? {} : { maximumSignificantDigits: 4 }).format(number);
 
 export const bytes = (number) => {
   let left = number;
@@ -48,7 +49,7 @@ export function pace(job) {
   if (!told) return "";
   const counted = `${amount(told.done)}${told.total === null ? "" : ` of ${amount(told.total)}`}${told.unit ? ` ${told.unit}` : ""}`;
   const words = [told.message, counted];
-  if (job.status === "running" && told.rate) words.push(`${amount(told.rate)} ${told.unit ?? ""}/s`.replace(" /", "/"));
+  if (job.status === "running" && told.rate) words.push(told.unit === "bytes" ? `${bytes(told.rate)}/s` : `${amount(told.rate)} ${told.unit ?? ""}/s`.replace(" /", "/"));
   if (job.status === "running" && told.eta_seconds !== null) words.push(`${length(told.eta_seconds)} left`);
   return words.filter(Boolean).join(" · ");
 }

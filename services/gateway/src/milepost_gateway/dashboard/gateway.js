@@ -114,6 +114,7 @@ export class Stream {
 
   follow(ids) {
     const wanted = ids.slice(0, MOST).sort();
+    if (!wanted.length) this.state("live"); // there is nothing to hear
     if (wanted.join() === this.#ids.join()) return;
     this.#ids = wanted;
     this.#reopen(REOPEN_MS - (Date.now() - this.#opened));

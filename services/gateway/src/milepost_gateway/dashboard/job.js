@@ -116,7 +116,7 @@ export class Job {
       ${job.attempts.map((one) => {
         const from = (100 * (+new Date(one.started_at) - first)) / whole;
         const share = Math.max(1, (100 * (end(one) - new Date(one.started_at))) / whole);
-        return html`<li><span><strong>${one.number}</strong> ${one.why ?? "runs"} <small>${length((end(one) - new Date(one.started_at)) / 1000)} on ${one.worker ?? "?"}, from ${moment(one.started_at)}</small></span>
+        return html`<li><span><strong>${one.number}</strong> ${one.why ?? "running"} <small>${length((end(one) - new Date(one.started_at)) / 1000)} on ${one.worker ?? "?"}, from ${moment(one.started_at)}</small></span>
           <svg class="span" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"><rect x=${Math.min(from, 99)} width=${Math.min(share, 100)} height="4"></rect></svg></li>`;
       })}</ol></section>`;
   }

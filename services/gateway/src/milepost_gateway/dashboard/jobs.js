@@ -17,6 +17,7 @@ export class Jobs {
   counts = {};
   types = [];
   next = null;
+  asked = false;
   #timer = null;
   #asking = new AbortController();
 
@@ -46,6 +47,7 @@ export class Jobs {
     try {
       if (!document.hidden || !this.order.length) {
         const [page, counts] = await Promise.all([ask(`v1/jobs?${this.#query()}`, { signal }), ask("v1/jobs/counts", { signal })]);
+        this.asked = true;
         this.#take(page);
         this.counts = counts;
         this.app.well();
@@ -129,7 +131,7 @@ export class Jobs {
         <div><label for="filter-tag">tag</label> <input id="filter-tag" .value=${this.filters.tag} maxlength="64" @change=${(event) => this.#filter("tag", event.target.value.trim())}></div>
         ${filtered ? html`<a class="button" href="#/">Clear</a>` : nothing}
       </form>
-      ${this.order.length ? this.#table() : html`<p class="empty">${filtered ? "No job fits." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`}</p>`}
+      ${this.order.length ? this.#table() : html`<p class="empty">${!this.asked ? "Loading …" : filtered ? "No job fits." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`}</p>`}
       ${this.next ? html`<button type="button" @click=${() => this.loadMore().catch(this.app.failed)}>Load more</button>` : nothing}`;
   }
 
