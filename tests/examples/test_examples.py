@@ -11,6 +11,7 @@ import httpx
 import pytest
 from waiting import wait_until
 
+from milepost_client.testing import FakeGateway
 from milepost_stack.ports import any_port
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -122,10 +123,16 @@ async def test_another_team_hears_of_jobs_that_have_succeeded(environment, clien
             process.terminate()
 
 
-def test_a_loop_shows_its_progress(milepost_run):
-    """Its handler, in-process; the tutorial's stack runs it whole."""
+def test_a_loop_shows_its_progress(milepost_run, monkeypatch, capsys):
+    """Its handler in-process, and its client with a gateway in-process."""
     spec = importlib.util.spec_from_file_location("loop", EXAMPLES / "loop.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     outcome = milepost_run(module.loop, {"steps": 4, "pause": 0})
     assert ("done", [0, 25, 50, 75, 100]) == (outcome.result, [one.percent for one in outcome.progress])
+    gateway = FakeGateway()
+    gateway.handle("loop", lambda params, report: report(params["steps"] / 2, params["steps"]) or "done")
+    monkeypatch.setattr(module, "Client", gateway.client)
+    module.main()
+    said = capsys.readouterr().out.splitlines()
+    assert ("50 % running", "done") == (said[0], said[-1])
