@@ -116,24 +116,38 @@ async def processors(_: argparse.Namespace) -> AsyncIterator[Row]:
 
 
 async def trackers(_: argparse.Namespace) -> AsyncIterator[Row]:
-    """A backlog of ends in the trackers' queue, written while there is no tracker. Each reads the log too."""
+    """A backlog of ends, written while there is no tracker, until the view has them all. Each reads the log too."""
     for count in (1, 2, 4):
         system = several(tracker=count)
         names = [name for name in system.commands if name.startswith("tracker")]
         with running(system) as made:
             await ready(made)
+            before = await _succeeded(system)
             for name in names:
                 made.kill(name)
             async with await aio_pika.connect(os.environ["MILEPOST_RABBITMQ_URL"]) as connection:
-                channel = await connection.channel(publisher_confirms=True)
-                await _say_ends(channel, system, BACKLOG)
-                await _falls_to(channel, system, BACKLOG, above=True)
-                for name in names:
-                    made.start(name)
-                left = await _falls_to(channel, system, BACKLOG - 1)
-                begun = time.perf_counter()
-                await _falls_to(channel, system, 0)
-                yield {"trackers": count, "events projected/s": left / (time.perf_counter() - begun)}
+                await _say_ends(await connection.channel(publisher_confirms=True), system, BACKLOG)
+            for name in names:
+                made.start(name)
+            first, at = await _until_more(system, before)
+            last, then = await _until_more(system, before + BACKLOG - 1)
+            yield {"trackers": count, "ends projected/s": (last - first) / (then - at)}
+
+
+async def _until_more(system: System, than: int) -> tuple[int, float]:
+    """Wait until the view has more ends than these; return how many it has, and when."""
+    while (found := await _succeeded(system)) <= than:
+        await asyncio.sleep(0.05)
+    return found, time.perf_counter()
+
+
+async def _succeeded(system: System) -> int:
+    caller = await load.Caller.open(system.url)
+    try:
+        answer = await caller.ask(load.get("/v1/jobs/counts"))
+        return int(json.loads(answer.body)["succeeded"]) if answer.status == 200 else 0
+    finally:
+        caller.close()
 
 
 async def jobs(asked: argparse.Namespace) -> AsyncIterator[Row]:
@@ -272,16 +286,6 @@ async def _say_ends(channel: aio_pika.abc.AbstractChannel, system: System, count
             await exchange.publish(message, event.routing_key)
 
     await asyncio.gather(*(say(event) for event in _ends(system, count)))
-
-
-async def _falls_to(channel: aio_pika.abc.AbstractChannel, system: System, length: int, *, above: bool = False) -> int:
-    """Wait until the trackers' queue is no longer than this, or as long at least; return how long it is then."""
-    queue = Topology(namespace=system.environment["MILEPOST_NAMESPACE"]).lifecycle.name
-    while True:
-        found = (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0
-        if found >= length if above else found <= length:
-            return found
-        await asyncio.sleep(0.01)
 
 
 def table(curve: Curve, rows: Sequence[Row]) -> str:
