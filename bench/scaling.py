@@ -24,7 +24,7 @@ import psutil
 import redis.asyncio
 import uvloop
 from systems import PORT, System, milepost
-from turn import Running, Turn, answering, running
+from turn import Running, Turn, ages_in_stream, answering, running
 
 from milepost_contracts.envelope import now
 from milepost_contracts.events import JobSucceeded, encode_event
@@ -208,17 +208,12 @@ async def readers(_: argparse.Namespace) -> AsyncIterator[Row]:
 
 
 async def _read(url: str, where: bytes, ages: list[float], listening: asyncio.Barrier) -> None:
-    caller, seen = await load.Caller.open(url), 0.0
-    async for line in caller.lines(where):
-        if line == b"event: succeeded":
-            break
-        if line == b"event: snapshot":
+    caller = await load.Caller.open(url)
+    async for age in ages_in_stream(caller, where):
+        if age is None:
             await listening.wait()
-        elif line == b"event: progressed":
-            seen = time.time()
-        elif line.startswith(b"data:") and seen:
-            ages.append(seen - float(json.loads(line[5:])["data"]["progress"]["message"]))
-            seen = 0.0
+        else:
+            ages.append(age)
     caller.close()
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -241,17 +241,8 @@ class Turn:
     async def _watch_by_stream(self, caller: load.Caller, job_id: str) -> list[float]:
         if self.system.name != "milepost":
             return []
-        where, ages = self.system.look(f"{job_id}/events", "accept: text/event-stream"), list[float]()
-        seen = 0.0
-        async for line in caller.lines(where):
-            if line == b"event: succeeded":
-                return ages
-            if line == b"event: progressed":
-                seen = time.time()
-            elif line.startswith(b"data:") and seen:
-                ages.append(seen - float(json.loads(line[5:])["data"]["progress"]["message"]))
-                seen = 0.0
-        raise RuntimeError("the stream ended before its job")
+        where = self.system.look(f"{job_id}/events", "accept: text/event-stream")
+        return [age async for age in ages_in_stream(caller, where) if age is not None]
 
     async def _kills(self) -> Figures:
         """Kill the worker twice while it is at 200 jobs; count those without an end a minute after the last one's."""
@@ -306,6 +297,22 @@ class Turn:
         found = [json.loads((await caller.ask(self.system.look(one))).body)["status"] for one in ids]
         caller.close()
         return found
+
+
+async def ages_in_stream(caller: load.Caller, where: bytes) -> AsyncIterator[float | None]:
+    """Yield nothing for the snapshot, once the stream is open, and then how old each report is that comes."""
+    seen = 0.0
+    async for line in caller.lines(where):
+        if line == b"event: succeeded":
+            return
+        if line == b"event: snapshot":
+            yield None
+        elif line == b"event: progressed":
+            seen = time.time()
+        elif line.startswith(b"data:") and seen:
+            yield seen - float(json.loads(line[5:])["data"]["progress"]["message"])
+            seen = 0.0
+    raise RuntimeError("the stream ended before its job")
 
 
 def _latency(what: str, sample: load.Sample) -> Figures:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from milepost_contracts.envelope import peek
 from milepost_contracts.errors import MalformedEvent
@@ -91,11 +92,8 @@ class Told:
 
         What can't be read as an event of a job is left out, and the next one wins: a log holds copies of it too.
         """
-        won = [*_readable(self.wishes)]
-        for event in _readable(body for _, body in sorted(self.events, reverse=True)):
-            won.append(event)
-            break
-        return won
+        latest_first = (body for _, body in sorted(self.events, reverse=True))
+        return [*_readable(self.wishes), *islice(_readable(latest_first), 1)]
 
 
 def by_job(messages: Iterable[bytes]) -> dict[str, Told]:
