@@ -1,7 +1,7 @@
 """The values that events, the catalogue and the status document are made of. All are immutable."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
@@ -139,6 +139,11 @@ class Attempt(Value):
     ended_at: Moment | None = None
     #: How it ended, for people: `succeeded`, `interrupted`, `lost`, `ValueError: …`.
     why: str | None = Field(default=None, max_length=300)
+
+    @property
+    def settled(self) -> Self:
+        """The attempt as it is told once another one follows: one that never ended was lost with its processor."""
+        return self if self.ended_at or self.why else self.model_copy(update={"why": "lost"})
 
 
 class Job(Value):

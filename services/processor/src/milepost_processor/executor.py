@@ -142,7 +142,7 @@ class Executor:
         self, job: Job, claim: Claim, definition: JobDefinition, *, turn: int, execution: str, ungated: bool
     ) -> Job:
         """Return the job as it is while this execution has it."""
-        earlier = [one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in claim.earlier]
+        earlier = [one.settled for one in claim.earlier]
         this = Attempt(number=claim.attempt, worker=self._instance, started_at=claim.at)
         return job.model_copy(
             update={

@@ -84,7 +84,7 @@ class Undertaker:
                 attempts = known.job.attempts
         if not attempts or attempts[-1].number <= job.attempt:
             return {}
-        ended = [one if one.ended_at or one.why else one.model_copy(update={"why": "lost"}) for one in attempts]
+        ended = [one.settled for one in attempts]
         return {"attempt": ended[-1].number, "attempts": tuple(ended), "started_at": ended[-1].started_at}
 
     async def _keep(self, delivery: Delivery, reason: str) -> None:
