@@ -61,6 +61,8 @@ class Stock:
             priority=0,
             options={"max_retries": 3, "min_backoff": 1},
         )
+        # Its consumer would declare the queue by and by, and what is published before that goes nowhere.
+        self.broker.declare_queue(self.queue, ensure=True)
 
     def body(self, name, **wrong):
         message = {
