@@ -12,7 +12,7 @@ import uvicorn
 from waiting import wait_until
 
 from milepost_gateway import server as module
-from milepost_gateway.server import ImpatientProtocol, Server
+from milepost_gateway.server import ImpatientProtocol, JoinedWrites, Server
 
 ENOUGH = 64 * 1024 * 1024
 """More than any buffer between two ends takes."""
@@ -56,11 +56,71 @@ def test_a_client_that_never_reads_is_left(monkeypatch):
 
 
 def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_beginning():
-    """Headers and body are two writes; Nagle would hold the second back, for 40 ms as clients acknowledge."""
+    """Headers and body may be two writes; Nagle would hold the second back, for 40 ms as clients acknowledge."""
     with served(hello) as (serving, address), socket.create_connection(address):
         (connection,) = wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
         ours = connection.transport.get_extra_info("socket")
         assert 1 == ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+class Transport(asyncio.Transport):
+    """Notes what is written to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = []
+        self.closed = False
+
+    def write(self, data):
+        self.written.append(data)
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+
+async def test_what_is_written_in_one_turn_of_the_loop_is_sent_at_once():
+    """The head and the body of an answer reach their reader together; what comes later goes by itself."""
+    transport = Transport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"head ")
+    joined.write(b"body")
+    await asyncio.sleep(0)
+    joined.write(b"more")
+    await asyncio.sleep(0)
+    assert [b"head body", b"more"] == transport.written
+
+
+async def test_what_is_written_before_a_close_is_sent():
+    """And nothing after it, nor once the other end has gone."""
+    transport = Transport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"last words")
+    joined.close()
+    joined.write(b"too late")
+    await asyncio.sleep(0)
+    assert ([b"last words"], True) == (transport.written, transport.closed)
+
+
+def test_the_head_of_an_answer_does_not_wait_for_its_body():
+    """A stream is open for its reader before anything happens."""
+    read = threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            assert await asyncio.to_thread(read.wait, 10)
+            await send({"type": "http.response.body", "body": b"ok"})
+
+    with served(app) as (_, address), socket.create_connection(address, 5) as client:
+        client.sendall(WHOLE)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(4_096)
+        read.set()
+        assert client.recv(4_096) == b"ok"
 
 
 async def hello(scope, receive, send):
