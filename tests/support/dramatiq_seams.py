@@ -59,7 +59,7 @@ class Stock:
             actor_name=ACTOR,
             queue_name=self.queue,
             priority=0,
-            options={"max_retries": 3, "min_backoff": 1},
+            options={"max_retries": 3},  # after 7 s at least: nothing that a test waits for
         )
         # Its consumer would declare the queue by and by, and what is published before that goes nowhere.
         self.broker.declare_queue(self.queue, ensure=True)
