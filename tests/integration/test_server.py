@@ -59,6 +59,7 @@ def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_beginning():
     """Headers and body may be two writes; Nagle would hold the second back, for 40 ms as clients acknowledge."""
     with served(hello) as (serving, address), socket.create_connection(address):
         (connection,) = wait_until(lambda: serving.server_state.connections, within=5, what="it is connected")
+        assert isinstance(connection.transport, JoinedWrites)
         ours = connection.transport.get_extra_info("socket")
         assert 1 == ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -93,8 +94,19 @@ async def test_what_is_written_in_one_turn_of_the_loop_is_sent_at_once():
     assert [b"head body", b"more"] == transport.written
 
 
+async def test_what_is_much_does_not_wait_for_the_end_of_the_turn():
+    """So that whoever writes hears that the reader is slow, before all of it is in memory."""
+    transport = Transport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    for _ in range(3):
+        joined.write(b"x" * (module.AT_ONCE // 2))
+    assert [module.AT_ONCE] == [len(written) for written in transport.written]
+    await asyncio.sleep(0)
+    assert module.AT_ONCE * 3 // 2 == sum(len(written) for written in transport.written)
+
+
 async def test_what_is_written_before_a_close_is_sent():
-    """And nothing after it, nor once the other end has gone."""
+    """And nothing after it."""
     transport = Transport()
     joined = JoinedWrites(transport, asyncio.get_running_loop())
     joined.write(b"last words")
@@ -102,6 +114,16 @@ async def test_what_is_written_before_a_close_is_sent():
     joined.write(b"too late")
     await asyncio.sleep(0)
     assert ([b"last words"], True) == (transport.written, transport.closed)
+
+
+async def test_nothing_is_sent_to_who_has_gone():
+    """A transport that is closing by itself takes no more."""
+    transport = Transport()
+    joined = JoinedWrites(transport, asyncio.get_running_loop())
+    joined.write(b"too late")
+    transport.closed = True
+    await asyncio.sleep(0)
+    assert not transport.written
 
 
 def test_the_head_of_an_answer_does_not_wait_for_its_body():

@@ -23,6 +23,10 @@ LONGEST_HEAD = 64 * 1024
 """The most bytes of what it says then; llhttp itself keeps as many as come."""
 
 
+AT_ONCE = 64 * 1024
+"""The most bytes kept for the end of a turn of the loop: of more, the transport says when its reader is slow."""
+
+
 class JoinedWrites:
     """A transport that sends what was written in one turn of the loop at once.
 
@@ -34,14 +38,18 @@ class JoinedWrites:
         self._transport = transport
         self._loop = loop
         self._pieces: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> None:
         if not self._pieces:
             self._loop.call_soon(self._send)
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= AT_ONCE:
+            self._send()
 
     def _send(self) -> None:
-        pieces, self._pieces = self._pieces, []
+        pieces, self._pieces, self._size = self._pieces, [], 0
         if pieces and not self._transport.is_closing():
             self._transport.write(b"".join(pieces))
 
@@ -49,11 +57,8 @@ class JoinedWrites:
         self._send()
         self._transport.close()
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._transport.set_protocol(protocol)
-
     def __getattr__(self, name: str) -> Any:
-        """Leave the rest to the transport."""
+        """Leave the rest to the transport; uvicorn writes and closes, and no more."""
         return getattr(self._transport, name)
 
 
