@@ -161,7 +161,7 @@ async def jobs(asked: argparse.Namespace) -> AsyncIterator[Row]:
                 if count > asked.jobs:
                     return
                 while len(ids) < count:
-                    some = list(_ends(made.system, min(200, count - len(ids))))
+                    some = list(_ends(made.system, min(2_000, count - len(ids))))
                     await store.apply(merge(some))
                     ids += [event.job.id for event in some]
                 looks = [made.system.look(one_id) for one_id in ids[:: max(1, len(ids) // 5_000)]]
