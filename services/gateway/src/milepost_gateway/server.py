@@ -1,6 +1,7 @@
 """uvicorn, with streams in mind: they end when the process is to stop, and nobody keeps a connection open for nothing.
 
-Who does not read what is sent, does not say what is wanted, or stops in the middle of it, is left.
+Who does not read what is sent, does not say what is wanted, or stops in the middle of it, is left. What is written in
+one turn of the loop is sent at once.
 """
 
 import asyncio
@@ -21,8 +22,6 @@ ASK_WITHIN = timedelta(seconds=10)
 """How long a connection may take to say what it wants: to send all of a request but its body."""
 LONGEST_HEAD = 64 * 1024
 """The most bytes of what it says then; llhttp itself keeps as many as come."""
-
-
 AT_ONCE = 64 * 1024
 """The most bytes kept for the end of a turn of the loop: of more, the transport says when its reader is slow."""
 
@@ -30,8 +29,8 @@ AT_ONCE = 64 * 1024
 class JoinedWrites:
     """A transport that sends what was written in one turn of the loop at once.
 
-    uvicorn writes the head and the body of an answer apart, and what a client is woken for twice costs more than all
-    that this process does for it between.
+    uvicorn writes the head and the body of an answer apart, and each write wakes the client: that costs more than all
+    that the gateway itself does for a poll.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,8 +116,8 @@ class Server(uvicorn.Server):
     def listen_and_run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         listening = self.config.bind_socket()
-        # asyncio does so only where a socket names its protocol, and this one does not: the body of an answer waited
-        # for 40 ms, until the client had acknowledged the headers.
+        # asyncio does so only where a socket names its protocol, and this one does not: what followed the head
+        # of an answer waited for 40 ms, until the client had acknowledged that.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what it accepts inherits it
             limit = int(READ_WITHIN.total_seconds() * 1000)
