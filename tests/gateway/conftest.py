@@ -35,7 +35,8 @@ from milepost_gateway.following import Following
 from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.leftovers import Leftovers
-from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Stored, Told, Use
+from milepost_gateway.polls import Polls
+from milepost_gateway.ports import Happened, Listener, Place, Put, Snapshot, Stored, Tell, Told, Use
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.status import Statuses
 from milepost_gateway.submission import Acceptance
@@ -108,6 +109,7 @@ class FakeStore:
         #: The version up to which events are no longer kept.
         self.forgotten: dict[str, int] = {}
         self.listeners: list[Listener] = []
+        self.attending: dict[str, set[Tell]] = defaultdict(set)
         #: Set once somebody has listened.
         self.listened = asyncio.Event()
         self.types = list(TYPES)
@@ -217,6 +219,20 @@ class FakeStore:
         self.happened[event.job.id].append(Happened(version, *steps.read(steps.kept(event))))
         for listener in self.listeners:
             listener.tell(event.job.id)
+        for tell in self.attending[event.job.id]:
+            tell(event.job.id)
+
+    def attend(self, job_id, tell):
+        self.attending[job_id].add(tell)
+        heard = asyncio.Event()
+        heard.set()
+        return heard
+
+    def leave(self, job_id, tell):
+        self.attending[job_id].discard(tell)
+
+    async def all_heard(self):
+        return True
 
     def listen_to_tag(self, tenant, tag):
         return self.listen([])
@@ -372,7 +388,7 @@ def tokens():
 def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
     monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(milliseconds=1))
     catalogue = Catalogue(store)
-    statuses = Statuses(keyring=KEYRING, store=store, retention=RETENTION)
+    statuses = Statuses(keyring=KEYRING, store=store, polls=Polls(store, store), retention=RETENTION)
     made = build_app()
     reruns = Reruns(statuses=statuses, broker=broker)
     following = Following(statuses=statuses, store=store, changes=store)

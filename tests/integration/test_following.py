@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from samples import ENDED, ID, RUNNING, SUBMITTED, TRACE
 from waiting import wait_until_async
@@ -25,6 +26,7 @@ from milepost_contracts.view import merge
 from milepost_gateway import changes as changes_module
 from milepost_gateway.changes import RedisChanges
 from milepost_gateway.errors import NotKnownYet
+from milepost_gateway.polls import Polls
 from milepost_gateway.store import RedisStatusStore as Reader
 from milepost_rabbit.cancelling import end
 
@@ -234,6 +236,94 @@ async def test_shards_that_nobody_listens_to_are_left(store, changes, redis, key
     async with changes.listen([ID]) as again:
         await store.apply(merge([SUBMISSION]))
         assert {ID} == await again.wait(5)
+
+
+@pytest.fixture
+def change(redis_url, keys):
+    """Changes the job as a tracker does, while nothing else is done here: when it returns, no word has come of it."""
+    with BlockingRedis.from_url(redis_url) as redis:
+
+        def change(version):
+            with redis.pipeline(transaction=True) as pipe:
+                pipe.hset(keys.job(ID), "version", version)
+                pipe.publish(keys.changes(shard_of(ID)), f"{ID} {version} running")
+                pipe.execute()
+
+        yield change
+
+
+async def test_all_is_heard_that_was_said_before(store, changes, change):
+    """Whoever asks for that may go by what was told: nothing is on its way any more."""
+    await store.apply(merge([SUBMISSION]))
+    told = []
+    assert not changes.attend(ID, told.append).is_set()
+    async with changes.listen([ID]):
+        assert changes.attend(ID, told.append).is_set()
+    for version in range(100):
+        change(version)
+        assert [] == told
+        assert await changes.all_heard()
+        assert [ID] == told
+        told.clear()
+
+
+async def lost(heard):
+    return not heard.is_set()
+
+
+async def test_nobody_says_that_all_is_heard_once_the_connection_is_lost(changes, redis):
+    """What was said meanwhile is not heard, and the library that connects anew by itself does not say so."""
+    async with changes.listen([ID]):
+        heard = changes.attend(ID, print)
+        assert heard.is_set()
+        asking = [asyncio.create_task(changes.all_heard()) for _ in range(10)]
+        await redis.client_kill_filter(_type="pubsub", skipme=True)
+        await asyncio.gather(*asking)  # before or after it, and for nobody never
+        await wait_until_async(lambda: lost(heard), within=5, what="it is known that the connection was lost")
+        assert not await changes.all_heard()
+        await wait_until_async(changes.all_heard, within=10, what="it is heard again")
+
+
+async def test_a_subscription_that_says_nothing_is_given_up_by_who_is_in_doubt(changes, redis, monkeypatch):
+    """They are not kept waiting: they look for themselves."""
+    async with changes.listen([ID]):
+        heard = changes.attend(ID, print)
+        monkeypatch.setattr(changes_module, "PROVEN_WITHIN", 0.05)
+        await redis.client_pause(500)
+        assert not await changes.all_heard()
+        await wait_until_async(lambda: lost(heard), within=5, what="the subscription is given up")
+
+
+async def test_two_gateways_never_contradict_each_other(store, changes, redis, keys, change):
+    """Whichever of them is asked, no version goes back, for who asks blindly as for who says what they have."""
+    await store.apply(merge([SUBMISSION, START]))
+    other, reads = RedisChanges(redis, keys), count()
+
+    class CountingReader(Reader):
+        async def get(self, job_id):
+            next(reads)
+            return await super().get(job_id)
+
+    keeping = asyncio.create_task(other.keep())
+    gateways = [Polls(CountingReader(redis, keys), one) for one in (changes, other)]
+
+    async def version(gateway, known=None):
+        return (await gateway.get(ID, known=known)).version
+
+    async def remembered():
+        before = next(reads)
+        for gateway in gateways:
+            await version(gateway)
+        return next(reads) == before + 1
+
+    first = await version(gateways[0])
+    for at in range(first + 1, first + 51):
+        await wait_until_async(remembered, within=5, what="both remember the job")
+        change(at)
+        one, two = gateways[:: 1 if at % 2 else -1]
+        assert at == await version(one)
+        assert [at, at, at] == [await version(two, known) for known in (at, None, at - 1)]
+    await end([keeping])
 
 
 async def test_ten_thousand_waits_that_are_cancelled_harm_no_other(store, reader, changes, redis_url, keys):

@@ -49,6 +49,7 @@ from milepost_gateway.forgetting import Forgetting
 from milepost_gateway.idempotency import Idempotency
 from milepost_gateway.key_store import RedisKeyStore
 from milepost_gateway.leftovers import Leftovers
+from milepost_gateway.polls import Polls
 from milepost_gateway.reruns import Reruns
 from milepost_gateway.settings import GatewaySettings
 from milepost_gateway.status import Statuses
@@ -77,8 +78,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         broker = RabbitBroker(str(settings.rabbitmq_url), topology)
         catalogue = Catalogue(RedisFleetStore(redis, keys))
         store = RedisStatusStore(redis, keys)
-        statuses = Statuses(keyring=keyring, store=store, retention=settings.retention)
         changes = RedisChanges(hearing, keys)
+        statuses = Statuses(keyring=keyring, store=store, polls=Polls(store, changes), retention=settings.retention)
         reruns = Reruns(statuses=statuses, broker=broker)
         rules = AccessFile(settings.access_file)
         blobs = ObjectBlobs(settings.blobs_url, namespace=settings.namespace)

@@ -1,6 +1,7 @@
 """Hears from Redis that jobs have changed: one subscription for the whole process, however many listen.
 
 What is heard is a hint, and may be lost: the versions of all jobs that anybody listens to are looked at now and then.
+Who must know that nothing is lost, and nothing on its way, can ask for that.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from milepost_contracts.keys import SHARDS, Keys, shard_of
-from milepost_gateway.ports import Listener
+from milepost_gateway.ports import Listener, Tell
 from milepost_rabbit.cancelling import together
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,9 @@ HEARD_WITHIN = 0.5
 SILENT = 5.0
 """Seconds after which a subscription that says nothing is asked whether it is still there."""
 AT_ONCE = 500
+PROVEN_WITHIN = 1.0
+"""Seconds for the subscription to say how far it is; it is made anew if it does not."""
+PROOF = b"all"
 
 
 class RedisChanges:
@@ -36,12 +40,17 @@ class RedisChanges:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        #: Whom to tell that a job has changed.
+        self._listeners: dict[str, set[Tell]] = defaultdict(set)
         #: How many listen to each shard.
         self._wanted: Counter[int] = Counter()
         #: The channels that are subscribed to, each with whether Redis has said so.
         self._subscribed: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._more_wanted = asyncio.Event()
+        #: Who wants to know whether all has come, from the next proof.
+        self._doubting: list[asyncio.Future[bool]] = []
+        self._in_doubt, self._proven = asyncio.Event(), asyncio.Event()
+        self._is_heard = False
         self._versions: dict[str, bytes] = {}
         self._shards = frozenset(keys.changes(shard) for shard in range(SHARDS))
         #: Who listens to each tag, by its channel.
@@ -50,24 +59,41 @@ class RedisChanges:
     @asynccontextmanager
     async def listen(self, job_ids: Sequence[str]) -> AsyncIterator[Listener]:
         listener = Listener()
-        shards = {shard_of(job_id) for job_id in job_ids}
-        for job_id in job_ids:
-            self._listeners[job_id].add(listener)
-        self._wanted.update(shards)
-        self._more_wanted.set()
+        heard = [self.attend(job_id, listener.tell) for job_id in job_ids]
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARD_WITHIN):
-                    for shard in shards:
-                        await self._subscribed[self._keys.changes(shard)].wait()
+                    for one in heard:
+                        await one.wait()
             yield listener
         finally:
-            self._wanted.subtract(shards)
             for job_id in job_ids:
-                self._listeners[job_id].discard(listener)
-                if not self._listeners[job_id]:
-                    del self._listeners[job_id]
-                    self._versions.pop(job_id, None)
+                self.leave(job_id, listener.tell)
+
+    def attend(self, job_id: str, tell: Tell) -> asyncio.Event:
+        shard = shard_of(job_id)
+        if tell not in self._listeners[job_id]:
+            self._listeners[job_id].add(tell)
+            self._wanted[shard] += 1
+            self._more_wanted.set()
+        return self._subscribed[self._keys.changes(shard)]
+
+    def leave(self, job_id: str, tell: Tell) -> None:
+        if tell not in self._listeners.get(job_id, ()):
+            return
+        self._wanted[shard_of(job_id)] -= 1
+        self._listeners[job_id].discard(tell)
+        if not self._listeners[job_id]:
+            del self._listeners[job_id]
+            self._versions.pop(job_id, None)
+
+    async def all_heard(self) -> bool:
+        if not self._is_heard:
+            return False
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._doubting.append(answer)
+        self._in_doubt.set()
+        return await answer
 
     @asynccontextmanager
     async def listen_to_tag(self, tenant: str, tag: str) -> AsyncIterator[Listener]:
@@ -97,11 +123,36 @@ class RedisChanges:
 
     async def _hear(self) -> None:
         """Hear over one connection, for as long as it lasts."""
-        self._subscribed.clear()
         self._more_wanted.set()
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
-            await together(self._read(pubsub), self._subscribe(pubsub))
+            try:
+                await together(self._read(pubsub), self._subscribe(pubsub), self._prove(pubsub))
+            finally:
+                self._hear_no_more()
+
+    def _hear_no_more(self) -> None:
+        self._is_heard = False
+        for channel in list(self._subscribed):
+            self._subscribed.pop(channel).clear()
+        _settle(self._doubting, proven=False)
+        self._doubting.clear()
+
+    async def _prove(self, pubsub: PubSub) -> None:
+        """Ask, once for all who are in doubt, for an answer that comes behind all that was said before."""
+        while True:
+            await self._in_doubt.wait()
+            self._in_doubt.clear()
+            self._proven.clear()
+            doubting, self._doubting = self._doubting, []
+            try:
+                async with asyncio.timeout(PROVEN_WITHIN):
+                    await pubsub.ping(PROOF)
+                    await self._proven.wait()
+            except TimeoutError as error:
+                raise RedisConnectionError("the subscription does not say how far it is") from error
+            finally:
+                _settle(doubting, proven=self._proven.is_set())
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Subscribe to what somebody wants to hear, and leave the rest now and then."""
@@ -117,8 +168,8 @@ class RedisChanges:
                     continue
             if idle := done - self._channels():
                 done -= idle
-                for channel in idle:
-                    self._subscribed.pop(channel, None)  # who wants it from now on waits for a new subscription
+                for channel in idle:  # who wants it from now on waits for a new subscription
+                    self._subscribed.pop(channel, asyncio.Event()).clear()
                 await pubsub.unsubscribe(*idle)
 
     def _channels(self) -> set[str]:
@@ -133,11 +184,20 @@ class RedisChanges:
                 if asked:
                     raise RedisConnectionError("the subscription does not answer any more")
                 await pubsub.ping()
+            elif message["type"] == "pong" and message["data"] == PROOF:
+                self._proven.set()
             elif message["type"] == "subscribe":
-                self._subscribed[message["channel"].decode()].set()
+                self._subscribed_to(message["channel"].decode())
             elif message["type"] == "message":
                 self._heard(message["channel"].decode(), message["data"].decode())
             asked = message is None
+
+    def _subscribed_to(self, channel: str) -> None:
+        if channel == self._keys.namespace:
+            if self._is_heard:  # redis-py did so by itself, and tells nobody
+                raise RedisConnectionError("connected anew: what was said meanwhile is lost")
+            self._is_heard = True
+        self._subscribed[channel].set()
 
     def _heard(self, channel: str, text: str) -> None:
         if channel in self._shards:
@@ -167,5 +227,11 @@ class RedisChanges:
     def _note(self, job_id: str, version: bytes) -> None:
         if job_id in self._listeners:
             self._versions[job_id] = version
-            for listener in self._listeners[job_id]:
-                listener.tell(job_id)
+            for tell in self._listeners[job_id]:
+                tell(job_id)
+
+
+def _settle(doubting: Sequence[asyncio.Future[bool]], *, proven: bool) -> None:
+    for answer in doubting:
+        if not answer.done():
+            answer.set_result(proven)

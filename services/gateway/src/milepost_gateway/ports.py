@@ -1,7 +1,7 @@
 """What the core needs of the world."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -217,6 +217,10 @@ class KeyStore(Protocol):
         """Let the key be used anew, if this is still its use."""
 
 
+#: Is told the id of a job that has changed.
+Tell = Callable[[str], None]
+
+
 class Listener:
     """Waits for changes of some jobs."""
 
@@ -243,6 +247,14 @@ class Changes(Protocol):
     """Tells that jobs have changed: a hint, and never late by more than some seconds."""
 
     def listen(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Listener]: ...
+
+    def attend(self, job_id: str, tell: Tell) -> asyncio.Event:
+        """Tell of a job's changes from now on, until `leave`. No word is lost for as long as the event is set."""
+
+    def leave(self, job_id: str, tell: Tell) -> None: ...
+
+    async def all_heard(self) -> bool:
+        """Return once all word has come that was on its way at the time of the call; or that nobody can say."""
 
     def listen_to_tag(self, tenant: str, tag: str) -> AbstractAsyncContextManager[Listener]:
         """Hear of every change of a tenant's jobs with this tag; a change may go unheard."""

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from milepost_contracts import document
 from milepost_contracts.envelope import now
 from milepost_contracts.errors import UnknownJobId
-from milepost_contracts.ids import Keyring
+from milepost_contracts.ids import IssuedId, Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.errors import InvalidCursor, JobExpired, JobUnknown, NotKnownYet
+from milepost_gateway.polls import Polls
 from milepost_gateway.ports import Place, Snapshot, StatusStore, Stored
 
 AT_ONCE = 201
@@ -62,6 +63,7 @@ class Statuses:
 
     keyring: Keyring
     store: StatusStore
+    polls: Polls
     retention: timedelta
 
     async def get(self, job_id: str, *, tenant: str) -> Stored:
@@ -72,16 +74,26 @@ class Statuses:
             JobExpired: It was issued, and nothing is kept of it any more.
             StoreUnavailable: It was issued, and what became of it can't be read now.
         """
+        issued = self._issued(job_id, tenant)
+        return self._told(issued, await self.store.get(job_id))
+
+    async def poll(self, job_id: str, *, tenant: str, known: int | None) -> Stored:
+        """Return what `get` does, for who has this version already, and may ask again and again."""
+        issued = self._issued(job_id, tenant)
+        return self._told(issued, await self.polls.get(job_id, known=known))
+
+    def _issued(self, job_id: str, tenant: str) -> IssuedId:
         try:
-            issued = self.keyring.verify(job_id, tenant)
+            return self.keyring.verify(job_id, tenant)
         except UnknownJobId as error:
             raise JobUnknown from error
-        stored = await self.store.get(job_id)
+
+    def _told(self, issued: IssuedId, stored: Stored | None) -> Stored:
         if stored is not None:
             return stored
         if now() - issued.created_at > self.retention:
             raise JobExpired
-        return Stored(0, document.unprojected(job_id, issued.created_at))
+        return Stored(0, document.unprojected(issued.job_id, issued.created_at))
 
     def owns(self, tenant: str, job_id: str) -> bool:
         """Whether the id was issued to this tenant."""
