@@ -52,6 +52,18 @@ async def test_jobs_of_the_same_moment_are_all_listed(store, reader, limit):
     assert sorted(same, reverse=True) == await listed(reader, limit)
 
 
+@pytest.mark.parametrize("limit", [1, 3, 20, 1_000])
+async def test_a_shard_with_more_of_the_newest_than_others_is_asked_again(store, reader, limit):
+    """Pages begin with few jobs of each shard; none is passed over for that."""
+    shard = shard_of("j0")
+    names = [f"j{n}" for n in range(9_000)]
+    crowded = [name for name in names if shard_of(name) == shard][:30]
+    spread = [name for name in names if shard_of(name) != shard][:30]
+    order = [*crowded[:12], *(name for pair in zip(spread, crowded[12:], strict=False) for name in pair), *spread[18:]]
+    await apply(store, *(event(name, minutes=at) for at, name in enumerate(order)))
+    assert order == await listed(reader, limit)
+
+
 async def test_a_listing_is_of_a_type_and_a_state(store, reader):
     """And a job changes its place with its state."""
     await apply(store, event("a"), event("b", type="other", minutes=1))

@@ -1,6 +1,5 @@
 """The status view and the fleet in Redis, read only."""
 
-import heapq
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -12,12 +11,13 @@ from redis.exceptions import RedisError
 
 from milepost_contracts import document, steps
 from milepost_contracts.fleet import Beat, JobType
-from milepost_contracts.keys import SHARDS, Keys, shard_of
+from milepost_contracts.keys import Keys, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import Value
 from milepost_contracts.webhooks import WebhookTry
 from milepost_gateway.errors import JobExpired
-from milepost_gateway.looks import Looks, Watermarks, not_known_yet
+from milepost_gateway.listing import Listing
+from milepost_gateway.looks import Looks, Watermarks
 from milepost_gateway.ports import Happened, Place, Snapshot, Stored, Told
 from milepost_gateway.redis_calls import AskedOnce, or_unavailable
 
@@ -25,8 +25,6 @@ FIELDS = ("version", "state", "cancel", "evidence", "status", "cancel_key", "seq
 SHOT = ("state", "hidden", "status")
 LISTEN = files("milepost_gateway").joinpath("scripts", "listen.lua").read_text()
 TERMINAL = frozenset(status.value.encode() for status in Status if status.terminal)
-TIES = 32
-"""More jobs of one shard than these are not created within one millisecond."""
 RUN = 4
 """So many characters of a sequence, and of a cancel's key, say of which run they are."""
 
@@ -42,6 +40,7 @@ class RedisStatusStore:
         self._redis = redis
         self._keys = keys
         self._watermarks = Watermarks()
+        self._listing = Listing(redis, keys)
         self._tellings = AskedOnce[Told | None]()
         self._statuses, self._snapshots = (Looks(redis, keys, self._watermarks, fields) for fields in (FIELDS, SHOT))
 
@@ -85,7 +84,7 @@ class RedisStatusStore:
     async def dead_letters(
         self, *, tenant: str, before: Place | None, limit: int
     ) -> Sequence[tuple[Place, Snapshot | None]]:
-        newest = await self._newest(lambda shard: self._keys.dead(shard, tenant=tenant), before, limit)
+        newest = await self._listing.newest(lambda shard: self._keys.dead(shard, tenant=tenant), before, limit)
         return [(place, await self.snapshot(place.job_id)) for place in newest]
 
     @or_unavailable
@@ -110,7 +109,7 @@ class RedisStatusStore:
         def index(shard: int) -> str:
             return self._index(shard, tenant=tenant, type_name=type_name, status=status, batch=batch)
 
-        newest = await self._newest(index, before, limit)
+        newest = await self._listing.newest(index, before, limit)
         async with self._redis.pipeline(transaction=False) as pipe:
             for place in newest:
                 pipe.hmget(self._keys.job(place.job_id), *FIELDS)
@@ -137,7 +136,7 @@ class RedisStatusStore:
             for status in Status:
                 pipe.zcard(self._index(shard, tenant=tenant, type_name=None, status=status, batch=batch))
 
-        counted = await self._in_every_shard(of_each_state)
+        counted = await self._listing.ask_shards(of_each_state)
         return {status: sum(shard[number] for shard in counted) for number, status in enumerate(Status)}
 
     def _index(
@@ -146,31 +145,6 @@ class RedisStatusStore:
         if batch is not None:
             return self._keys.batch(shard, batch, status)
         return self._keys.index(shard, tenant=tenant, type_name=type_name, status=status)
-
-    async def _in_every_shard(self, ask: Callable[[Any, int], None]) -> list[list[Any]]:
-        """Ask every shard the same questions, and return its answers, if all shards may be trusted."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.info("server")
-            for shard in range(SHARDS):
-                pipe.hget(self._keys.mark(shard), "whole")
-                ask(pipe, shard)
-            server, *answers = await pipe.execute()
-        each = len(answers) // SHARDS
-        shards = [answers[at : at + each] for at in range(0, len(answers), each)]
-        if {whole for whole, *_ in shards} != {server["run_id"].encode()}:
-            raise not_known_yet()
-        return [found for _, *found in shards]
-
-    async def _newest(self, index: Callable[[int], str], before: Place | None, limit: int) -> Sequence[Place]:
-        """Merge the newest of every shard."""
-        latest = "+inf" if before is None else before.created
-
-        def ask(pipe: Any, shard: int) -> None:
-            pipe.zrevrangebyscore(index(shard), latest, "-inf", start=0, num=limit + TIES, withscores=True)
-
-        shards: list[list[list[tuple[bytes, float]]]] = await self._in_every_shard(ask)
-        places = (Place(int(created), job_id.decode()) for [found] in shards for job_id, created in found)
-        return heapq.nlargest(limit, (place for place in places if before is None or place < before))
 
     async def answers(self) -> bool:
         try:
