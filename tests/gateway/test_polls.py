@@ -87,12 +87,12 @@ async def polls(view):
 async def hot(polls):
     """Polls of which job a is remembered."""
     for _ in range(OFTEN):
-        await polls.get("a", known=None)
+        await polls.get("a")
     return polls
 
 
-async def version(polls, job_id="a", known=None):
-    return (await polls.get(job_id, known=known)).version
+async def version(polls, job_id="a"):
+    return (await polls.get(job_id)).version
 
 
 async def test_what_is_asked_for_often_is_read_no_more(view, hot):
@@ -100,15 +100,15 @@ async def test_what_is_asked_for_often_is_read_no_more(view, hot):
     before = view.reads["a"]
     assert {1} == {await version(hot) for _ in range(50)}
     assert before == view.reads["a"]
-    await hot.get("b", known=None)
-    await hot.get("b", known=None)
+    await hot.get("b")
+    await hot.get("b")
     assert 2 == view.reads["b"]
 
 
 async def test_what_is_asked_for_now_and_then_is_read_each_time(view, polls):
     """Nobody listens for its changes: that would cost more than the reads."""
     for _ in range(3 * OFTEN):
-        await polls.get("a", known=None)
+        await polls.get("a")
         polls.turn()
     assert (3 * OFTEN, set()) == (view.reads["a"], view.attended)
 
@@ -117,29 +117,15 @@ async def test_a_change_whose_word_is_on_its_way_is_told(view, hot):
     """Another gateway may have told of it already."""
     view.change("a")
     assert 2 == await version(hot)
-    assert 2 == await version(hot, known=1)
-
-
-async def test_who_has_this_version_is_told_at_once(view, hot):
-    """Nothing goes back by that; the word is not waited for."""
-    reads = view.reads["a"]
-    assert 1 == await version(hot, known=1)
-    assert (reads, 0) == (view.reads["a"], view.proofs)
-
-
-async def test_who_has_another_version_is_told_what_is_true(view, hot):
-    """It may be newer than what is remembered here: another gateway has told it."""
-    view.change("a")
-    assert 2 == await version(hot, known=2)
 
 
 async def test_word_of_a_change_ends_what_is_remembered(view, hot):
     """And what is read next is remembered again."""
     view.change("a")
     view.let_word_in()
-    assert 2 == await version(hot, known=1)
+    assert 2 == await version(hot)
     reads = view.reads["a"]
-    assert 2 == await version(hot, known=2)
+    assert 2 == await version(hot)
     assert reads == view.reads["a"]
 
 
@@ -154,16 +140,30 @@ async def test_what_changed_while_it_was_read_is_not_remembered(view, hot):
     view.let_word_in()
     view.reading.set()
     assert 2 == await slow
-    assert 3 == await version(hot, known=2)
+    assert 3 == await version(hot)
 
 
 async def test_with_the_subscription_goes_what_is_remembered(view, hot):
     """Word may be lost; and what is read while nobody hears is not remembered either."""
     view.change("a")
     view.lose_connection()
-    assert 2 == await version(hot, known=1)
+    assert 2 == await version(hot)
     view.change("a")
-    assert 3 == await version(hot, known=2)
+    assert 3 == await version(hot)
+
+
+async def test_what_was_read_across_a_turn_is_not_remembered(view, hot):
+    """It would be older than a turn before it is read anew."""
+    view.change("a")
+    view.let_word_in()
+    view.reading.clear()
+    slow = asyncio.create_task(version(hot))
+    await asyncio.sleep(0)
+    hot.turn()
+    view.versions["a"] = 3  # and no word
+    view.reading.set()
+    assert 2 == await slow
+    assert 3 == await version(hot)
 
 
 async def test_what_was_read_across_a_break_is_not_remembered(view, hot):
@@ -177,7 +177,7 @@ async def test_what_was_read_across_a_break_is_not_remembered(view, hot):
     view.lose_connection()
     view.reading.set()
     assert 2 == await slow
-    assert 3 == await version(hot, known=2)
+    assert 3 == await version(hot)
 
 
 async def test_a_new_subscription_is_listened_to_in_the_next_turn(view, hot):
@@ -185,9 +185,9 @@ async def test_a_new_subscription_is_listened_to_in_the_next_turn(view, hot):
     view.lose_connection()
     hot.turn()
     for _ in range(OFTEN + 1):
-        await hot.get("a", known=None)
+        await hot.get("a")
     reads = view.reads["a"]
-    assert 1 == await version(hot, known=1)
+    assert 1 == await version(hot)
     assert reads == view.reads["a"]
 
 
@@ -196,8 +196,8 @@ async def test_a_remembered_job_is_read_once_a_turn(view, hot):
     reads = view.reads["a"]
     hot.turn()
     view.versions["a"] = 5  # and no word
-    assert 5 == await version(hot, known=1)
-    assert 5 == await version(hot, known=5)
+    assert 5 == await version(hot)
+    assert 5 == await version(hot)
     assert reads + 1 == view.reads["a"]
 
 
@@ -205,7 +205,7 @@ async def test_what_is_asked_for_no_more_is_forgotten(view, polls, monkeypatch):
     """And its changes are listened for no more: a turn is over soon, whether or not anybody asks."""
     monkeypatch.setattr(polls_module, "TURN", 0.05)
     for _ in range(OFTEN):
-        await polls.get("a", known=None)
+        await polls.get("a")
     assert {"a"} == view.attended
 
     async def left():
@@ -221,7 +221,7 @@ async def test_an_error_is_told_and_not_remembered(view, hot, error):
     view.let_word_in()
     view.error = error
     with pytest.raises(type(error)):
-        await hot.get("a", known=None)
+        await hot.get("a")
     view.error = None
     assert 2 == await version(hot)
 

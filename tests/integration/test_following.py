@@ -8,6 +8,9 @@ from itertools import count
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from samples import ENDED, ID, RUNNING, SUBMITTED, TRACE
 from waiting import wait_until_async
 
@@ -34,9 +37,16 @@ KEPT = 16
 
 
 @pytest.fixture
-async def changes(redis, keys):
+async def hearing(redis_url):
+    """A client that tries again at once, as a gateway's does."""
+    async with Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1)) as made:
+        yield made
+
+
+@pytest.fixture
+async def changes(hearing, keys):
     """A gateway's subscription."""
-    made = RedisChanges(redis, keys)
+    made = RedisChanges(hearing, keys)
     keeping = asyncio.create_task(made.keep())
     yield made
     await end([keeping])
@@ -276,9 +286,7 @@ async def test_nobody_says_that_all_is_heard_once_the_connection_is_lost(changes
     async with changes.listen([ID]):
         heard = changes.attend(ID, print)
         assert heard.is_set()
-        asking = [asyncio.create_task(changes.all_heard()) for _ in range(10)]
         await redis.client_kill_filter(_type="pubsub", skipme=True)
-        await asyncio.gather(*asking)  # before or after it, and for nobody never
         await wait_until_async(lambda: lost(heard), within=5, what="it is known that the connection was lost")
         assert not await changes.all_heard()
         await wait_until_async(changes.all_heard, within=10, what="it is heard again")
@@ -294,36 +302,86 @@ async def test_a_subscription_that_says_nothing_is_given_up_by_who_is_in_doubt(c
         await wait_until_async(lambda: lost(heard), within=5, what="the subscription is given up")
 
 
-async def test_two_gateways_never_contradict_each_other(store, changes, redis, keys, change):
-    """Whichever of them is asked, no version goes back, for who asks blindly as for who says what they have."""
-    await store.apply(merge([SUBMISSION, START]))
-    other, reads = RedisChanges(redis, keys), count()
+class CountingReader(Reader):
+    """Counts what is not told out of memory."""
 
-    class CountingReader(Reader):
-        async def get(self, job_id):
-            next(reads)
-            return await super().get(job_id)
+    reads = 0
 
-    keeping = asyncio.create_task(other.keep())
-    gateways = [Polls(CountingReader(redis, keys), one) for one in (changes, other)]
+    async def get(self, job_id):
+        self.reads += 1
+        return await super().get(job_id)
 
-    async def version(gateway, known=None):
-        return (await gateway.get(ID, known=known)).version
+
+@pytest.fixture
+async def another(hearing, keys):
+    """Another gateway's subscription."""
+    made = RedisChanges(hearing, keys)
+    keeping = asyncio.create_task(made.keep())
+    yield made
+    await end([keeping])
+
+
+@pytest.fixture
+async def polled(redis, keys, changes, another):
+    """Two gateways that are polled; waits until both remember the job."""
+    stores = [CountingReader(redis, keys) for _ in range(2)]
+    gateways = [Polls(store, one) for store, one in zip(stores, (changes, another), strict=True)]
 
     async def remembered():
-        before = next(reads)
+        before = [store.reads for store in stores]
         for gateway in gateways:
-            await version(gateway)
-        return next(reads) == before + 1
+            await gateway.get(ID)
+        return before == [store.reads for store in stores]
 
-    first = await version(gateways[0])
+    async def polled():
+        await wait_until_async(remembered, within=10, what="both remember the job")
+        return gateways
+
+    return polled
+
+
+async def test_two_gateways_never_contradict_each_other(store, polled, change):
+    """Whichever of them is asked, no version goes back."""
+    await store.apply(merge([SUBMISSION, START]))
+    one, two = await polled()
+    first = (await one.get(ID)).version
     for at in range(first + 1, first + 51):
-        await wait_until_async(remembered, within=5, what="both remember the job")
+        await polled()
         change(at)
-        one, two = gateways[:: 1 if at % 2 else -1]
-        assert at == await version(one)
-        assert [at, at, at] == [await version(two, known) for known in (at, None, at - 1)]
-    await end([keeping])
+        assert [at, at] == [(await gateway.get(ID)).version for gateway in (one, two)[:: 1 if at % 2 else -1]]
+
+
+async def test_a_connection_that_is_made_anew_proves_nothing(store, polled, change, redis, monkeypatch):
+    """Not even while it is being made: redis-py does so by itself, and what was said meanwhile is lost."""
+    await store.apply(merge([SUBMISSION, START]))
+    gateways = await polled()
+    at = (await gateways[0].get(ID)).version + 1
+    greeted, go_on, greet = asyncio.Event(), asyncio.Event(), Connection.on_connect_check_health
+
+    async def slowly(self, *args, **kwargs):
+        await greet(self, *args, **kwargs)
+        greeted.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(Connection, "on_connect_check_health", slowly)
+    await redis.client_kill_filter(_type="pubsub", skipme=True)
+    change(at)
+    await asyncio.wait_for(greeted.wait(), 5)
+    monkeypatch.setattr(Connection, "on_connect_check_health", greet)
+    asking = [asyncio.create_task(gateway.get(ID)) for gateway in gateways]
+    for _ in range(100):  # turns of the loop, in which they may ask the new connection
+        await asyncio.sleep(0)
+    go_on.set()
+    assert [at, at] == [stored.version for stored in await asyncio.gather(*asking)]
+
+
+async def test_who_is_told_of_a_job_that_is_forgotten_is_not_told_of_it_any_more(store, polled, redis, keys):
+    """At any gateway: 410 is not taken back."""
+    await store.apply(merge([SUBMISSION, START, END]))
+    gateways = await polled()
+    await redis.zadd(keys.expiry(shard_of(ID)), {ID: 1})
+    assert 1 == await store.sweep()
+    assert [None, None] == [await gateway.get(ID) for gateway in gateways]
 
 
 async def test_ten_thousand_waits_that_are_cancelled_harm_no_other(store, reader, changes, redis_url, keys):

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -29,9 +30,23 @@ HEARD_WITHIN = 0.5
 SILENT = 5.0
 """Seconds after which a subscription that says nothing is asked whether it is still there."""
 AT_ONCE = 500
-PROVEN_WITHIN = 1.0
+PROVEN_WITHIN = 2.0
 """Seconds for the subscription to say how far it is; it is made anew if it does not."""
 PROOF = b"all"
+
+
+class _Subscription(PubSub):
+    """A subscription that ends with its connection: by itself it would connect anew, and not say that word was lost."""
+
+    async def connect(self) -> None:
+        if self.connection is not None and not self.connection.is_connected:
+            raise RedisConnectionError("the connection was lost")
+        await super().connect()  # type: ignore[no-untyped-call]
+
+    async def on_connect(self, connection: Connection) -> None:
+        """Refuse a second connection; the first one calls nobody."""
+        del connection
+        raise RedisConnectionError("connected anew: what was said meanwhile is lost")
 
 
 class RedisChanges:
@@ -50,7 +65,7 @@ class RedisChanges:
         #: Who wants to know whether all has come, from the next proof.
         self._doubting: list[asyncio.Future[bool]] = []
         self._in_doubt, self._proven = asyncio.Event(), asyncio.Event()
-        self._is_heard = False
+        self._proves = False
         self._versions: dict[str, bytes] = {}
         self._shards = frozenset(keys.changes(shard) for shard in range(SHARDS))
         #: Who listens to each tag, by its channel.
@@ -88,7 +103,7 @@ class RedisChanges:
             self._versions.pop(job_id, None)
 
     async def all_heard(self) -> bool:
-        if not self._is_heard:
+        if not self._proves:
             return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._doubting.append(answer)
@@ -124,35 +139,30 @@ class RedisChanges:
     async def _hear(self) -> None:
         """Hear over one connection, for as long as it lasts."""
         self._more_wanted.set()
-        async with self._redis.pubsub() as pubsub:
+        async with _Subscription(self._redis.connection_pool) as pubsub:
             await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
-            try:
-                await together(self._read(pubsub), self._subscribe(pubsub), self._prove(pubsub))
-            finally:
-                self._hear_no_more()
-
-    def _hear_no_more(self) -> None:
-        self._is_heard = False
-        for channel in list(self._subscribed):
-            self._subscribed.pop(channel).clear()
-        _settle(self._doubting, proven=False)
-        self._doubting.clear()
+            await together(self._read(pubsub), self._subscribe(pubsub), self._prove(pubsub))
 
     async def _prove(self, pubsub: PubSub) -> None:
         """Ask, once for all who are in doubt, for an answer that comes behind all that was said before."""
-        while True:
-            await self._in_doubt.wait()
-            self._in_doubt.clear()
-            self._proven.clear()
-            doubting, self._doubting = self._doubting, []
-            try:
+        self._proves = True
+        asking: list[asyncio.Future[bool]] = []
+        try:
+            while True:
+                await self._in_doubt.wait()
+                self._in_doubt.clear()
+                self._proven.clear()
+                asking, self._doubting = self._doubting, []
                 async with asyncio.timeout(PROVEN_WITHIN):
                     await pubsub.ping(PROOF)
                     await self._proven.wait()
-            except TimeoutError as error:
-                raise RedisConnectionError("the subscription does not say how far it is") from error
-            finally:
-                _settle(doubting, proven=self._proven.is_set())
+                _settle(asking, proven=True)
+        except TimeoutError as error:
+            raise RedisConnectionError("the subscription does not say how far it is") from error
+        finally:
+            self._proves = False
+            _settle([*asking, *self._doubting], proven=False)
+            self._doubting = []
 
     async def _subscribe(self, pubsub: PubSub) -> None:
         """Subscribe to what somebody wants to hear, and leave the rest now and then."""
@@ -177,6 +187,13 @@ class RedisChanges:
         return {self._keys.changes(shard) for shard, count in self._wanted.items() if count > 0} | set(self._tags)
 
     async def _read(self, pubsub: PubSub) -> None:
+        try:
+            await self._take_word(pubsub)
+        finally:
+            for channel in list(self._subscribed):
+                self._subscribed.pop(channel).clear()
+
+    async def _take_word(self, pubsub: PubSub) -> None:
         asked = False
         while True:
             message = await pubsub.get_message(timeout=SILENT)
@@ -187,17 +204,10 @@ class RedisChanges:
             elif message["type"] == "pong" and message["data"] == PROOF:
                 self._proven.set()
             elif message["type"] == "subscribe":
-                self._subscribed_to(message["channel"].decode())
+                self._subscribed[message["channel"].decode()].set()
             elif message["type"] == "message":
                 self._heard(message["channel"].decode(), message["data"].decode())
             asked = message is None
-
-    def _subscribed_to(self, channel: str) -> None:
-        if channel == self._keys.namespace:
-            if self._is_heard:  # redis-py did so by itself, and tells nobody
-                raise RedisConnectionError("connected anew: what was said meanwhile is lost")
-            self._is_heard = True
-        self._subscribed[channel].set()
 
     def _heard(self, channel: str, text: str) -> None:
         if channel in self._shards:

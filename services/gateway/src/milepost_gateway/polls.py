@@ -1,8 +1,7 @@
 """Polls: what is asked for again and again is remembered, and told as long as that is still true.
 
-Nothing old is told. Who asks for a document gets a remembered one only after all word of changes has come that was on
-its way when they asked, so that two gateways never contradict each other. Who names the version that they have is told
-at once that there is none after it, if this process has heard of none: that takes nobody back.
+It is told only after all word of changes has come that was on its way when it was asked for: so that nobody sees a
+status go back, whichever gateways they ask, and whatever else tells them of the job.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from milepost_gateway.ports import Changes, StatusStore, Stored
 OFTEN = 10
 """A job that is asked for so often within a turn is remembered, in this one and the next."""
 TURN = 1.0
-"""Seconds, after which a document is read anew whatever was heard, and what is not asked for often is forgotten."""
+"""Seconds. With each turn documents are read anew, whatever was heard, and what is not asked for often is forgotten."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +20,7 @@ class _Asked:
     """A job that was asked for in this turn, or often in the last one."""
 
     times: int = 0
-    #: How often word of a change has come.
+    #: How often word of a change has come, or a turn.
     changes: int = 0
     #: Set while no word of a change is missed; nothing if none is listened for.
     heard: asyncio.Event | None = None
@@ -46,19 +45,11 @@ class Polls:
         self._asked: dict[str, _Asked] = {}
         self._turning: asyncio.TimerHandle | None = None
 
-    async def get(self, job_id: str, *, known: int | None) -> Stored | None:
-        """Return the job's document, as `StatusStore.get` does.
-
-        Args:
-            job_id: Whose it is.
-            known: The version that the asker has, if they say so.
-        """
+    async def get(self, job_id: str) -> Stored | None:
+        """Return the job's document, as `StatusStore.get` does."""
         asked = self._note(job_id)
-        if (stored := asked.still_stored) is not None:
-            if stored.version == known:
-                return stored
-            if await self._changes.all_heard() and (stored := asked.still_stored) is not None:
-                return stored
+        if asked.still_stored is not None and await self._changes.all_heard() and asked.still_stored is not None:
+            return asked.still_stored
         heard, changes = asked.heard if asked.is_heard else None, asked.changes
         stored = await self._store.get(job_id)
         if heard is not None and asked.is_heard and (heard, changes) == (asked.heard, asked.changes):
@@ -81,6 +72,7 @@ class Polls:
         often = {job_id: asked for job_id, asked in self._asked.items() if asked.times >= OFTEN}
         for job_id, asked in self._asked.items():
             asked.times, asked.stored = 0, None
+            asked.changes += 1  # what is being read now is not for the next turn
             if job_id not in often and asked.heard is not None:
                 asked.heard = None
                 self._changes.leave(job_id, self._tell)

@@ -77,10 +77,10 @@ class Statuses:
         issued = self._issued(job_id, tenant)
         return self._told(issued, await self.store.get(job_id))
 
-    async def poll(self, job_id: str, *, tenant: str, known: int | None) -> Stored:
-        """Return what `get` does, for who has this version already, and may ask again and again."""
+    async def poll(self, job_id: str, *, tenant: str) -> Stored:
+        """Return what `get` does, to somebody who may ask again and again."""
         issued = self._issued(job_id, tenant)
-        return self._told(issued, await self.polls.get(job_id, known=known))
+        return self._told(issued, await self.polls.get(job_id))
 
     def _issued(self, job_id: str, tenant: str) -> IssuedId:
         try:

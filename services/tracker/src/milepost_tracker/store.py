@@ -191,7 +191,7 @@ class RedisStatusStore:
         def forget(pipe: Any, shard: int) -> None:
             keys = [self._keys.expiry(shard), self._keys.deadline(shard)]
             prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
-            self._sweep.call(pipe, keys, *prefixes, AT_ONCE)
+            self._sweep.call(pipe, keys, *prefixes, AT_ONCE, self._keys.changes(shard))
 
         return sum(await in_every_shard(self._redis, forget, self._sweep))
 

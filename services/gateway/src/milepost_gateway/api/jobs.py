@@ -174,13 +174,14 @@ async def get_job(
     With `Prefer: wait=N` it waits up to 30 s: for a change since the version in `If-None-Match`, or for the job's end.
     """
     parts = services(request)
-    within, known = preferences.wait(request), responses.known_version(request)
+    within = preferences.wait(request)
     if within:
+        known = responses.known_version(request)
         parts.admission.check_listener(tenant(request))
         enough = _has_ended if known is None else lambda stored: stored.terminal or stored.version != known
         stored = await _followed(request, job_id, enough=enough, within=within)
     else:
-        stored = await parts.statuses.poll(job_id, tenant=tenant(request), known=known)
+        stored = await parts.statuses.poll(job_id, tenant=tenant(request))
     if redirect and stored.terminal and stored.seen.status is Status.SUCCEEDED:
         result = str(request.url_for("get_result", job_id=job_id))
         return Response(status_code=303, headers={**responses.STATUS_HEADERS, "Location": result})
