@@ -48,6 +48,11 @@ class _Subscription(PubSub):
         del connection
         raise RedisConnectionError("connected anew: what was said meanwhile is lost")
 
+    async def ask(self, question: bytes) -> None:
+        """Send a ping with this text, which is the answer too, over the connection there is."""
+        if self.connection is not None:
+            await self.connection.send_command("PING", question, check_health=False)
+
 
 class RedisChanges:
     """See `ports.Changes`. The subscription belongs to one task: whoever listens only says which shard it wants."""
@@ -143,7 +148,7 @@ class RedisChanges:
             await pubsub.subscribe(self._keys.namespace)  # so that it is connected while nobody listens
             await together(self._read(pubsub), self._subscribe(pubsub), self._prove(pubsub))
 
-    async def _prove(self, pubsub: PubSub) -> None:
+    async def _prove(self, pubsub: _Subscription) -> None:
         """Ask, once for all who are in doubt, for an answer that comes behind all that was said before."""
         self._proves = True
         asking: list[asyncio.Future[bool]] = []
@@ -154,7 +159,7 @@ class RedisChanges:
                 self._proven.clear()
                 asking, self._doubting = self._doubting, []
                 async with asyncio.timeout(PROVEN_WITHIN):
-                    await pubsub.ping(PROOF)
+                    await pubsub.ask(PROOF)
                     await self._proven.wait()
                 _settle(asking, proven=True)
         except TimeoutError as error:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from milepost_contracts.access import Access, Issuer
 from milepost_contracts.events import JobEvent, JobScheduled, JobSubmitted, Wish
 from milepost_contracts.fleet import Beat, JobType
-from milepost_contracts.glance import Glance, glance
+from milepost_contracts.glance import Glance, expires_at, glance
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_contracts.webhooks import Address, Callback, WebhookTry
@@ -85,6 +85,11 @@ class Stored:
     def seen(self) -> Glance:
         """What can be read of the document without parsing it."""
         return glance(self.body)
+
+    @cached_property
+    def expires_at(self) -> bytes:
+        """When a job that has ended is forgotten, as its document has it."""
+        return expires_at(self.body)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from milepost_contracts.envelope import now
-from milepost_contracts.glance import Glance, expires_at, glance
+from milepost_contracts.glance import Glance, glance
 from milepost_contracts.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
 from milepost_gateway.api.requests import header
@@ -106,7 +106,7 @@ class Answer(Response):
 
 def result(request: Request, stored: Stored, body: bytes) -> Response:
     """200 with the result alone; it does not change any more, but for another run of the job."""
-    sunset = _http_date(expires_at(stored.body)).decode()
+    sunset = _http_date(stored.expires_at).decode()
     headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": sunset}
     if _matches(header(request, b"if-none-match"), _etag_of(stored)):
         return Response(status_code=304, headers=headers)
@@ -125,7 +125,7 @@ def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
     if waited:
         headers.append((b"preference-applied", _applied(waited).encode()))
     if stored.terminal:
-        headers.append((b"sunset", _http_date(expires_at(stored.body))))
+        headers.append((b"sunset", _http_date(stored.expires_at)))
     else:
         headers.append((b"retry-after", _come_back(request, stored.seen).encode()))
     if _matches(header(request, b"if-none-match"), etag):
