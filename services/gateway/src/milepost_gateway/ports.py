@@ -259,7 +259,7 @@ class Changes(Protocol):
     def leave(self, job_id: str, tell: Tell) -> None: ...
 
     async def all_heard(self) -> bool:
-        """Return once all word has come that was on its way at the time of the call; or that nobody can say."""
+        """Wait until all word has come that was on its way at the time of the call; false if nobody can say."""
 
     def listen_to_tag(self, tenant: str, tag: str) -> AbstractAsyncContextManager[Listener]:
         """Hear of every change of a tenant's jobs with this tag; a change may go unheard."""
