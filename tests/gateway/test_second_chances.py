@@ -1,5 +1,6 @@
 """Later, never, and again: schedules, cancel and dead letters over HTTP."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,12 +94,12 @@ async def test_a_job_says_until_when_somebody_must_have_started_it(http, broker)
 
 
 async def test_a_request_to_cancel_is_stored_and_shown(http, broker, store, keyring):
-    """202 with the document; the same request again is the same 202, and no second message."""
+    """202 with the document, which no tracker has seen yet; the same request again is no second message."""
     job = job_of(keyring)
     store.project(JobSubmitted(job=job), version=7)
     response = await http.post(f"/v1/jobs/{job.id}/cancel")
     asked = response.json()["cancel_requested"]
-    assert (202, '"7"', None) == (response.status_code, response.headers["etag"], asked["how"])
+    assert (202, 'W/"0"', None) == (response.status_code, response.headers["etag"], asked["how"])
     (message,) = broker.requests
     assert (job.id, 1, "job.cancel-requested") == (message.request.job_id, message.request.run, message.fact)
 
@@ -107,6 +108,21 @@ async def test_a_request_to_cancel_is_stored_and_shown(http, broker, store, keyr
     again = await http.post(f"/v1/jobs/{job.id}/cancel")
     assert (202, asked) == (again.status_code, again.json()["cancel_requested"])
     assert 1 == len(broker.requests)
+
+
+async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(
+    http, broker, store, keyring, monkeypatch
+):
+    """With its version: what a look tells next is the same."""
+    monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(seconds=5))
+    job = job_of(keyring)
+    store.project(JobSubmitted(job=job), version=7)
+    asking = asyncio.create_task(http.post(f"/v1/jobs/{job.id}/cancel"))
+    await asyncio.wait_for(store.listened.wait(), 5)
+    store.project(JobSubmitted(job=job), version=8, cancel=broker.requests[0].request)
+    response = await asking
+    look = await http.get(f"/v1/jobs/{job.id}")
+    assert (202, '"8"', look.content) == (response.status_code, response.headers["etag"], response.content)
 
 
 async def test_what_has_ended_can_not_be_canceled(http, store, keyring):

@@ -13,8 +13,8 @@ import psutil
 from milepost_stack.errors import StartFailed
 from milepost_stack.state import ProcessState
 
-STOP_WITHIN = 45.0
-"""Seconds between SIGTERM and SIGKILL; longer than a processor's drain."""
+SOON, STOP_WITHIN = 2.0, 45.0
+"""Seconds after SIGTERM: until it is said that it takes longer, and until SIGKILL; longer than a processor's drain."""
 KILLED_WITHIN = 5.0
 TAIL = 20
 
@@ -70,14 +70,20 @@ def reap() -> None:
         child.poll()
 
 
-def stop(process: ProcessState) -> bool:
-    """Ask the process to end, and make it after a while; return whether it ended by itself."""
+def stop(process: ProcessState, *, waiting: Callable[[], None] = lambda: None) -> bool:
+    """Ask the process to end, and make it after a while; return whether it ended by itself.
+
+    `waiting` is called if it takes longer than a moment.
+    """
     found = find(process)
     if found is None:
         return True
     descendants = found.children(recursive=True)
     found.terminate()
-    willing = _gone(process, STOP_WITHIN)
+    willing = _gone(process, SOON)
+    if not willing:
+        waiting()
+        willing = _gone(process, STOP_WITHIN - SOON)
     if not willing:
         found.kill()
         _gone(process, KILLED_WITHIN)

@@ -220,7 +220,8 @@ class Stack:
         state.stopping = True
         state.save(self.folder)
         for process in reversed(state.processes):
-            if not processes.stop(process):
+            waiting = f"waiting for {process.name} to finish what it is at"
+            if not processes.stop(process, waiting=lambda waiting=waiting: self._say(waiting)):  # type: ignore[misc]
                 self._say(f"{process.name} did not stop when asked and was killed")
         for kept in ("rabbitmq", "redis", "blobs"):
             shutil.rmtree(self.folder / kept, ignore_errors=True)

@@ -215,8 +215,16 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     """Answer 202 once the request is stored durably; the document says later whether it came in time, and how."""
     parts = services(request)
     stored, new = await parts.cancellation.request(job_id, tenant=tenant(request), traceparent=traceparent(request))
-    body = stored.body if new is None else document.with_cancel_request(stored.body, new)
-    return responses.accepted(request, job_id, body, version=stored.version)
+    if new is not None:
+        with suppress(JobExpired, StoreUnavailable):
+            stored = await _followed(request, job_id, enough=_takes_no_request, within=SEEN_WITHIN)
+    if new is None or _takes_no_request(stored):
+        return responses.accepted(request, job_id, stored.body, version=stored.version)
+    return responses.accepted(request, job_id, document.with_cancel_request(stored.body, new))
+
+
+def _takes_no_request(stored: Stored) -> bool:
+    return stored.cancel_requested or stored.terminal
 
 
 @router.post(
