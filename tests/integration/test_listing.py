@@ -12,6 +12,7 @@ from milepost_contracts.keys import SHARDS, shard_of
 from milepost_contracts.states import Status
 from milepost_contracts.values import JobError
 from milepost_contracts.view import View
+from milepost_gateway.listing import Listing
 
 
 def event(job_id, kind=JobSubmitted, job=SUBMITTED, *, minutes=0, **changes):
@@ -62,6 +63,24 @@ async def test_a_shard_with_more_of_the_newest_than_others_is_asked_again(store,
     order = [*crowded[:12], *(name for pair in zip(spread, crowded[12:], strict=False) for name in pair), *spread[18:]]
     await apply(store, *(event(name, minutes=at) for at, name in enumerate(order)))
     assert order == await listed(reader, limit)
+
+
+async def test_a_job_is_listed_though_others_leave_while_they_are_asked_for(store, reader, monkeypatch):
+    """The crowded shard is asked again, and has nothing any more: another one has more than it was asked for."""
+    names = [f"j{n}" for n in range(5_000)]
+    crowded = [name for name in names if shard_of(name) == shard_of("j0")][:12]
+    next_to_it = [name for name in names if shard_of(name) == shard_of("j1")][:8]
+    await apply(store, *(event(name, minutes=at) for at, name in enumerate([*crowded, *next_to_it])))
+    ask = Listing.ask_shards
+
+    async def leave_after_the_first_question(self, *question):
+        answers = await ask(self, *question)
+        await apply(store, *(event(name, JobSucceeded, ENDED) for name in crowded))
+        return answers
+
+    monkeypatch.setattr(Listing, "ask_shards", leave_after_the_first_question)
+    page = await reader.page(tenant="default", type_name=None, status=Status.QUEUED, before=None, limit=6)
+    assert next_to_it[:6] == [place.job_id for place, _ in page]
 
 
 async def test_a_listing_is_of_a_type_and_a_state(store, reader):

@@ -25,7 +25,7 @@ Cluster, so that a batch of a shard is one Lua call.
 | `<ns>:poison:{fleet}:<key>`                | string | tracker    | a message that nobody could read                  |
 | `<ns>:poisons:{fleet}`                     | zset   | tracker    | their keys, by the time they were given up        |
 | `<ns>:replay:{fleet}`                      | string | tracker    | which tracker replays the log now                 |
-| `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` for every changed view  |
+| `<ns>:changes:{sNNN}`                      | channel| tracker    | `<id> <version> <status>` that changed or is gone |
 | `<ns>:changes:<tenant>:#<tag>`             | channel| tracker    | ids of changed views of jobs with a tag           |
 """
 

@@ -50,8 +50,9 @@ class _Subscription(PubSub):
 
     async def ask(self, question: bytes) -> None:
         """Send a ping with this text, which is the answer too, over the connection there is."""
-        if self.connection is not None:
-            await self.connection.send_command("PING", question, check_health=False)
+        if self.connection is None or not self.connection.is_connected:  # else it would connect, beside who reads
+            raise RedisConnectionError("the connection was lost")
+        await self.connection.send_command("PING", question, check_health=False)
 
 
 class RedisChanges:
@@ -184,8 +185,11 @@ class RedisChanges:
             if idle := done - self._channels():
                 done -= idle
                 for channel in idle:  # who wants it from now on waits for a new subscription
-                    self._subscribed.pop(channel, asyncio.Event()).clear()
+                    self._forget(channel)
                 await pubsub.unsubscribe(*idle)
+
+    def _forget(self, channel: str) -> None:
+        self._subscribed.pop(channel, asyncio.Event()).clear()
 
     def _channels(self) -> set[str]:
         """Return what somebody wants to hear."""
@@ -196,7 +200,7 @@ class RedisChanges:
             await self._take_word(pubsub)
         finally:
             for channel in list(self._subscribed):
-                self._subscribed.pop(channel).clear()
+                self._forget(channel)
 
     async def _take_word(self, pubsub: PubSub) -> None:
         asked = False
@@ -210,6 +214,8 @@ class RedisChanges:
                 self._proven.set()
             elif message["type"] == "subscribe":
                 self._subscribed[message["channel"].decode()].set()
+            elif message["type"] == "unsubscribe":  # a confirmation that came late has set it
+                self._forget(message["channel"].decode())
             elif message["type"] == "message":
                 self._heard(message["channel"].decode(), message["data"].decode())
             asked = message is None

@@ -44,7 +44,10 @@ class Listing:
         return [found for _, *found in told]
 
     async def newest(self, index: Callable[[int], str], before: Place | None, limit: int) -> Sequence[Place]:
-        """Merge the newest of every shard: few of each, and more of those that may have more of the newest."""
+        """Merge the newest of every shard: few of each, and more of those that may have more of the newest.
+
+        Jobs leave while they are asked for: then other shards may have more.
+        """
         found: dict[int, list[Place]] = {}
 
         async def ask(shards: Sequence[int], most: int) -> list[Place]:
@@ -52,12 +55,15 @@ class Listing:
             places = (place for places in found.values() for place in places)
             return heapq.nlargest(limit, (place for place in places if before is None or place < before))
 
-        newest = await ask(range(SHARDS), FEW)
-        oldest = newest[-1] if len(newest) == limit else None
-        more = [
-            shard for shard, places in found.items() if len(places) == FEW and (oldest is None or places[-1] > oldest)
-        ]
-        return await ask(more, limit + TIES) if more else newest
+        newest, few = await ask(range(SHARDS), FEW), set(range(SHARDS))
+        while more := [
+            shard
+            for shard in few
+            if len(found[shard]) == FEW and (len(newest) < limit or found[shard][-1] > newest[-1])
+        ]:
+            few.difference_update(more)
+            newest = await ask(more, limit + TIES)
+        return newest
 
     async def _latest(
         self, index: Callable[[int], str], shards: Sequence[int], before: Place | None, most: int

@@ -254,7 +254,10 @@ class Changes(Protocol):
     def listen(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Listener]: ...
 
     def attend(self, job_id: str, tell: Tell) -> asyncio.Event:
-        """Tell of a job's changes from now on, until `leave`. No word is lost for as long as the event is set."""
+        """Tell of a job's changes until `leave`: from when the event is set until it is cleared, for good.
+
+        Whether word was lost by then, `all_heard` tells.
+        """
 
     def leave(self, job_id: str, tell: Tell) -> None: ...
 

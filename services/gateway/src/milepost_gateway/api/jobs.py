@@ -216,11 +216,13 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     parts = services(request)
     stored, new = await parts.cancellation.request(job_id, tenant=tenant(request), traceparent=traceparent(request))
     if new is not None:
+        seen = None
         with suppress(JobExpired, StoreUnavailable):
-            stored = await _followed(request, job_id, enough=_takes_no_request, within=SEEN_WITHIN)
-    if new is None or _takes_no_request(stored):
-        return responses.accepted(request, job_id, stored.body, version=stored.version)
-    return responses.accepted(request, job_id, document.with_cancel_request(stored.body, new))
+            seen = await _followed(request, job_id, enough=_takes_no_request, within=SEEN_WITHIN)
+        if seen is None or not _takes_no_request(seen):
+            return responses.accepted(request, job_id, document.with_cancel_request(stored.body, new))
+        stored = seen
+    return responses.accepted(request, job_id, stored.body, version=stored.version)
 
 
 def _takes_no_request(stored: Stored) -> bool:
