@@ -233,9 +233,7 @@ def test_a_cancel_that_comes_too_late_is_told_so(client, hand_over, http):
     """One winner, and no doubt which: 409 after the end, and the same 202 for the same request."""
     handle = hand_over(type="stubborn", milliseconds=800)
     wait_until(lambda: now_is(handle, "running"), within=10, what="it runs")
-    first = handle.cancel()
-    wait_until(lambda: handle.refresh() and handle.document.cancel_requested, within=5, what="the request is seen")
-    again = handle.cancel()
+    first, again = handle.cancel(), handle.cancel()
     assert first.cancel_requested.at == again.cancel_requested.at
     document = handle.wait(timeout=10)
     assert ("succeeded", "too-late") == (document.status, document.cancel_requested.how)
