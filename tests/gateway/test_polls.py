@@ -95,6 +95,16 @@ async def version(polls, job_id="a"):
     return (await polls.get(job_id)).version
 
 
+async def begin_to_read(view, polls):
+    """Ask for job a, which has changed: the answer, version 2, comes once reads may go on."""
+    view.change("a")
+    view.let_word_in()
+    view.reading.clear()
+    slow = asyncio.create_task(version(polls))
+    await asyncio.sleep(0)
+    return slow
+
+
 async def test_what_is_asked_for_often_is_read_no_more(view, hot):
     """Of other jobs nothing is remembered by that."""
     before = view.reads["a"]
@@ -131,11 +141,7 @@ async def test_word_of_a_change_ends_what_is_remembered(view, hot):
 
 async def test_what_changed_while_it_was_read_is_not_remembered(view, hot):
     """The answer was true when it was asked for, and is not any more."""
-    view.change("a")
-    view.let_word_in()
-    view.reading.clear()
-    slow = asyncio.create_task(version(hot))
-    await asyncio.sleep(0)
+    slow = await begin_to_read(view, hot)
     view.change("a")
     view.let_word_in()
     view.reading.set()
@@ -154,11 +160,7 @@ async def test_with_the_subscription_goes_what_is_remembered(view, hot):
 
 async def test_what_was_read_across_a_turn_is_not_remembered(view, hot):
     """It would be older than a turn before it is read anew."""
-    view.change("a")
-    view.let_word_in()
-    view.reading.clear()
-    slow = asyncio.create_task(version(hot))
-    await asyncio.sleep(0)
+    slow = await begin_to_read(view, hot)
     hot.turn()
     view.versions["a"] = 3  # and no word
     view.reading.set()
@@ -168,11 +170,7 @@ async def test_what_was_read_across_a_turn_is_not_remembered(view, hot):
 
 async def test_what_was_read_across_a_break_is_not_remembered(view, hot):
     """The change between was never heard of."""
-    view.change("a")
-    view.let_word_in()
-    view.reading.clear()
-    slow = asyncio.create_task(version(hot))
-    await asyncio.sleep(0)
+    slow = await begin_to_read(view, hot)
     view.change("a")
     view.lose_connection()
     view.reading.set()
