@@ -32,7 +32,8 @@ SILENT = 5.0
 AT_ONCE = 500
 PROVEN_WITHIN = 2.0
 """Seconds for the subscription to say how far it is; it is made anew if it does not."""
-PROOF = b"all"
+PROOF, STILL_THERE = b"all", b"there"
+"""What a subscription is asked, and answers."""
 
 
 class _Subscription(PubSub):
@@ -195,21 +196,21 @@ class RedisChanges:
         """Return what somebody wants to hear."""
         return {self._keys.changes(shard) for shard, count in self._wanted.items() if count > 0} | set(self._tags)
 
-    async def _read(self, pubsub: PubSub) -> None:
+    async def _read(self, pubsub: _Subscription) -> None:
         try:
             await self._take_word(pubsub)
         finally:
             for channel in list(self._subscribed):
                 self._forget(channel)
 
-    async def _take_word(self, pubsub: PubSub) -> None:
+    async def _take_word(self, pubsub: _Subscription) -> None:
         asked = False
         while True:
             message = await pubsub.get_message(timeout=SILENT)
             if message is None:
                 if asked:
                     raise RedisConnectionError("the subscription does not answer any more")
-                await pubsub.ping()
+                await pubsub.ask(STILL_THERE)
             elif message["type"] == "pong" and message["data"] == PROOF:
                 self._proven.set()
             elif message["type"] == "subscribe":
