@@ -1,11 +1,18 @@
 """What tests of the status view work with: a tracker's store, and a gateway's reader of it."""
 
+import asyncio
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from milepost_contracts.keys import SHARDS
+from milepost_gateway.changes import RedisChanges
 from milepost_gateway.store import RedisStatusStore as Reader
+from milepost_rabbit.cancelling import end
 from milepost_tracker.store import RedisStatusStore
 
 
@@ -21,3 +28,33 @@ async def store(redis, keys):
 @pytest.fixture
 def reader(redis, keys):
     return Reader(redis, keys)
+
+
+@pytest.fixture
+async def hearing(redis_url):
+    """A client that tries again at once, as a gateway's does."""
+    async with Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def kept(redis, keys):
+    """Keep a gateway's subscription."""
+    made = RedisChanges(redis, keys)
+    keeping = asyncio.create_task(made.keep())
+    yield made
+    await end([keeping])
+
+
+@pytest.fixture
+async def changes(hearing, keys):
+    """A gateway's subscription."""
+    async with kept(hearing, keys) as made:
+        yield made
+
+
+@pytest.fixture
+async def another(hearing, keys):
+    """Another gateway's subscription."""
+    async with kept(hearing, keys) as made:
+        yield made

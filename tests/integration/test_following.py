@@ -6,11 +6,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from samples import ENDED, ID, RUNNING, SUBMITTED, TRACE
 from waiting import wait_until_async
 
@@ -27,29 +23,10 @@ from milepost_contracts.events import (
 from milepost_contracts.keys import shard_of
 from milepost_contracts.view import merge
 from milepost_gateway import changes as changes_module
-from milepost_gateway.changes import RedisChanges
 from milepost_gateway.errors import NotKnownYet
-from milepost_gateway.polls import Polls
 from milepost_gateway.store import RedisStatusStore as Reader
-from milepost_rabbit.cancelling import end
 
 KEPT = 16
-
-
-@pytest.fixture
-async def hearing(redis_url):
-    """A client that tries again at once, as a gateway's does."""
-    async with Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1)) as made:
-        yield made
-
-
-@pytest.fixture
-async def changes(hearing, keys):
-    """A gateway's subscription."""
-    made = RedisChanges(hearing, keys)
-    keeping = asyncio.create_task(made.keep())
-    yield made
-    await end([keeping])
 
 
 STEPS = count(100)
@@ -246,142 +223,6 @@ async def test_shards_that_nobody_listens_to_are_left(store, changes, redis, key
     async with changes.listen([ID]) as again:
         await store.apply(merge([SUBMISSION]))
         assert {ID} == await again.wait(5)
-
-
-@pytest.fixture
-def change(redis_url, keys):
-    """Changes the job as a tracker does, while nothing else is done here: when it returns, no word has come of it."""
-    with BlockingRedis.from_url(redis_url) as redis:
-
-        def change(version):
-            with redis.pipeline(transaction=True) as pipe:
-                pipe.hset(keys.job(ID), "version", version)
-                pipe.publish(keys.changes(shard_of(ID)), f"{ID} {version} running")
-                pipe.execute()
-
-        yield change
-
-
-async def test_all_is_heard_that_was_said_before(store, changes, change):
-    """Whoever asks for that may go by what was told: nothing is on its way any more."""
-    await store.apply(merge([SUBMISSION]))
-    told = []
-    assert not changes.attend(ID, told.append).is_set()
-    async with changes.listen([ID]):
-        assert changes.attend(ID, told.append).is_set()
-    for version in range(100):
-        change(version)
-        assert [] == told
-        assert await changes.all_heard()
-        assert [ID] == told
-        told.clear()
-
-
-async def lost(heard):
-    return not heard.is_set()
-
-
-async def test_nobody_says_that_all_is_heard_once_the_connection_is_lost(changes, redis):
-    """What was said meanwhile is not heard, and the library that connects anew by itself does not say so."""
-    async with changes.listen([ID]):
-        heard = changes.attend(ID, print)
-        assert heard.is_set()
-        await redis.client_kill_filter(_type="pubsub", skipme=True)
-        await wait_until_async(lambda: lost(heard), within=5, what="it is known that the connection was lost")
-        assert not await changes.all_heard()
-        await wait_until_async(changes.all_heard, within=10, what="it is heard again")
-
-
-async def test_a_subscription_that_says_nothing_is_given_up_by_who_is_in_doubt(changes, redis, monkeypatch):
-    """They are not kept waiting: they look for themselves."""
-    async with changes.listen([ID]):
-        heard = changes.attend(ID, print)
-        monkeypatch.setattr(changes_module, "PROVEN_WITHIN", 0.05)
-        await redis.client_pause(500)
-        assert not await changes.all_heard()
-        await wait_until_async(lambda: lost(heard), within=5, what="the subscription is given up")
-
-
-class CountingReader(Reader):
-    """Counts what is not told out of memory."""
-
-    reads = 0
-
-    async def get(self, job_id):
-        self.reads += 1
-        return await super().get(job_id)
-
-
-@pytest.fixture
-async def another(hearing, keys):
-    """Another gateway's subscription."""
-    made = RedisChanges(hearing, keys)
-    keeping = asyncio.create_task(made.keep())
-    yield made
-    await end([keeping])
-
-
-@pytest.fixture
-async def polled(redis, keys, changes, another):
-    """Two gateways that are polled; waits until both remember the job."""
-    stores = [CountingReader(redis, keys) for _ in range(2)]
-    gateways = [Polls(store, one) for store, one in zip(stores, (changes, another), strict=True)]
-
-    async def remembered():
-        before = [store.reads for store in stores]
-        for gateway in gateways:
-            await gateway.get(ID)
-        return before == [store.reads for store in stores]
-
-    async def polled():
-        await wait_until_async(remembered, within=10, what="both remember the job")
-        return gateways
-
-    return polled
-
-
-async def test_two_gateways_never_contradict_each_other(store, polled, change):
-    """Whichever of them is asked, no version goes back."""
-    await store.apply(merge([SUBMISSION, START]))
-    one, two = await polled()
-    first = (await one.get(ID)).version
-    for at in range(first + 1, first + 51):
-        await polled()
-        change(at)
-        assert [at, at] == [(await gateway.get(ID)).version for gateway in (one, two)[:: 1 if at % 2 else -1]]
-
-
-async def test_a_connection_that_is_made_anew_proves_nothing(store, polled, change, redis, monkeypatch):
-    """Not even while it is being made: redis-py does so by itself, and what was said meanwhile is lost."""
-    await store.apply(merge([SUBMISSION, START]))
-    gateways = await polled()
-    at = (await gateways[0].get(ID)).version + 1
-    greeted, go_on, greet = asyncio.Event(), asyncio.Event(), Connection.on_connect_check_health
-
-    async def slowly(self, *args, **kwargs):
-        await greet(self, *args, **kwargs)
-        greeted.set()
-        await go_on.wait()
-
-    monkeypatch.setattr(Connection, "on_connect_check_health", slowly)
-    await redis.client_kill_filter(_type="pubsub", skipme=True)
-    change(at)
-    await asyncio.wait_for(greeted.wait(), 5)
-    monkeypatch.setattr(Connection, "on_connect_check_health", greet)
-    asking = [asyncio.create_task(gateway.get(ID)) for gateway in gateways]
-    for _ in range(100):  # turns of the loop, in which they may ask the new connection
-        await asyncio.sleep(0)
-    go_on.set()
-    assert [at, at] == [stored.version for stored in await asyncio.gather(*asking)]
-
-
-async def test_who_is_told_of_a_job_that_is_forgotten_is_not_told_of_it_any_more(store, polled, redis, keys):
-    """At any gateway: 410 is not taken back."""
-    await store.apply(merge([SUBMISSION, START, END]))
-    gateways = await polled()
-    await redis.zadd(keys.expiry(shard_of(ID)), {ID: 1})
-    assert 1 == await store.sweep()
-    assert [None, None] == [await gateway.get(ID) for gateway in gateways]
 
 
 async def test_ten_thousand_waits_that_are_cancelled_harm_no_other(store, reader, changes, redis_url, keys):
