@@ -178,7 +178,8 @@ async def _unsupported(request: Request, error: Exception) -> Response:
 
 async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+    found = error.errors()[:5]
+    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in found)
     return _problem(request, ProblemType.MALFORMED_REQUEST, where)
 
 
