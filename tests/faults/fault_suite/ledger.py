@@ -9,6 +9,7 @@ from pathlib import Path
 
 ORDER = ("scheduled", "queued", "running", "retrying")
 """States of a job that has not ended."""
+ENDED = ("succeeded", "failed", "canceled")
 
 
 @dataclass(frozen=True, kw_only=True)

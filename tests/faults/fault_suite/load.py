@@ -7,16 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from secrets import token_hex
 
 import httpx
 
-from fault_suite.ledger import Handed, Ledger
+from fault_suite.ledger import ENDED, Handed, Ledger
 
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
 CALLS_BACK = 4
 """The end of every fourth job is to be told by a webhook."""
+FOLLOWED_EVERY = 0.005
+"""Seconds. So often each of two gateways is asked often enough to remember the job, and to answer out of memory."""
+FOLLOWED_FOR = 3.0
+"""Seconds for which a job is followed that does not end."""
 ANSWERED_WITHIN = 2.5
 """Seconds; a submission that is answered later counts as hung."""
 
@@ -39,6 +43,14 @@ class Mix:
                 return behave, chance.randint(5, 100)
             number -= share
         return "well", self.slow_takes if number < self.slow else chance.randint(5, 500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a gateway said of a job."""
+
+    etag: str
+    document: dict[str, object]
 
 
 class Load:
@@ -91,6 +103,7 @@ class Load:
         """Hand over and look until the block ends."""
         threads = [threading.Thread(target=self._submit_all, name="submitter")]
         threads += [threading.Thread(target=self._read_all, args=(n,), name=f"reader {n}") for n in range(2)]
+        threads.append(threading.Thread(target=self._follow_all, name="follower"))
         for thread in threads:
             thread.start()
         try:
@@ -144,17 +157,42 @@ class Load:
                 if accepted:
                     self.look(http, chance.choice(accepted), chance.choice(self._urls()))
 
+    def _follow_all(self) -> None:
+        """Follow one new job after the other as the most impatient client would, at all gateways in turn."""
+        with httpx.Client(timeout=TIMEOUT) as http:
+            while not self._ended.wait(0.02):
+                for handed in self._ledger.accepted[-1:]:
+                    self._follow(http, handed)
+
+    def _follow(self, http: httpx.Client, handed: Handed) -> None:
+        until = time.monotonic() + FOLLOWED_FOR
+        told: Told | None = None
+        for url in cycle(self._urls()):
+            told = self._ask(http, handed, url, told) or told
+            if (told and told.document["status"] in ENDED) or time.monotonic() > until:
+                return
+            if self._ended.wait(FOLLOWED_EVERY):
+                return
+
     def look(self, http: httpx.Client, handed: Handed, url: str) -> dict[str, object] | None:
         """Look at one job, and note what was said."""
+        told = self._ask(http, handed, url)
+        return told and told.document
+
+    def _ask(self, http: httpx.Client, handed: Handed, url: str, held: Told | None = None) -> Told | None:
+        """Ask for what differs from `held`; that nothing does is noted as if all of it had been told again."""
         assert handed.job_id is not None
         before = self._ledger.seen(handed.job_id)
         try:
-            answer = http.get(f"{url}/v1/jobs/{handed.job_id}")
+            answer = http.get(f"{url}/v1/jobs/{handed.job_id}", headers={"If-None-Match": held.etag} if held else {})
         except httpx.HTTPError:
             return None
-        document = answer.json() if answer.status_code == 200 else {}
-        self._ledger.read(handed.job_id, answer.status_code, document, before=before)
-        return document or None
+        told = held if answer.status_code == 304 else None
+        if answer.status_code == 200:
+            told = Told(etag=answer.headers["ETag"], document=answer.json())
+        code = 200 if told else answer.status_code
+        self._ledger.read(handed.job_id, code, told.document if told else {}, before=before)
+        return told
 
     def recovered(self, within: float) -> float | None:
         """Return how long it takes until a job is accepted and done in a second; nothing if it takes too long."""

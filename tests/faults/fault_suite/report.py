@@ -25,9 +25,9 @@ INTRODUCTION = """\
 
 What `make faults` measured. A load of jobs (5 to 500 ms, one in a hundred 5 s; 5 % raise once, 1 % always) is handed
 over to two gateways and run by three processors of eight threads, with two trackers; readers look at the jobs all the
-while. The fault strikes; when it is over, and the load with it, everything must come to rest. Faults last for half
-the time that their name says, but for the zombie: it must be frozen beyond its heartbeat. `make test` runs a short
-form of some of them.
+while, and one follows the newest, at both gateways in turn and so eagerly that they answer out of memory. The fault
+strikes; when it is over, and the load with it, everything must come to rest. Faults last for half the time that their
+name says, but for the zombie: it must be frozen beyond its heartbeat. `make test` runs a short form of some of them.
 
 The rows about three nodes, and the failover of Redis, run on three RabbitMQ nodes behind a load balancer and a Redis
 with a replica behind a switch; all on one machine. A node whose disk was full is restarted once there is room: its log

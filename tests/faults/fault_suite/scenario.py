@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from fault_suite.cluster import Cluster
-from fault_suite.ledger import Executions, Handed, Ledger
+from fault_suite.ledger import ENDED, Executions, Handed, Ledger
 from fault_suite.load import TIMEOUT, Load, Mix
 from fault_suite.receiver import Receiver, receiving
 
-ENDED = ("succeeded", "failed", "canceled")
 NOBODY_SPOKE = ("lost", "expired")
 """Kinds of errors that the tracker infers: a job whose message is gone was never started, or never heard of again."""
 
