@@ -19,22 +19,29 @@ class JobView:
 
     def __init__(self, transport: Transport, response: httpx.Response) -> None:
         self._transport = transport
+        self.document, self._etag = _read(response)
         #: When another look is worth it, in monotonic seconds.
-        self.look_again_at = 0.0
-        self._take(response)
+        self.look_again_at = monotonic() + retry_after(response)
 
     @property
     def id(self) -> str:
         return self.document.id
 
-    def _take(self, response: httpx.Response) -> None:
-        self.document = JobDocument.model_validate_json(response.content)
-        self._etag = response.headers.get("etag")
+    def _take(self, response: httpx.Response) -> bool:
+        """Take in an answer, and return whether that was done.
+
+        It is not if it tells of a run before the one that was accepted last, which no tracker has seen yet.
+        """
+        document, etag = _read(response)
         self.look_again_at = monotonic() + retry_after(response)
+        if document.run < self.document.run:
+            return False
+        self.document, self._etag = document, etag
+        return True
 
     def heard(self, event: JobEvent, version: int) -> bool:
         """Take in what happened; return whether it was news."""
-        if version <= self.document.version:
+        if version <= self.document.version or event.job.run < self.document.run:
             return False
         self.document = document_after(self.document, event, version)
         self._etag = f'"{version}"'
@@ -60,8 +67,11 @@ class JobView:
         path = f"/v1/jobs/{self.id}"
         response = self._transport.send("GET", path, repeat=repeat, headers=headers, extra_time=wait, at_most=at_most)
         known = self.document.version
-        if response.content:
-            self._take(response)
+        taken = bool(response.content) and self._take(response)
         waited = "preference-applied" in response.headers
         self.look_again_at = monotonic() + (PACE if waited else retry_after(response))
-        return bool(response.content) and not (to_end and self.document.version == known)
+        return taken and not (to_end and self.document.version == known)
+
+
+def _read(response: httpx.Response) -> tuple[JobDocument, str | None]:
+    return JobDocument.model_validate_json(response.content), response.headers.get("etag")
