@@ -105,7 +105,7 @@ def test_handlers_are_reloaded_when_their_code_changes(folder, dev):
         wait_until(lambda: "heard" in dev(), within=10, what="what the handler prints appears")
         code.write_text("this is no python")
         wait_until(lambda: "waiting for a change" in dev(), within=30, what="the mistake is told")
-        assert "SyntaxError" in dev()
+        wait_until(lambda: "SyntaxError" in dev(), within=10, what="and which it is")
         code.write_text(text)
         assert 2 == words()
 

@@ -95,13 +95,15 @@ def _stay(stack: Stack, state: StackState, folders: Sequence[Path]) -> None:
     telling = threading.Thread(target=_tell, args=(log, stop), daemon=True)
     telling.start()
     warm = WarmProcessors(stack, state, stop)
+    changes = _changes(folders, stop)
     try:
+        next(changes, None)  # what is saved while the handlers are imported is noticed too
         warm.reload()
         if state.url and not state.url.endswith(f":{DEFAULT_PORT}"):
             say(f"for the milepost command: export MILEPOST_URL={state.url}")
         say(f"up: {state.url}; press Ctrl-C to stop")
         watchman = Watchman(stack, leaving_out=[NAME])
-        for changed in _changes(folders, stop):
+        for changed in changes:
             if changed:
                 say(f"{', '.join(sorted(changed))} changed")
                 began = time.monotonic()
