@@ -71,6 +71,6 @@ class Watchman:
                 self._ended[process.name] += 1
                 if process.ready_url is None or self._ended[process.name] > MOST_REVIVALS:
                     raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
-                say(f"{process.name} has ended by itself and is started again; its log is {process.log}")
                 self._stack.revive(process.name)
+                say(f"{process.name} has ended by itself and is started again; its log is {process.log}")
         return True
