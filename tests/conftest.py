@@ -29,8 +29,12 @@ def say(text):
 @pytest.fixture(scope="session")
 def start_stack():
     """Start stacks that end with the session, at the latest."""
+    from milepost_stack import ports
     from milepost_stack.stack import Size, Stack
 
+    # A port that one worker has chosen and not bound yet is still free for the other.
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    ports.CHOICE = ports.CHOICE[int(worker.removeprefix("gw")) :: int(workers)]
     started = []
 
     def start(name, *, gateways=0, processors=0, trackers=0, settings=None):

@@ -5,6 +5,8 @@ import socket
 
 CHOICE = range(15_000, 30_000)
 """Below the ports that systems hand out to outgoing connections: those may be taken before a server has started."""
+_given: set[int] = set()
+"""What was handed out: a server may not have bound it yet."""
 
 
 def free_port(wanted: int) -> int | None:
@@ -19,7 +21,8 @@ def free_port(wanted: int) -> int | None:
 
 
 def any_port() -> int:
-    """Return some free port of 127.0.0.1."""
-    while free_port(port := secrets.choice(CHOICE)) is None:
+    """Return some free port of 127.0.0.1, and never the same one twice."""
+    while (port := secrets.choice(CHOICE)) in _given or free_port(port) is None:
         pass
+    _given.add(port)
     return port
