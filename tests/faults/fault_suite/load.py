@@ -1,5 +1,6 @@
 """The load: submitters and readers on threads of their own, and a probe that tells when all is well again."""
 
+import math
 import random
 import threading
 import time
@@ -22,7 +23,7 @@ FOLLOWED_EVERY = 0.005
 FOLLOWED_FOR = 3.0
 """Seconds for which a job is followed that does not end."""
 ANSWERED_WITHIN = 2.5
-"""Seconds; a submission that is answered later counts as hung."""
+"""Seconds within which a submission is to be answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,8 @@ class Load:
         self._mix = mix
         self._chance = random.Random(seed)
         self._ended = threading.Event()
-        #: Submissions that were answered too late: (when, seconds).
-        self.hung: list[float] = []
+        #: How many seconds it took to answer each submission; without end for those that were not.
+        self.took: list[float] = []
 
     def is_ours(self, nonce: str) -> bool:
         """Whether this load made it up: what an earlier one left behind may still run."""
@@ -138,14 +139,15 @@ class Load:
             answer = http.post(f"{url}/v1/jobs", json=job)
         except httpx.HTTPError as error:
             handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
+            if isinstance(error, httpx.TimeoutException):
+                self.took.append(math.inf)
         else:
             body = answer.json()
             accepted = answer.status_code == 202
             job_id = body.get("id") if accepted else body.get("job_id")
             handed = Handed(nonce=nonce, behave=behave, job_id=job_id, accepted=accepted, calls_back=calls_back)
             said = str(body.get("type", "")).rpartition("#")[2]
-            if time.monotonic() - begun > ANSWERED_WITHIN:
-                self.hung.append(time.monotonic() - begun)
+            self.took.append(time.monotonic() - begun)
         self._ledger.note(handed, said)
         return handed
 

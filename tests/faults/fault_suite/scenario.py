@@ -9,7 +9,7 @@ import httpx
 
 from fault_suite.cluster import Cluster
 from fault_suite.ledger import ENDED, Executions, Handed, Ledger
-from fault_suite.load import TIMEOUT, Load, Mix
+from fault_suite.load import ANSWERED_WITHIN, TIMEOUT, Load, Mix
 from fault_suite.receiver import Receiver, receiving
 
 NOBODY_SPOKE = ("lost", "expired")
@@ -33,8 +33,8 @@ class Pace:
     slow: int
     #: Decides what random faults do.
     seed: int = 1
-    #: How many times as long as promised a recovery may take. The whole matrix holds it to the promise; the short form
-    #: runs beside other tests, and a lack of cores is no fault of ours.
+    #: How many times as long as promised a recovery may take, or an answer. The whole matrix holds both to the
+    #: promise; the short form runs beside other tests, and a lack of cores is no fault of ours.
     lenience: float = 1.0
     #: Seconds until all must be quiet after the end of a fault.
     quiet_within: float = 120.0
@@ -169,8 +169,9 @@ def _judge(
         wrong.append(f"{len(unexpected)} jobs ran that nobody handed over")
     if doubled > fault.doubled_within:
         wrong.append(f"{doubled} executions more than expected; {fault.doubled_within} are allowed")
-    if load.hung and not fault.may_be_late:
-        wrong.append(f"{len(load.hung)} submissions were answered late, after up to {max(load.hung):.1f} s")
+    late = [seconds for seconds in load.took if seconds > pace.lenience * ANSWERED_WITHIN]
+    if late and not fault.may_be_late:
+        wrong.append(f"{len(late)} submissions were answered late, after up to {max(late):.1f} s (inf: never)")
     recovers_within = pace.lenience * fault.recovers_within
     if recovery is None or recovery > recovers_within:
         wrong.append(f"all was well again after {recovery} s; {recovers_within} s are allowed")
