@@ -57,7 +57,7 @@ def test_crunch_counts_primes(limit, primes, largest):
     assert {"limit": limit, "count": primes, "largest": largest} == run_handler(crunch, {"limit": limit}).result
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(2, 600_000))
 def test_crunch_agrees_with_trial_division(limit):
     """Around any limit, the last prime really is the last."""
@@ -91,7 +91,7 @@ def test_digest_says_what_sha256sum_and_wc_say():
     assert 100.0 == outcome.progress[-1].percent
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([b"word", b" ", b"\n", b"x" * 1000]), max_size=50), st.integers(-3, 3))
 def test_words_are_counted_across_the_borders_of_chunks(parts, shift):
     """A word cut in two by a read is one word."""

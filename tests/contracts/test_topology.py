@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import SUBMITTED
 
@@ -91,7 +91,6 @@ def test_what_is_told_again_reaches_the_log_alone():
     assert not [one for one in TOPOLOGY.exchanges if TOPOLOGY.retold in (binding.exchange for binding in one.bindings)]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 90 * 86_400))
 def test_a_message_waits_in_levels_that_add_up_to_its_delay(seconds):
     """Law 7: walked by the bindings and dead-letter exchanges as the broker would walk them."""

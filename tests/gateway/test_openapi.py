@@ -24,7 +24,6 @@ LEFT_OUT = [checks.positive_data_acceptance]
 been handed out, and 5.0 is no integer here."""
 QUICK = settings(
     max_examples=50,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -19,7 +19,6 @@ from milepost_contracts.states import Status
 Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
 
 RELAXED = settings(
-    deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,  # the fixture holds a connection, no state of an example
         HealthCheck.too_slow,  # Redis is real
