@@ -31,7 +31,7 @@ def follow(http, location, **more):
 
 def test_an_event_source_sees_every_event_in_its_order(http):
     """As httpx-sse reads it: ids grow, names are in the past tense, data are CloudEvents."""
-    told = follow(http, submit(http, "count", steps=10, delay=0.1))
+    told = follow(http, submit(http, "count", steps=30, delay=0.1))
     names = [event.event for event in told]
     ids = [int(event.id) for event in told]
     assert ("snapshot", "succeeded") == (names[0], names[-1])
@@ -54,7 +54,7 @@ def test_a_job_is_handed_over_and_followed_in_one_request(http):
 def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
     """Those that come while one listens, too; and who comes back is told what came meanwhile, keyed jobs included."""
     tag = f"tag-{uuid4().hex}"
-    first = client.submit("count", {"steps": 20, "delay": 0.1}, tags=[tag])
+    first = client.submit("count", {"steps": 50, "delay": 0.1}, tags=[tag])
     wait_until(lambda: client.job(first.id).document.status == "running", within=15, what="the job runs")
     keyed, told = {"type": "noop", "tags": [tag]}, []
 
@@ -82,7 +82,7 @@ def test_all_jobs_with_a_tag_are_followed_in_one_stream(http, client):
 
 def test_a_job_that_lasts_tells_its_start(http):
     """Once, to whoever listened before it began."""
-    request = {"type": "count", "params": {"steps": 10, "delay": 0.1}, "delay": 2}
+    request = {"type": "count", "params": {"steps": 30, "delay": 0.1}, "delay": 2}
     names = [event.event for event in follow(http, http.post("/v1/jobs", json=request).headers["location"])]
     assert ("snapshot", 1, "succeeded") == (names[0], names.count("started"), names[-1])
     assert "progressed" in names
@@ -133,7 +133,9 @@ def test_a_frame_that_is_too_large_ends_the_conversation(http):
             while True:
                 socket.recv(timeout=10)
     assert socket.close_code == 1009
-    assert http.post(f"{location}/cancel").is_success
+    wait_until(
+        lambda: http.post(f"{location}/cancel").is_success, within=10, what="a tracker has seen it: it is canceled"
+    )
 
 
 def test_several_jobs_are_followed_over_one_connection(http):

@@ -27,20 +27,20 @@ def running(handle):
 
 def test_a_job_whose_processor_is_killed_runs_again_and_succeeds(client, processor_of):
     """Kill -9 in the middle: the broker gives the job to another processor, as its second attempt."""
-    handle = client.submit("count", {"steps": 20, "delay": 0.1})
+    handle = client.submit("count", {"steps": 40, "delay": 0.1})
     wait_until(lambda: running(handle), within=15, what="the job runs")
     first = handle.document
     processes.find(processor_of(first)).kill()
     last = handle.wait(timeout=60)
     print(f"kill -9: attempt {first.attempt} on {first.worker}, then attempt {last.attempt}: {last.status}")
-    assert ("succeeded", 2, {"counted": 20}) == (last.status, last.attempt, last.result)
+    assert ("succeeded", 2, {"counted": 40}) == (last.status, last.attempt, last.result)
     assert first.worker != last.worker
     assert last.version > first.version
 
 
 def test_a_processor_that_is_asked_to_stop_finishes_what_it_runs(client, processor_of):
     """SIGTERM: nothing new begins, and the running job ends as its first attempt."""
-    handle = client.submit("count", {"steps": 20, "delay": 0.1})
+    handle = client.submit("count", {"steps": 40, "delay": 0.1})
     wait_until(lambda: running(handle), within=15, what="the job runs")
     assert processes.stop(processor_of(handle.document))
     last = handle.wait(timeout=60)

@@ -19,7 +19,8 @@ from milepost_contracts.topology import Topology
 from milepost_rabbit.declare import declare
 from milepost_stack import processes
 
-BOUND = 2.5
+BOUND = 4.5
+"""Seconds for an answer that takes 2.1 s by design, on a machine that has other things to do."""
 JOB = {"type": "noop", "params": {}}
 
 
@@ -214,8 +215,11 @@ def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack
     before = asyncio.run(inject())
     # Each of the four lies in two queues: the processor parks one copy, the tracker the other.
     wait_until(lambda: asyncio.run(kept_since(before)) == 8, within=15, what="all eight are kept")
-    told = http.get("/v1/dead-letters").json()["unreadable"]
-    assert 8 == len(told)
+
+    def unreadable():
+        return http.get("/v1/dead-letters").json()["unreadable"]
+
+    told = wait_until(lambda: len(found := unreadable()) == 8 and found, within=10, what="all eight are told")
     assert {topology.work("default").name, topology.lifecycle.name} == {one["queue"] for one in told}
     assert "succeeded" == client.submit("count", {"steps": 1, "delay": 0}).wait(timeout=30).status
     counted = {

@@ -51,7 +51,7 @@ async def test_an_asynchronous_client_does_the_same(url):
 def test_a_terminal_shows_a_bar_and_a_pipe_gets_the_data(url):
     """The bar is drawn on the terminal that standard error is; a pipe at standard output sees nothing of it."""
     terminal, its_end = pty.openpty()
-    command = [BIN / "milepost", "submit", "count", "steps=5", "delay=0.1", "--watch", "--json", "--url", url]
+    command = [BIN / "milepost", "submit", "count", "steps=5", "delay=0.5", "--watch", "--json", "--url", url]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, env=environment) as process:
         os.close(its_end)

@@ -73,7 +73,7 @@ def test_a_submission_is_followed_in_the_same_request(run):
     """From the snapshot to the end."""
     lines = run("stream.py")
     assert "dev.milepost.job.succeeded.v1 100.0" == lines[-1]
-    assert len(lines) > 3
+    assert len(lines) > 1
 
 
 def test_a_websocket_tells_and_takes_a_cancel(run):
@@ -97,7 +97,9 @@ def test_an_order_is_one_job_however_often_it_is_asked_for(app, url):
     client = app("embed")
     first, second = (client.post("/orders/17/invoice") for _ in range(2))
     assert (202, first.json()) == (first.status_code, second.json())
-    assert ["invoices"] == httpx.get(first.headers["location"]).json()["tags"]
+    location = first.headers["location"]
+    tags = wait_until(lambda: httpx.get(location).json()["tags"], within=10, what="a tracker has seen it")
+    assert ["invoices"] == tags
 
 
 @pytest.fixture

@@ -79,7 +79,9 @@ async def view():
 
 
 @pytest.fixture
-async def polls(view):
+async def polls(view, monkeypatch):
+    """Polls whose turns last for as long as the test wants."""
+    monkeypatch.setattr("milepost_gateway.polls.TURN", 60.0)
     return Polls(view, view)
 
 

@@ -102,7 +102,7 @@ async def test_a_job_that_does_not_end_in_time_is_accepted_as_ever(http, monkeyp
 
 async def test_a_job_that_has_begun_meanwhile_is_shown_as_it_is(http, store, broker, monkeypatch):
     """Not as it was when it was accepted: that was true, and is not any more."""
-    monkeypatch.setattr("milepost_gateway.api.preferences.LONGEST_WAIT", timedelta(milliseconds=50))
+    monkeypatch.setattr("milepost_gateway.api.preferences.LONGEST_WAIT", timedelta(milliseconds=500))
 
     async def begins():
         await store.listened.wait()

@@ -47,8 +47,9 @@ async def kept(redis, keys):
 
 
 @pytest.fixture
-async def changes(hearing, keys):
-    """A gateway's subscription."""
+async def changes(hearing, keys, monkeypatch):
+    """A gateway's subscription; who listens waits until it is there."""
+    monkeypatch.setattr("milepost_gateway.changes.HEARD_WITHIN", 10)
     async with kept(hearing, keys) as made:
         yield made
 

@@ -113,6 +113,7 @@ async def test_a_server_that_was_promoted_or_restarted_is_trusted_once_the_track
     tracker, reader, redis, keys, monkeypatch
 ):
     """A replica that lagged says that it is whole, and is not; each tracker knows what it wrote, and may say so."""
+    monkeypatch.setattr("milepost_tracker.watermarks.VOUCH_AFTER", timedelta(minutes=1))
     store = tracker()
     await heal(store)
     await store.apply(view(JobSubmitted(job=SUBMITTED)))

@@ -10,6 +10,7 @@ from waiting import wait_until_async
 from yarl import URL
 
 from milepost_contracts.topology import Queue
+from milepost_rabbit import publisher as module
 from milepost_rabbit.cancelling import end
 from milepost_rabbit.declare import declare, missing
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, TopologyMismatch
@@ -22,6 +23,7 @@ async def publisher(rabbitmq_url, topology, connection):
     await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
     made = RabbitPublisher(rabbitmq_url, name="test")
     made.link.start()
+    await asyncio.wait_for(made.link.wait_up(), 10)
     yield made
     await made.link.close()
 
@@ -214,25 +216,29 @@ async def test_a_broker_that_falls_silent_is_given_up(rabbitmq_url, topology, co
         wire.silence()
         with pytest.raises(OutcomeUnknown):
             await publish(within=0.5)
-        await publish(within=5)
+        await publish(within=20)
         await publisher.link.close()
 
 
 async def test_a_broker_that_blocks_us_is_not_given_up(publisher, topology, stack, monkeypatch):
     """Another connection would be blocked as well; and what it can't take is not accepted, rather than unknown."""
     monkeypatch.setattr("milepost_rabbit.publisher.DOUBTED_AFTER", 0.0)
-    await publisher.link.wait_up()
     before = publisher.link.connection
+
+    async def publish(within):
+        key = "job.submitted.default.count"
+        await publisher.publish(topology.jobs, key, b"{}", correlation_id="1", within=within)
+
     rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
+    first = asyncio.create_task(publish(within=60))  # it is how the broker finds out that we publish
     try:
-        with suppress(OutcomeUnknown):  # the first publish is how the broker finds out that we publish
-            await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=1)
+        await wait_until_async(lambda: module._is_blocked(before), within=10, what="we are blocked")
         with pytest.raises(NotAccepted, match="blocked us"):
-            await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=1)
+            await publish(within=1)
         assert publisher.link.connection is before
     finally:
         rabbitmqctl(stack, "set_vm_memory_high_watermark", "0.4")
-    await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=10)
+    await first
 
 
 async def test_a_connection_that_is_cut_is_noticed_and_made_again(rabbitmq_url):

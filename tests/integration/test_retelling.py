@@ -64,10 +64,11 @@ async def test_the_log_is_read_on_from_the_place_where_the_last_page_ended(outbo
 
 async def test_a_log_that_began_anew_can_not_be_read_on_from_a_place_of_the_old_one(outbox, log, monkeypatch):
     """Somebody deleted it: who reads on is told so, and begins by the time again."""
-    monkeypatch.setattr("milepost_tracker.log.SILENT", 0.5)
     await outbox.retell(scheduled("first"))
-    with pytest.raises(LogUnavailable):
-        _ = [page async for page in log.read(1_000)]
+    with monkeypatch.context() as hasty:
+        hasty.setattr("milepost_tracker.log.SILENT", 0.5)
+        with pytest.raises(LogUnavailable):
+            _ = [page async for page in log.read(1_000)]
     *_, page = [page async for page in log.read(now() - timedelta(minutes=1))]
     assert ["first"] == [decode_event(body).subject for body in page.bodies]
 

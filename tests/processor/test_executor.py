@@ -141,11 +141,11 @@ def test_what_runs_is_listed_for_the_beat(executor, outbox):
 def test_how_long_jobs_wait_is_told_in_the_beat(executor, waits):
     """From when they could be started; the latest count most, and a clock that is ahead counts as no wait."""
     at = now()
-    for number, before in enumerate((timedelta(seconds=10), timedelta(seconds=20), timedelta(seconds=-60))):
+    for number, before in enumerate((timedelta(minutes=10), timedelta(minutes=20), timedelta(minutes=-60))):
         executor.execute(command(id=f"w{number}", created_at=at - before), FIRST)
     expected = 10 + 0.2 * (20 - 10)
     expected += 0.2 * (0 - expected)
-    assert pytest.approx({"default": expected}, abs=0.5) == waits.lately()
+    assert pytest.approx({"default": 60 * expected}, abs=30) == waits.lately()
 
 
 def test_an_attempt_that_follows_on_another_says_nothing_of_the_queue(executor, waits):

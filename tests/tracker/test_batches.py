@@ -49,6 +49,7 @@ async def test_a_message_that_comes_alone_is_taken_at_once(consumer, source, pau
 
 async def test_where_many_come_they_wait_for_one_another(consumer, source, pauses, monkeypatch):
     """Each costs less in a larger batch; one that is full already waits for nobody."""
+    monkeypatch.setattr(module, "BUSY_FOR", 60.0)
     at = asyncio.get_running_loop().time()
     source.taken.extend([at] * BUSY)
     assert ["one", "late"] == await collect(consumer, source, ["one"], pauses, monkeypatch)

@@ -28,7 +28,8 @@ class Receiver:
     async def _serve(self, reader, writer):
         self._serving.add(asyncio.current_task())
         try:
-            await self._answer(reader, writer)
+            with suppress(asyncio.IncompleteReadError):  # who asks may give up before all of it is sent
+                await self._answer(reader, writer)
         finally:
             writer.close()
             with suppress(OSError):
@@ -107,10 +108,10 @@ async def test_the_next_address_is_tried_when_one_is_dead():
 
 async def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch):
     """After 15 s in all."""
-    monkeypatch.setattr("milepost_tracker.endpoint.ANSWER_WITHIN", timedelta(milliseconds=100))
+    monkeypatch.setattr("milepost_tracker.endpoint.ANSWER_WITHIN", timedelta(seconds=1))
     async with Receiver(None).listening() as receiver:
         answer = await endpoint().post(LOCAL.read(f"http://slow.example:{receiver.port}/"), b"{}", {})
-    assert (None, "no answer within 0.1 s") == (answer.status_code, answer.error)
+    assert (None, "no answer within 1 s") == (answer.status_code, answer.error)
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"x" * 300_000])

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 def test_a_running_job_moves_by_itself(show, submit):
     """Its bar grows over one stream; nobody reloads; it ends."""
-    job_id = submit("walk", steps=40)
+    job_id = submit("walk", steps=80)
     page = show()
     streams = []
     page.on("request", lambda asked: streams.append(asked.url) if "/v1/events?" in asked.url else None)
