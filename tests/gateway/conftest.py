@@ -86,7 +86,7 @@ def tokens():
 
 @pytest.fixture
 def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
-    monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(milliseconds=1))
+    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(milliseconds=1))
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, polls=Polls(store, store), retention=RETENTION)
     made = build_app()
@@ -107,7 +107,7 @@ def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
         acceptance=acceptance,
         batches=Batches(keyring=KEYRING, acceptance=acceptance, store=store, retention=RETENTION),
         statuses=statuses,
-        cancellation=Cancellation(statuses=statuses, broker=broker),
+        cancellation=Cancellation(statuses=statuses, following=following, broker=broker),
         following=following,
         idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
         tailing=Tailing(store=store, changes=store, retention=RETENTION),

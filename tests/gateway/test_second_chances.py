@@ -119,7 +119,7 @@ async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(
     http, broker, store, keyring, monkeypatch
 ):
     """With its version: what a look tells next is the same."""
-    monkeypatch.setattr("milepost_gateway.api.jobs.SEEN_WITHIN", timedelta(seconds=5))
+    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(seconds=5))
     job = job_of(keyring)
     store.project(JobSubmitted(job=job), version=7)
     asking = asyncio.create_task(http.post(f"/v1/jobs/{job.id}/cancel"))
@@ -128,6 +128,21 @@ async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(
     response = await asking
     look = await http.get(f"/v1/jobs/{job.id}")
     assert (202, '"8"', look.content) == (response.status_code, response.headers["etag"], response.content)
+
+
+async def test_a_job_can_be_canceled_as_soon_as_it_has_an_id(http, broker, store, keyring, monkeypatch):
+    """Whether or not a tracker has seen it: that is waited for."""
+    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(seconds=5))
+    job = job_of(keyring)
+    asking = asyncio.create_task(http.post(f"/v1/jobs/{job.id}/cancel"))
+    await asyncio.wait_for(store.listened.wait(), 5)
+    assert [] == broker.requests
+    store.listened.clear()
+    store.project(JobSubmitted(job=job), version=7)
+    await asyncio.wait_for(store.listened.wait(), 5)
+    (message,) = broker.requests
+    store.project(JobSubmitted(job=job), version=8, cancel=message.request)
+    assert 202 == (await asking).status_code
 
 
 async def test_what_has_ended_can_not_be_canceled(http, store, keyring):
@@ -139,7 +154,7 @@ async def test_what_has_ended_can_not_be_canceled(http, store, keyring):
 
 
 async def test_what_can_not_be_canceled_now_is_told(http, broker, store, keyring):
-    """Unknown is 404; not seen yet, or no broker, is a matter of time."""
+    """Unknown is 404; not seen for two seconds, or no broker, is a matter of time."""
     problem(await http.post("/v1/jobs/unknown/cancel"), 404, "unknown-job")
     job = job_of(keyring)
     problem(await http.post(f"/v1/jobs/{job.id}/cancel"), 503, "status-unavailable")

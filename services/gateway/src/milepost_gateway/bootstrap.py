@@ -94,15 +94,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             blobs=blobs,
             callbacks=Callbacks(settings.callbacks, hosts if signing else None),
         )
+        following = Following(statuses=statuses, store=store, changes=changes)
         app.state.services = Services(
             access=Access(rules=rules, tokens=JsonWebTokens(), keyring=keyring, open=settings.access_file is None),
             admission=admission,
             acceptance=acceptance,
             batches=Batches(keyring=keyring, acceptance=acceptance, store=store, retention=settings.retention),
             statuses=statuses,
-            cancellation=Cancellation(statuses=statuses, broker=broker),
+            cancellation=Cancellation(statuses=statuses, following=following, broker=broker),
             idempotency=Idempotency(keyring=keyring, keys=RedisKeyStore(redis, keys), retention=settings.retention),
-            following=Following(statuses=statuses, store=store, changes=changes),
+            following=following,
             tailing=Tailing(store=store, changes=changes, retention=settings.retention),
             reruns=reruns,
             forgetting=Forgetting(statuses=statuses, broker=broker),

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from milepost_contracts.envelope import now
 from milepost_contracts.events import CancelRequest, CancelRequested
-from milepost_gateway.errors import JobAlreadyFinished
-from milepost_gateway.ports import Broker, Stored
+from milepost_gateway import following
+from milepost_gateway.errors import JobAlreadyFinished, NotKnownYet
+from milepost_gateway.following import Following
+from milepost_gateway.ports import Broker, Snapshot, Stored
 from milepost_gateway.status import Statuses
 
 
@@ -14,6 +16,7 @@ class Cancellation:
     """Takes requests to cancel, for one deployment."""
 
     statuses: Statuses
+    following: Following
     broker: Broker
 
     async def request(
@@ -25,9 +28,9 @@ class Cancellation:
             JobUnknown, JobExpired: There is nothing to cancel.
             JobAlreadyFinished: It has ended.
             NotAccepted, OutcomeUnknown: The request is not stored, or nobody can say; asking again is harmless.
-            StoreUnavailable: What the job is can't be read now.
+            StoreUnavailable: What the job is can't be read now, or no tracker has seen it for two seconds.
         """
-        stored, snapshot = await self.statuses.known(job_id, tenant=tenant)
+        stored, snapshot = await self._known(job_id, tenant)
         if stored.cancel_requested and not stored.terminal:
             return stored, None
         if snapshot.status.terminal:
@@ -36,3 +39,15 @@ class Cancellation:
         request = CancelRequest(job_id=job.id, type=job.type, queue=job.queue, run=job.run, requested_at=now())
         await self.broker.say(CancelRequested(request=request, traceparent=traceparent))
         return stored, request
+
+    async def _known(self, job_id: str, tenant: str) -> tuple[Stored, Snapshot]:
+        """Return what there is to cancel; who hands a job over may do so at once, before a tracker has seen it."""
+        try:
+            return await self.statuses.known(job_id, tenant=tenant)
+        except NotKnownYet:
+            await self.following.document(job_id, tenant=tenant, enough=_is_seen, within=following.SEEN_WITHIN)
+            return await self.statuses.known(job_id, tenant=tenant)
+
+
+def _is_seen(stored: Stored) -> bool:
+    return stored.version > 0

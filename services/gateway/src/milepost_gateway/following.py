@@ -12,6 +12,8 @@ from milepost_gateway.status import Statuses
 
 LOOK_EVERY = timedelta(seconds=2)
 """How often a waiting job is looked at anyway, and whoever waits is asked whether they still do."""
+SEEN_WITHIN = timedelta(seconds=2)
+"""How long one waits for a tracker to see what was accepted just now."""
 
 SNAPSHOT = "snapshot"
 """What is told first: the latest event, whatever came before it."""
@@ -21,6 +23,11 @@ GAP = "gap"
 _VERSION = re.compile(r"[0-9]{1,15}")
 
 Present = Callable[[], Awaitable[bool]]
+
+
+async def always() -> bool:
+    """Be present to the end."""
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,7 @@ class Following:
         tenant: str,
         enough: Callable[[Stored], bool],
         within: timedelta,
-        present: Present,
+        present: Present = always,
     ) -> Stored:
         """Return the job's document once it is enough, or as it is when the time is over or nobody waits any more.
 

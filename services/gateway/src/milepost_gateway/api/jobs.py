@@ -16,6 +16,7 @@ from milepost_contracts.document import JobDocument
 from milepost_contracts.glance import with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD, Job
+from milepost_gateway import following
 from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.access import MAY_ADMINISTER, MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.requests import (
@@ -34,9 +35,6 @@ from milepost_gateway.status import Wanted
 from milepost_gateway.submission import TextMoment, submitted
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
-
-
-SEEN_WITHIN = timedelta(seconds=2)
 
 
 class JobPage(BaseModel):
@@ -218,7 +216,7 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     if new is not None:
         seen = None
         with suppress(JobExpired, StoreUnavailable):
-            seen = await _followed(request, job_id, enough=_takes_no_request, within=SEEN_WITHIN)
+            seen = await _followed(request, job_id, enough=_takes_no_request, within=following.SEEN_WITHIN)
         if seen is None or not _takes_no_request(seen):
             return responses.accepted(request, job_id, document.with_cancel_request(stored.body, new))
         stored = seen
@@ -258,7 +256,7 @@ async def forget_job(request: Request, job_id: str) -> Response:
     await parts.forgetting.forget(job_id, tenant=tenant(request), traceparent=traceparent(request))
     parts.leftovers.look_soon(job_id)
     with suppress(JobExpired, StoreUnavailable):  # seen to be so, or it will be
-        await _followed(request, job_id, enough=lambda _: False, within=SEEN_WITHIN)
+        await _followed(request, job_id, enough=lambda _: False, within=following.SEEN_WITHIN)
     return Response(status_code=204)
 
 
@@ -266,7 +264,9 @@ async def next_run(request: Request, job: Job) -> Response:
     """Answer 202 with the job's next run; once it can be seen, so that nobody takes the last one's end for its own."""
     parts = services(request)
     try:
-        stored = await _followed(request, job.id, enough=lambda stored: stored.seen.run >= job.run, within=SEEN_WITHIN)
+        stored = await _followed(
+            request, job.id, enough=lambda stored: stored.seen.run >= job.run, within=following.SEEN_WITHIN
+        )
     except StoreUnavailable:
         stored = Stored(0, b"")
     if stored.body and stored.seen.run >= job.run:
