@@ -4,12 +4,8 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from job_histories import RETENTION
-from samples import ENDED, SUBMITTED
 
 from milepost_client import Client, JobFailed, JobNotFound, Refused, StillRunning, Unavailable, find_files
-from milepost_contracts.document import render
-from milepost_contracts.events import JobSubmitted, JobSucceeded
 from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
 
 
@@ -56,24 +52,6 @@ def test_a_failed_job_raises_only_when_its_result_is_asked_for(client, gateway):
     assert "failed" == handle.wait().status
     with pytest.raises(JobFailed, match="it broke"):
         handle.result()
-
-
-def test_the_last_run_s_end_is_not_taken_for_the_next_one_s(client, gateway):
-    """A gateway tells the last run for as long as no tracker has seen the next one, which it has accepted."""
-
-    def told(event, version):
-        body = render(event, cancel=None, version=version, retention=RETENTION)
-        return httpx.Response(200, content=body, headers={"ETag": f'"{version}"', "Retry-After": "0"})
-
-    first = JobSucceeded(job=ENDED.model_copy(update={"result": "the first"}))
-    accepted = JobSubmitted(job=SUBMITTED.model_copy(update={"run": 2}))
-    second = JobSucceeded(job=ENDED.model_copy(update={"run": 2, "result": "the second"}))
-    gateway.script = [told(first, 3), told(accepted, 3), told(first, 3), told(second, 5)]
-    handle = client.submit("x")
-    assert 2 == handle.retry().run
-    assert not handle.heard(first, 4), "nor by a stream that begins before it"
-    assert "the second" == handle.result()
-    assert 4 == len(gateway.requests)
 
 
 @pytest.mark.parametrize("status, error", [(404, JobNotFound), (410, JobNotFound), (422, Refused), (503, Unavailable)])

@@ -9,6 +9,8 @@ from milepost_client.answers import document_after, retry_after
 from milepost_contracts.document import JobDocument
 from milepost_contracts.events import JobEvent
 
+UNSEEN = 'W/"0"'
+"""The ETag of an answer that tells of what no tracker has seen yet."""
 PACE = 0.2
 """Seconds between two looks that are to wait for a change, however much happens."""
 
@@ -26,6 +28,11 @@ class AsyncJobView:
     def id(self) -> str:
         return self.document.id
 
+    @property
+    def heard_up_to(self) -> int:
+        """The version after which a stream is to tell; all of a job whose next run no tracker has seen yet."""
+        return 0 if self._etag == UNSEEN else self.document.version
+
     def _take(self, response: httpx.Response) -> bool:
         """Take in an answer, and return whether that was done.
 
@@ -40,7 +47,7 @@ class AsyncJobView:
 
     def heard(self, event: JobEvent, version: int) -> bool:
         """Take in what happened; return whether it was news."""
-        if version <= self.document.version or event.job.run < self.document.run:
+        if version <= self.document.version:
             return False
         self.document = document_after(self.document, event, version)
         self._etag = f'"{version}"'

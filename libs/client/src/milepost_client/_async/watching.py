@@ -43,7 +43,8 @@ async def follow(
         Unavailable: The gateway has not answered for half a minute.
         JobNotFound: Nothing is kept of a job any more.
     """
-    live = {handle.id: handle for handle in handles if not handle.document.status.terminal}
+    by_run = sorted(handles, key=lambda handle: handle.document.run)  # of one job, who knows the last run
+    live = {handle.id: handle for handle in by_run if not handle.document.status.terminal}
     same = [handle for handle in handles if live.get(handle.id, handle) is not handle]
     async with aclosing(_followed(transport, live, timeout, to_end=to_end)) as changed:
         async for handle in changed:
@@ -73,7 +74,7 @@ async def _streamed(transport: AsyncTransport, live: dict[str, V]) -> AsyncGener
     heard, answered = False, monotonic()
     while live:
         order = list(live)  # who has ended may be forgotten meanwhile
-        versions = [str(handle.document.version) for handle in live.values()]
+        versions = [str(handle.heard_up_to) for handle in live.values()]
         try:
             async with aclosing(transport.events(order, ".".join(versions))) as events:
                 async for event in events:
@@ -112,10 +113,12 @@ async def _heard(live: dict[str, V], order: Sequence[str], told: ServerSentEvent
     handle = live.get(event.subject)
     if handle is None or not isinstance(event, JobEvent):
         return None
+    if event.job.run < handle.document.run:
+        raise Unavailable("No tracker has seen yet that the job runs again.", retry_after=AGAIN)
     if event.status.terminal:
-        await handle.look()
+        changed = await handle.look()
         _drop_ended(live)
-        return handle
+        return handle if changed else None
     version = int(told.id.split(".")[order.index(event.subject)])
     return handle if handle.heard(event, version) else None
 
