@@ -20,10 +20,14 @@ CALLS_BACK = 4
 """The end of every fourth job is to be told by a webhook."""
 FOLLOWED_EVERY = 0.005
 """Seconds. So often each of two gateways is asked often enough to remember the job, and to answer out of memory."""
+OFTEN = 24
+"""Looks in a second at two gateways in turn, of which ten at each are enough for that."""
 FOLLOWED_FOR = 3.0
 """Seconds for which a job is followed that does not end."""
 ANSWERED_WITHIN = 2.5
 """Seconds within which a submission is to be answered."""
+LATEST = 4.5
+"""Seconds after which it is late on any machine; who asks gives up a little later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,8 @@ class Load:
         self._mix = mix
         self._chance = random.Random(seed)
         self._ended = threading.Event()
+        #: How many jobs were asked for so often within a second that gateways remembered them.
+        self.followed = 0
         #: How many seconds it took to answer each submission; without end for those that were not.
         self.took: list[float] = []
 
@@ -139,7 +145,7 @@ class Load:
             answer = http.post(f"{url}/v1/jobs", json=job)
         except httpx.HTTPError as error:
             handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
-            if isinstance(error, httpx.TimeoutException):
+            if isinstance(error, httpx.ReadTimeout):
                 self.took.append(math.inf)
         else:
             body = answer.json()
@@ -167,14 +173,20 @@ class Load:
                     self._follow(http, handed)
 
     def _follow(self, http: httpx.Client, handed: Handed) -> None:
-        until = time.monotonic() + FOLLOWED_FOR
+        begun = time.monotonic()
         told: Told | None = None
-        for url in cycle(self._urls()):
+        for asked, url in enumerate(cycle(self._urls()), 1):
             told = self._ask(http, handed, url, told) or told
-            if (told and told.document["status"] in ENDED) or time.monotonic() > until:
+            if asked == OFTEN and time.monotonic() < begun + 1:
+                self.followed += 1
+            if told and told.document["status"] in ENDED:
+                break
+            if time.monotonic() > begun + FOLLOWED_FOR:
                 return
             if self._ended.wait(FOLLOWED_EVERY):
                 return
+        for url in self._urls():  # the others know that it has ended
+            self._ask(http, handed, url, told)
 
     def look(self, http: httpx.Client, handed: Handed, url: str) -> dict[str, object] | None:
         """Look at one job, and note what was said."""

@@ -9,7 +9,7 @@ import httpx
 
 from fault_suite.cluster import Cluster
 from fault_suite.ledger import ENDED, Executions, Handed, Ledger
-from fault_suite.load import ANSWERED_WITHIN, TIMEOUT, Load, Mix
+from fault_suite.load import ANSWERED_WITHIN, LATEST, TIMEOUT, Load, Mix
 from fault_suite.receiver import Receiver, receiving
 
 NOBODY_SPOKE = ("lost", "expired")
@@ -169,7 +169,9 @@ def _judge(
         wrong.append(f"{len(unexpected)} jobs ran that nobody handed over")
     if doubled > fault.doubled_within:
         wrong.append(f"{doubled} executions more than expected; {fault.doubled_within} are allowed")
-    late = [seconds for seconds in load.took if seconds > pace.lenience * ANSWERED_WITHIN]
+    if pace.lenience == 1 and not load.followed:
+        wrong.append("no job was asked for often enough to be told out of memory")
+    late = [seconds for seconds in load.took if seconds > min(pace.lenience * ANSWERED_WITHIN, LATEST)]
     if late and not fault.may_be_late:
         wrong.append(f"{len(late)} submissions were answered late, after up to {max(late):.1f} s (inf: never)")
     recovers_within = pace.lenience * fault.recovers_within
