@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from milepost_stack import install, processes, rabbitmq
+from milepost_stack import install, ports, processes, rabbitmq
 from milepost_stack.errors import NotInstalled, NotUp, StackError, StartFailed
 from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState, StackState
@@ -25,6 +25,14 @@ def test_a_state_is_kept_for_its_owner_alone(tmp_path):
     state.save(tmp_path)
     assert state == StackState.load(tmp_path)
     assert 0o600 == stat.S_IMODE((tmp_path / "state.json").stat().st_mode)
+
+
+def test_no_free_port_is_chosen_twice(monkeypatch):
+    """Whoever was given one may not have bound it yet."""
+    start = ports.any_port()
+    monkeypatch.setattr(ports, "CHOICE", range(start, start + 50))
+    chosen = [start, *(ports.any_port() for _ in range(20))]
+    assert len(chosen) == len(set(chosen))
 
 
 def test_a_process_is_found_again_and_ended(tmp_path):
