@@ -85,13 +85,18 @@ def tokens():
 
 
 @pytest.fixture
-def app(broker, store, blobs, key_store, rules, tokens, hosts, monkeypatch):
-    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(milliseconds=1))
+def seen_within():
+    """How long a tracker is waited for; a test that wants more says so by `parametrize`."""
+    return timedelta(milliseconds=1)
+
+
+@pytest.fixture
+def app(broker, store, blobs, key_store, rules, tokens, hosts, seen_within):
     catalogue = Catalogue(store)
     statuses = Statuses(keyring=KEYRING, store=store, polls=Polls(store, store), retention=RETENTION)
     made = build_app()
     reruns = Reruns(statuses=statuses, broker=broker)
-    following = Following(statuses=statuses, store=store, changes=store)
+    following = Following(statuses=statuses, store=store, changes=store, seen_within=seen_within)
     admission = Admission(rules=rules, store=store)
     acceptance = Acceptance(
         keyring=KEYRING,

@@ -11,6 +11,9 @@ from milepost_contracts.events import CancelRequest, JobFailed, JobStarted, JobS
 from milepost_contracts.values import JobError
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 
+PATIENT = pytest.mark.parametrize("seen_within", [timedelta(seconds=5)])
+"""A tracker is waited for."""
+
 GIVEN_UP = JobError(kind="dead_lettered", message="the broker gave the job up")
 
 
@@ -115,11 +118,9 @@ async def test_a_request_to_cancel_is_stored_and_shown(http, broker, store, keyr
     assert 1 == len(broker.requests)
 
 
-async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(
-    http, broker, store, keyring, monkeypatch
-):
+@PATIENT
+async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(http, broker, store, keyring):
     """With its version: what a look tells next is the same."""
-    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(seconds=5))
     job = job_of(keyring)
     store.project(JobSubmitted(job=job), version=7)
     asking = asyncio.create_task(http.post(f"/v1/jobs/{job.id}/cancel"))
@@ -130,9 +131,9 @@ async def test_a_request_to_cancel_that_is_seen_at_once_is_told_as_it_is_seen(
     assert (202, '"8"', look.content) == (response.status_code, response.headers["etag"], response.content)
 
 
-async def test_a_job_can_be_canceled_as_soon_as_it_has_an_id(http, broker, store, keyring, monkeypatch):
+@PATIENT
+async def test_a_job_can_be_canceled_as_soon_as_it_has_an_id(http, broker, store, keyring):
     """Whether or not a tracker has seen it: that is waited for."""
-    monkeypatch.setattr("milepost_gateway.following.SEEN_WITHIN", timedelta(seconds=5))
     job = job_of(keyring)
     asking = asyncio.create_task(http.post(f"/v1/jobs/{job.id}/cancel"))
     await asyncio.wait_for(store.listened.wait(), 5)
@@ -211,6 +212,20 @@ async def test_many_are_redriven_at_a_rate(http, broker, given_up):
     assert [0.0, 0.5, 1.0] == [delay.total_seconds() for delay in delays]
     assert sorted(response.json()["job_ids"]) == response.json()["job_ids"]
     assert {job.id for job in jobs} > set(response.json()["job_ids"])
+
+
+@PATIENT
+async def test_many_are_redriven_once_that_can_be_seen(http, broker, store, given_up):
+    """Who looks then is not told how the last run ended."""
+    jobs = [given_up() for _ in range(2)]
+    asking = asyncio.create_task(http.post("/v1/dead-letters:redrive", json={}))
+    await asyncio.wait_for(store.listened.wait(), 5)
+    for number, command in enumerate(broker.submitted):
+        assert not asking.done()
+        store.project(command, 20 + number)
+    assert 2 == (await asking).json()["count"]
+    looks = [(await http.get(f"/v1/jobs/{job.id}")).json() for job in jobs]
+    assert [(2, "queued")] * 2 == [(look["run"], look["status"]) for look in looks]
 
 
 async def test_a_dry_run_says_which_and_does_nothing(http, broker, given_up):

@@ -112,6 +112,23 @@ async def test_a_client_may_ask_to_cancel(connect, store, running, broker):
     assert [running] == [request.subject for request in broker.requests]
 
 
+@pytest.mark.parametrize("seen_within", [timedelta(seconds=5)])
+async def test_a_client_may_ask_to_cancel_before_a_tracker_has_seen_the_job(connect, store, keyring, broker):
+    """It is waited for; the conversation goes on."""
+    job = RUNNING.model_copy(update={"id": keyring.issue("default")})
+    async with connect(f"/v1/jobs/{job.id}/ws") as socket:
+        await asyncio.wait_for(store.listened.wait(), 5)
+        store.listened.clear()
+        await socket.say(text='{"type":"cancel"}')
+        await asyncio.wait_for(store.listened.wait(), 5)
+        assert [] == broker.requests
+        store.project(JobStarted(job=job), 3)
+        await socket.hear()
+        await socket.say(text='{"type":"nonsense"}')
+        assert 1008 == await socket.code()
+    assert [job.id] == [request.subject for request in broker.requests]
+
+
 @pytest.mark.parametrize(
     "frame, code",
     [

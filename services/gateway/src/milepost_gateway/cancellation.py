@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from milepost_contracts.envelope import now
 from milepost_contracts.events import CancelRequest, CancelRequested
-from milepost_gateway import following
 from milepost_gateway.errors import JobAlreadyFinished, NotKnownYet
 from milepost_gateway.following import Following
 from milepost_gateway.ports import Broker, Snapshot, Stored
@@ -28,7 +27,7 @@ class Cancellation:
             JobUnknown, JobExpired: There is nothing to cancel.
             JobAlreadyFinished: It has ended.
             NotAccepted, OutcomeUnknown: The request is not stored, or nobody can say; asking again is harmless.
-            StoreUnavailable: What the job is can't be read now, or no tracker has seen it for two seconds.
+            StoreUnavailable: What the job is can't be read now, or no tracker has seen it.
         """
         stored, snapshot = await self._known(job_id, tenant)
         if stored.cancel_requested and not stored.terminal:
@@ -45,7 +44,7 @@ class Cancellation:
         try:
             return await self.statuses.known(job_id, tenant=tenant)
         except NotKnownYet:
-            await self.following.document(job_id, tenant=tenant, enough=_is_seen, within=following.SEEN_WITHIN)
+            await self.following.document(job_id, tenant=tenant, enough=_is_seen, within=self.following.seen_within)
             return await self.statuses.known(job_id, tenant=tenant)
 
 

@@ -12,8 +12,6 @@ from milepost_gateway.status import Statuses
 
 LOOK_EVERY = timedelta(seconds=2)
 """How often a waiting job is looked at anyway, and whoever waits is asked whether they still do."""
-SEEN_WITHIN = timedelta(seconds=2)
-"""How long one waits for a tracker to see what was accepted just now."""
 
 SNAPSHOT = "snapshot"
 """What is told first: the latest event, whatever came before it."""
@@ -46,6 +44,8 @@ class Following:
     statuses: Statuses
     store: StatusStore
     changes: Changes
+    #: How long a tracker is waited for that is to see what was accepted just now.
+    seen_within: timedelta = timedelta(seconds=2)
 
     async def document(
         self,

@@ -1,5 +1,7 @@
 """`/v1/dead-letters`: what the broker gave up, and handing it over again."""
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -14,8 +16,9 @@ from milepost_gateway.api import responses
 from milepost_gateway.api.access import MAY_ADMINISTER, tenant
 from milepost_gateway.api.jobs import next_run
 from milepost_gateway.api.requests import read_model, refuse_unknown_parameters
-from milepost_gateway.api.services import services
+from milepost_gateway.api.services import Services, services
 from milepost_gateway.dead_letters import Filter
+from milepost_gateway.errors import JobExpired, StoreUnavailable
 from milepost_gateway.submission import TextMoment
 
 router = APIRouter(prefix="/v1", tags=["dead letters"], dependencies=[MAY_ADMINISTER])
@@ -95,16 +98,30 @@ async def redrive(request: Request, job_id: str) -> Response:
     },
 )
 async def redrive_many(request: Request) -> Response:
-    """Answer 202 once each of them is stored durably, or 200 to a dry run."""
+    """Answer 202 once each of them is stored durably and can be seen, or after two seconds, or 200 to a dry run."""
     parts = services(request)
     wanted = await read_model(request, RedriveRequest, parts.limits)
     only = Filter(type_name=wanted.type, queue=wanted.queue, before=wanted.before)
     jobs = await parts.dead_letters.find(only, tenant=tenant(request), limit=wanted.limit)
-    done = jobs if wanted.dry_run else await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
+    done = jobs
+    if not wanted.dry_run:
+        done = await parts.dead_letters.redrive_all(jobs, rate=wanted.rate)
+        await asyncio.gather(*(_seen(parts, job) for job in done))
     told = Redriven(
         dry_run=wanted.dry_run, count=len(done), job_ids=[job.id for job in done], left=len(jobs) - len(done)
     )
     return Response(told.model_dump_json(), status_code=200 if wanted.dry_run else 202, media_type="application/json")
+
+
+async def _seen(parts: Services, job: Job) -> None:
+    """Wait until this run can be seen, so that nobody takes the last one's end for its own."""
+    with suppress(JobExpired, StoreUnavailable):
+        await parts.following.document(
+            job.id,
+            tenant=job.tenant,
+            enough=lambda stored: stored.seen.run >= job.run,
+            within=parts.following.seen_within,
+        )
 
 
 def _told(job: Job) -> DeadLetter:

@@ -16,7 +16,6 @@ from milepost_contracts.document import JobDocument
 from milepost_contracts.glance import with_waiting
 from milepost_contracts.states import Status
 from milepost_contracts.values import WORD, Job
-from milepost_gateway import following
 from milepost_gateway.api import preferences, responses, streams
 from milepost_gateway.api.access import MAY_ADMINISTER, MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.requests import (
@@ -216,7 +215,7 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     if new is not None:
         seen = None
         with suppress(JobExpired, StoreUnavailable):
-            seen = await _followed(request, job_id, enough=_takes_no_request, within=following.SEEN_WITHIN)
+            seen = await _followed(request, job_id, enough=_takes_no_request, within=parts.following.seen_within)
         if seen is None or not _takes_no_request(seen):
             return responses.accepted(request, job_id, document.with_cancel_request(stored.body, new))
         stored = seen
@@ -256,7 +255,7 @@ async def forget_job(request: Request, job_id: str) -> Response:
     await parts.forgetting.forget(job_id, tenant=tenant(request), traceparent=traceparent(request))
     parts.leftovers.look_soon(job_id)
     with suppress(JobExpired, StoreUnavailable):  # seen to be so, or it will be
-        await _followed(request, job_id, enough=lambda _: False, within=following.SEEN_WITHIN)
+        await _followed(request, job_id, enough=lambda _: False, within=parts.following.seen_within)
     return Response(status_code=204)
 
 
@@ -265,7 +264,7 @@ async def next_run(request: Request, job: Job) -> Response:
     parts = services(request)
     try:
         stored = await _followed(
-            request, job.id, enough=lambda stored: stored.seen.run >= job.run, within=following.SEEN_WITHIN
+            request, job.id, enough=lambda stored: stored.seen.run >= job.run, within=parts.following.seen_within
         )
     except StoreUnavailable:
         stored = Stored(0, b"")
@@ -273,7 +272,7 @@ async def next_run(request: Request, job: Job) -> Response:
         return responses.accepted(request, job.id, stored.body, version=stored.version)
     event = submitted(job, at=job.run_at or job.created_at)
     body = document.render(event, cancel=None, version=stored.version, retention=parts.retention)
-    return responses.accepted(request, job.id, body, version=stored.version)
+    return responses.accepted(request, job.id, body)
 
 
 @router.get(

@@ -30,7 +30,8 @@ export class Job {
   async #look() {
     clearTimeout(this.#timer);
     try {
-      this.job = await ask(`v1/jobs/${this.id}`, { signal: this.#asking.signal });
+      const job = await ask(`v1/jobs/${this.id}`, { signal: this.#asking.signal });
+      if (!(this.job?.run > job.run)) this.job = job; // else no tracker has seen yet that it runs again
       this.app.well();
       this.stream.follow(ENDED.has(this.job.status) ? [] : [this.id]);
     } catch (error) {
