@@ -57,7 +57,7 @@ DASHBOARD := $(FOREIGN)/.venv/bin/pytest -q -c $(FOREIGN)/dashboard/pytest.ini $
 # The seeds of the load that 'make faults' runs the whole matrix with.
 SEEDS ?= 1,2,3
 
-faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 15 minutes for each of SEEDS="1,2,3"
+faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 20 minutes for each of SEEDS="1,2,3"
 	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
 
 BENCH_READY := bench/.venv/.complete
