@@ -125,7 +125,7 @@ def read_strictly(kind: type[M], value: Any) -> M:
             [
                 ProblemDetail(
                     pointer="".join(f"/{step}" for step in one["loc"]),
-                    detail=_plain(one["type"], one["msg"]),
+                    detail=plain(one["type"], one["msg"]),
                 )
                 for one in error.errors(include_input=False, include_url=False)[:20]
             ]
@@ -280,5 +280,6 @@ def _check_names(files: Sequence[FileRef]) -> None:
         raise PayloadTooLarge(f"the names of {len(files)} files take {size} bytes together; {room} are allowed")
 
 
-def _plain(kind: str, message: str) -> str:
+def plain(kind: str, message: str) -> str:
+    """Return in our words what pydantic found, by its type and message."""
     return "there is no such field" if kind == "extra_forbidden" else message.removeprefix("Value error, ")

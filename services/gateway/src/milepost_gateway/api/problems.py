@@ -16,6 +16,7 @@ from milepost_contracts.states import Status
 from milepost_contracts.values import MAX_RUN
 from milepost_gateway import errors, metrics
 from milepost_gateway.api.requests import MalformedRequest, RequestStopped, UnsupportedMediaType, request_id
+from milepost_gateway.submission import plain
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +180,7 @@ async def _unsupported(request: Request, error: Exception) -> Response:
 async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     found = error.errors()[:5]
-    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in found)
+    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {plain(one['type'], one['msg'])}" for one in found)
     return _problem(request, ProblemType.MALFORMED_REQUEST, where)
 
 
