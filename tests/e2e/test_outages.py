@@ -143,10 +143,10 @@ def test_a_broker_that_blocks_publishers_is_told_in_time(stack, http):
         rabbitmqctl(stack, "set_vm_memory_high_watermark", "0.4")
 
 
-@pytest.mark.timeout(240)  # eight starts of an Erlang node
+@pytest.mark.timeout(240)  # sixteen starts of an Erlang node
 def test_a_broker_that_blocks_again_and_again_is_survived_without_a_restart(stack, http):
-    """Four alarms: each is told in time, and after each the same processes accept and finish jobs."""
-    for _ in range(4):
+    """Eight alarms: each is told in time, and after each the same processes accept and finish jobs."""
+    for _ in range(8):
         rabbitmqctl(stack, "eval", "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
         try:
             wait_until(lambda: refused(http) is not None, within=5, what="it is told")
