@@ -5,6 +5,7 @@ import signal
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aio_pika
 import httpx
@@ -71,6 +72,9 @@ def frozen(stack, name):
     """SIGSTOP a process for a while."""
     process = processes.find(stack.state.process(name))
     process.send_signal(signal.SIGSTOP)
+    states = [Path(f"/proc/{process.pid}/task/{thread.id}/stat") for thread in process.threads()]
+    stopped = lambda: all(") T " in one.read_text() for one in states if one.exists())  # noqa: E731
+    wait_until(stopped, within=10, what="all its threads have stopped")
     try:
         yield
     finally:
