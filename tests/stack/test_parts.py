@@ -2,6 +2,7 @@
 
 import stat
 import sys
+import threading
 
 import pytest
 
@@ -33,6 +34,29 @@ def test_no_free_port_is_chosen_twice(monkeypatch):
     monkeypatch.setattr(ports, "CHOICE", range(start, start + 50))
     chosen = [start, *(ports.any_port() for _ in range(20))]
     assert len(chosen) == len(set(chosen))
+
+
+def test_two_processes_install_one_after_the_other(tmp_path, monkeypatch):
+    """Two test workers on a bare machine need the same packages, and apt-get fails while another one runs."""
+    program = install.Program("made-program", (str(tmp_path / "made-program"),), apt="made", brew="made")
+    monkeypatch.setattr(install.tempfile, "gettempdir", lambda: str(tmp_path))
+    installed, running, waiting = [], threading.Event(), threading.Event()
+
+    def install_slowly(missing, say, otherwise):
+        installed.append(missing)
+        running.set()
+        assert waiting.wait(20), "the other one says that it waits"
+        (tmp_path / "made-program").touch(0o755)
+
+    monkeypatch.setattr(install, "_install", install_slowly)
+    found = []
+    first = threading.Thread(target=lambda: found.append(install.ensure((program,), quiet)))
+    first.start()
+    assert running.wait(20)
+    found.append(install.ensure((program,), lambda _: waiting.set()))
+    first.join()
+    assert [[program]] == installed
+    assert 2 * [{"made-program": str(tmp_path / "made-program")}] == found
 
 
 def test_a_process_is_found_again_and_ended(tmp_path):

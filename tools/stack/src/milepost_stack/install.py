@@ -1,8 +1,10 @@
 """Finds the server programs, and installs missing ones with the system's package manager, saying so."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,14 +56,31 @@ def ensure(programs: tuple[Program, ...], say: Say, *, otherwise: str = USE_OTHE
     Raises:
         NotInstalled: With one sentence on what to do.
     """
-    missing = [program for program in programs if program.find() is None]
-    if missing:
-        _install(missing, say, otherwise)
+    if _missing(programs):
+        with _one_at_a_time(say):
+            if missing := _missing(programs):  # another process may have installed them meanwhile
+                _install(missing, say, otherwise)
     found = {program.name: program.find() for program in programs}
     absent = [name for name, path in found.items() if path is None]
     if absent:
         raise NotInstalled(f"{', '.join(absent)} can't be found even after installing; {otherwise} instead")
     return {name: path for name, path in found.items() if path is not None}
+
+
+def _missing(programs: tuple[Program, ...]) -> list[Program]:
+    return [program for program in programs if program.find() is None]
+
+
+@contextmanager
+def _one_at_a_time(say: Say) -> Iterator[None]:
+    """Let one process of this user install at a time: package managers fail when another one runs."""
+    with (Path(tempfile.gettempdir()) / f"milepost-install-{os.getuid()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that installs packages")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _install(missing: list[Program], say: Say, otherwise: str) -> None:
