@@ -1,5 +1,5 @@
-# Everything a developer or a first visitor runs. 'make' alone prints this list.
-# Nothing outside this folder changes, but for the system packages that a command names before it installs them.
+# Commands for users and developers; 'make' without a target lists them.
+# They change nothing outside this folder, except that they install system packages after naming them.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ UV := .milepost/tools/bin/uv
 READY := .venv/.complete
 MANIFESTS := pyproject.toml uv.lock $(wildcard */*/pyproject.toml)
 
-# What 'make demo' digests: files and folders.
+# The files and folders that 'make demo' digests.
 FILES ?= README.md docs handlers libs services tools
 
 ##@ Try it
@@ -19,11 +19,11 @@ FILES ?= README.md docs handlers libs services tools
 demo: $(READY) ## Start everything, run a job on this project's own files (or FILES="…"), show its progress, stop
 	@.venv/bin/stack run -- .venv/bin/milepost submit digest-files pause=0.03 --watch $(foreach file,$(FILES),--file "$(file)")
 	@printf '\nTry next:\n  %s\n  %s\n  %s\n' \
-		'make up                                                   and keep it running; then, elsewhere:' \
+		'make up                                                   start and keep it running; then, in another terminal:' \
 		'.venv/bin/milepost submit count steps=50 --watch          a job with a moving bar' \
-		'.venv/bin/milepost types                                  what else there is'
+		'.venv/bin/milepost types                                  list the job types'
 
-up: $(READY) ## Start everything and stay up; Ctrl-C, or 'make down' elsewhere, stops it
+up: $(READY) ## Start everything and run until Ctrl-C, or 'make down' in another terminal
 	@.venv/bin/stack up
 
 down: $(READY) ## Stop what 'make up' started
@@ -37,7 +37,7 @@ compose: .env ## Build and start everything in containers, and wait until it is 
 
 ##@ Develop
 .PHONY: setup check test faults bench bench-scaling bench-own foreign isolated contracts docs format
-setup: $(READY) ## Install the project's packages into .venv; the other commands do it by themselves
+setup: $(READY) ## Install the project's packages into .venv; the other commands do this when needed
 
 check: $(READY) ## Lint, types and import contracts, in seconds
 	@.venv/bin/ruff check --quiet .
@@ -51,20 +51,20 @@ test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
 FOREIGN := tests/foreign
 FOREIGN_READY := $(FOREIGN)/node_modules/.complete
 PAGE := http://127.0.0.1:14999
-SHOWN := PYTHONPATH=$(CURDIR)/$(FOREIGN)/dashboard MILEPOST_HANDLERS=shown_jobs,milepost_basics MILEPOST_CORS_ORIGINS='*'
+DASHBOARD_ENV := PYTHONPATH=$(CURDIR)/$(FOREIGN)/dashboard MILEPOST_HANDLERS=shown_jobs,milepost_basics MILEPOST_CORS_ORIGINS='*'
 DASHBOARD := $(FOREIGN)/.venv/bin/pytest -q -c $(FOREIGN)/dashboard/pytest.ini $(FOREIGN)/dashboard/test_dashboard.py
 
-# The seeds of the load that 'make faults' runs the whole matrix with.
+# The random seeds for the load of 'make faults'.
 SEEDS ?= 1,2,3
 
-faults: $(READY) ## Run the whole fault matrix and write docs/faults.md: about 20 minutes for each of SEEDS="1,2,3"
-	@.venv/bin/pytest tests/faults -p no:randomly --faults whole --seeds $(SEEDS) $(ARGS)
+faults: $(READY) ## Run the full fault matrix and write docs/faults.md: about 20 minutes for each of SEEDS="1,2,3"
+	@.venv/bin/pytest tests/faults -p no:randomly --faults full --seeds $(SEEDS) $(ARGS)
 
 BENCH_READY := bench/.venv/.complete
 BENCH := bench/.venv/bin/python
 SERVERS := .venv/bin/stack run --gateways 0 --processors 0 --trackers 0 --
 
-bench: $(READY) $(BENCH_READY) ## Measure Milepost beside what else one would pick, in three rounds: about an hour (ARGS="--rounds 1")
+bench: $(READY) $(BENCH_READY) ## Compare Milepost with alternatives, in three rounds: about an hour (ARGS="--rounds 1")
 	@$(SERVERS) $(BENCH) bench/compare.py $(ARGS)
 	@$(BENCH) bench/report.py bench/results/compare.json
 
@@ -76,16 +76,16 @@ $(BENCH_READY): bench/pyproject.toml bench/uv.lock $(READY)
 bench-scaling: $(READY) ## Measure how Milepost scales with processes, jobs, readers and reports: about ten minutes (ARGS="--jobs 10000")
 	@$(SERVERS) .venv/bin/python bench/scaling.py $(ARGS)
 
-bench-own: $(READY) $(FOREIGN_READY) ## Measure how late a report is seen, what readers cost, the dashboard, a reload: about four minutes
+bench-own: $(READY) $(FOREIGN_READY) ## Measure event latency, readers, the dashboard and a reload: about four minutes
 	@PYTHONPATH=bench MILEPOST_HANDLERS=bench_jobs .venv/bin/stack run -- .venv/bin/python bench/streams.py $(ARGS)
 	@.venv/bin/stack run -- $(FOREIGN)/.venv/bin/python bench/dashboard.py
 	@.venv/bin/python bench/reload.py
 
-foreign: $(READY) $(FOREIGN_READY) ## Let other people's linters, clients and Chromium read the contracts and use a gateway
+foreign: $(READY) $(FOREIGN_READY) ## Test the contracts and a gateway with third-party linters, clients and Chromium
 	@$(FOREIGN)/contracts
 	@MILEPOST_CORS_ORIGINS=$(PAGE) .venv/bin/stack run -- $(FOREIGN)/gateway
-	@$(SHOWN) .venv/bin/stack run -- $(DASHBOARD) $(ARGS)
-	@$(SHOWN) $(FOREIGN)/dashboard/with-a-key
+	@$(DASHBOARD_ENV) .venv/bin/stack run -- $(DASHBOARD) $(ARGS)
+	@$(DASHBOARD_ENV) $(FOREIGN)/dashboard/with-a-key
 
 $(FOREIGN_READY): $(READY) $(FOREIGN)/package-lock.json $(FOREIGN)/uv.lock
 	@.venv/bin/python $(FOREIGN)/install
@@ -93,23 +93,23 @@ $(FOREIGN_READY): $(READY) $(FOREIGN)/package-lock.json $(FOREIGN)/uv.lock
 	@$(UV) sync --quiet --locked --compile-bytecode --project $(FOREIGN)
 	@touch $@
 
-isolated: $(READY) ## Run each package's unit tests in an environment with nothing but that package's dependencies
+isolated: $(READY) ## Run each package's unit tests in an environment with only that package's dependencies
 	@tools/isolated
 
-contracts: $(READY) ## Write what is generated anew: openapi.json, asyncapi.yaml, cli.md, the synchronous SDK; a test fails when it is old
+contracts: $(READY) ## Regenerate openapi.json, asyncapi.yaml, cli.md and the synchronous SDK (a test compares them)
 	@.venv/bin/python tools/contracts
 
-docs: $(READY) ## Build the documentation into .milepost/site; fails at a link that leads nowhere
+docs: $(READY) ## Build the documentation into .milepost/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 	@echo "$(CURDIR)/.milepost/site/index.html"
 
-format: $(READY) ## Format the code and mend what the linter can
+format: $(READY) ## Format the code and apply the linter's fixes
 	@.venv/bin/ruff format --quiet .
 	@.venv/bin/ruff check --quiet --fix .
 
 ##@ Clean up
 .PHONY: clean
-clean: ## Remove everything that these commands made in this folder
+clean: ## Remove everything that these commands created in this folder
 	rm -rf bench/.venv bench/.venv-arq tests/foreign/node_modules tests/foreign/.venv tests/foreign/made .venv .milepost .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: help

@@ -1,7 +1,7 @@
 """`POST /crunch` answers 202 and a token, `GET /result/TOKEN` the result, once there is one: `uvicorn crunch:app`.
 
-The token is the job's id: nobody can guess one, and it certifies itself. There is no dict, so a restart of this app
-loses nothing, and any number of copies of it may run.
+The token is the job's id, which can't be guessed; the gateway recognizes an issued id without a look-up. This app keeps
+no state: a restart loses nothing, and any number of copies may run.
 """
 
 from collections.abc import AsyncIterator

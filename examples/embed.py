@@ -1,6 +1,6 @@
-"""One's own API hands work over in the course of a request, and is not in the way of it: `uvicorn embed:app`.
+"""Your own FastAPI app submits a job during a request: `uvicorn embed:app`.
 
-The order's number is the idempotency key: however often a client repeats its request, it is one job.
+The order number is the idempotency key: a client that repeats its request creates no second job.
 """
 
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def make_invoice(number: int, request: Request) -> JSONResponse:
         handle = await milepost.submit(
             "echo", {"text": f"invoice {number}"}, tags=["invoices"], idempotency_key=f"invoice-{number}"
         )
-    except Refused as error:  # our mistake: what we send does not fit the job type
+    except Refused as error:  # a bug in this app: the submission is invalid
         raise HTTPException(500, str(error)) from error
     except Unavailable as error:
         raise HTTPException(503, "try again soon", {"Retry-After": f"{error.retry_after:.0f}"}) from error

@@ -1,6 +1,6 @@
 """The progress of a loop.
 
-The handler, which `milepost dev loop` runs; and a client that prints how far it is: `python loop.py`.
+`milepost dev loop` runs the handler; `python loop.py` is a client that prints its progress.
 """
 
 import time
@@ -18,7 +18,7 @@ class Work(BaseModel):
 
 @job("loop")
 def loop(params: Work, run: Run) -> str:
-    """Do something again and again."""
+    """Sleep in a loop."""
     for _ in run.track(range(params.steps), unit="steps"):
         time.sleep(params.pause)
     return "done"

@@ -1,4 +1,4 @@
-// The same as reactor.py, in JavaScript: npm install amqplib; node reactor.mjs
+// reactor.py in JavaScript: npm install amqplib; node reactor.mjs
 import amqp from "amqplib";
 
 const broker = process.env.MILEPOST_RABBITMQ_URL ?? "amqp://guest:guest@127.0.0.1/";
@@ -14,5 +14,5 @@ await channel.consume(queue, (message) => {
   const event = JSON.parse(message.content); // a CloudEvent
   const job = event.data;
   console.log(event.id, job.type, job.id, JSON.stringify(job.result));
-  channel.ack(message); // once it is done: it comes again otherwise
+  channel.ack(message); // after the work: without an ack it is delivered again
 });

@@ -1,7 +1,7 @@
-"""A service of another team that reacts to jobs that have succeeded: plain aio-pika, no line of ours.
+"""A service of another team that reacts to succeeded jobs: plain aio-pika, no code of Milepost.
 
-It has a queue of its own, bound to the topic exchange, so it misses nothing while it is down. Events come at least
-once: `id` is the same when one comes again.
+Its own queue is bound to the topic exchange, so it misses no event while it is down. Events are delivered at least
+once: a redelivered event has the same `id`.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ async def main() -> None:
     async with connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=20)
-        # All jobs; of one type only: job.succeeded.*.crunch
+        # Jobs of all types; for one type: job.succeeded.*.crunch
         queue = await channel.declare_queue("billing.milepost", durable=True, arguments={"x-queue-type": "quorum"})
         await queue.bind(await channel.get_exchange(EXCHANGE), "job.succeeded.#")
         print("listening", flush=True)
         async with queue.iterator() as messages:
             async for message in messages:
-                async with message.process():  # acknowledged once the block is done
+                async with message.process():  # acknowledged after the block
                     event = json.loads(message.body)  # a CloudEvent
                     job = event["data"]
                     print(event["id"], job["type"], job["id"], json.dumps(job["result"])[:80], flush=True)

@@ -1,6 +1,6 @@
-"""Submit and follow in one request: the answer is a line of JSON for each event, and ends with the job.
+"""Submit a job and stream its events in one request: one JSON line per event, until the job ends.
 
-Plain httpx. If the connection breaks nothing is lost: the job goes on, and GET /v1/jobs/{id} tells of it.
+Plain httpx. If the connection breaks, the job continues, and GET /v1/jobs/{id} returns its status.
 """
 
 import json
@@ -18,7 +18,7 @@ def main() -> None:
         response.raise_for_status()
         for line in response.iter_lines():
             if not line:
-                continue  # says that it is still there
+                continue  # keep-alive
             event = json.loads(line)
             progress = event["data"]["progress"] or {}
             print(event["type"], progress.get("percent"))

@@ -1,6 +1,6 @@
 """The progress of uploaded files: `python uploads.py README.md docs`.
 
-The files travel with the submission; the handler `digest-files` reads them wherever it runs.
+The files are part of the submission; the handler `digest-files` reads them wherever it runs.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Progress over a WebSocket, with a cancel in the middle. Plain `websockets`."""
+"""Read progress over a WebSocket, and cancel the job. Plain `websockets`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ def main() -> None:
     address = URL.replace("http", "ws", 1) + f"/v1/jobs/{submitted.json()['id']}/ws"
     canceled = False
     with connect(address, subprotocols=["cloudevents.json"]) as socket:
-        for frame in socket:  # ends when the job has
+        for frame in socket:  # ends with the job
             event = json.loads(frame)
             progress = event["data"]["progress"] or {"done": 0}
             print(event["type"], progress["done"])

@@ -1,6 +1,6 @@
-"""Real parts for every test that wants them: one stack for the session, and a namespace of its own for each test.
+"""Fixtures for tests with real servers: one stack per session, and a namespace of its own for each test.
 
-Imports happen inside the fixtures: the unit tests of a package also run where nothing else is installed.
+Imports happen inside the fixtures: a package's unit tests also run where nothing else is installed.
 """
 
 import os
@@ -11,11 +11,11 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-collect_ignore = ["foreign"]  # it has an environment of its own: 'make foreign'
+collect_ignore = ["foreign"]  # has its own environment; run by 'make foreign'
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+# How long an example takes depends on the machine's load, not on the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parent.parent
 NO_TTL = -1
@@ -24,27 +24,27 @@ STACKS = ROOT / ".milepost" / "test-stacks"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """The faults take longest: one worker begins with them, so that it is not at them when the others are done."""
+    """Run the fault tests first: they take longest, and the other workers have tests left to run meanwhile."""
     items.sort(key=lambda item: "faults" not in item.path.parts)
 
 
-def say(text):
+def log(text):
     print(f"stack: {text}", file=sys.stderr)
 
 
 @pytest.fixture(scope="session")
 def start_stack():
-    """Start stacks that end with the session, at the latest."""
-    from milepost_stack import ports
+    """Start stacks; they are stopped at the end of the session at the latest."""
+    from milepost_stack import free_ports
     from milepost_stack.stack import Size, Stack
 
-    # A port that one worker has chosen and not bound yet is still free for the other.
+    # Each worker gets its own ports: one that a worker has chosen but not yet bound looks free to the others.
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-    ports.CHOICE = ports.CHOICE[int(worker.removeprefix("gw")) :: int(workers)]
+    free_ports.PORT_RANGE = free_ports.PORT_RANGE[int(worker.removeprefix("gw")) :: int(workers)]
     started = []
 
     def start(name, *, gateways=0, processors=0, trackers=0, settings=None):
-        stack = Stack(STACKS, f"{name}-{os.getpid()}", say)
+        stack = Stack(STACKS, f"{name}-{os.getpid()}", log)
         size = Size(gateways=gateways, processors=processors, trackers=trackers)
         stack.up(size, port=0, settings={"MILEPOST_LOG_LEVEL": "info", **(settings or {})})
         started.append(stack)
@@ -58,7 +58,7 @@ def start_stack():
 
 @pytest.fixture(scope="session")
 def stack(start_stack):
-    """A whole Milepost: one gateway, two processors, one tracker."""
+    """A complete Milepost: one gateway, two processors, one tracker."""
     return start_stack("session", gateways=1, processors=2, trackers=1)
 
 
@@ -87,11 +87,11 @@ def redis_url(stack):
 
 @pytest.fixture
 async def namespace(rabbitmq_url, redis_url):
-    """A namespace that nobody else uses. What a test leaves in Redis must have a TTL; its queues are removed."""
+    """A namespace for this test alone. Every Redis key that the test leaves must have a TTL; its queues are deleted."""
     import aio_pika
     from redis.asyncio import Redis
 
-    from milepost_contracts.topology import Topology
+    from milepost_contracts.messages.topology import Topology
 
     name = f"t{uuid4().hex[:12]}"
     yield name
@@ -110,14 +110,14 @@ async def namespace(rabbitmq_url, redis_url):
 
 @pytest.fixture
 def topology(namespace):
-    from milepost_contracts.topology import Topology
+    from milepost_contracts.messages.topology import Topology
 
     return Topology(namespace=namespace)
 
 
 @pytest.fixture
 def keys(namespace):
-    from milepost_contracts.keys import Keys
+    from milepost_contracts.status.redis_keys import Keys
 
     return Keys(namespace=namespace)
 

@@ -1,4 +1,4 @@
-"""A gateway made of canned answers."""
+"""A gateway with canned responses."""
 
 import json
 from datetime import timedelta
@@ -12,12 +12,12 @@ from samples import ENDED, RUNNING, SUBMITTED
 from milepost_client import Client
 from milepost_client.cli import __main__ as cli
 from milepost_client.cli import options
-from milepost_contracts.document import render
-from milepost_contracts.events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
+from milepost_contracts.messages.job_events import JobCanceled, JobFailed, JobProgressed, JobSubmitted, JobSucceeded
+from milepost_contracts.status.render import render_document
 from milepost_contracts.values import FileRef, JobError
 
-PATIENCE = timedelta(seconds=0.05)
-"""What a gateway that is away costs a test."""
+RETRY_TIMEOUT = timedelta(seconds=0.05)
+"""How long a test retries when the gateway is not available."""
 
 STAGES = {
     "queued": JobSubmitted(job=SUBMITTED),
@@ -38,20 +38,20 @@ DIGEST = {
 
 
 class FakeGateway:
-    """Answers each look with the next stage of its script; a stage may be a whole response."""
+    """Answers each status request with the next stage of its script. A stage may be a complete response."""
 
     def __init__(self):
         self.script = ["queued", "running", "succeeded"]
         self.requests = []
-        self.at = 0
-        #: What a handler wrote, by name.
+        self.position = 0
+        #: The output files of the job, by name.
         self.outputs = {}
-        #: What is answered to who asks for types, if it is something else.
+        #: The response to a request for job types, if it is not the default.
         self.types = None
-        #: What is answered to who wants events, if anything.
+        #: The response to a request for events; without it, 405.
         self.stream = None
 
-    def __call__(self, request):  # noqa: PLR0911 - a table
+    def __call__(self, request):  # noqa: PLR0911 - one return per route
         self.requests.append(request)
         if request.url.path == "/v1/job-types":
             return self.types or httpx.Response(200, json={"items": [DIGEST]})
@@ -61,18 +61,18 @@ class FakeGateway:
             return httpx.Response(200, content=self.outputs[request.url.path.partition("/outputs/")[2]])
         if request.url.path == "/v1/jobs" and request.method == "GET":
             return httpx.Response(200, json={"items": [json.loads(self._body("succeeded", 3))], "next": None})
-        stage = self.script[min(self.at, len(self.script) - 1)]
+        stage = self.script[min(self.position, len(self.script) - 1)]
         if not isinstance(stage, str):
-            self.at += 1
+            self.position += 1
             return stage
-        if request.headers.get("if-none-match") == f'"{self.at}"':
-            self.at += 1
-            return httpx.Response(304, headers={"Retry-After": "0", "ETag": f'"{self.at - 1}"'})
-        headers = {"ETag": f'"{self.at}"', "Retry-After": "0"}
+        if request.headers.get("if-none-match") == f'"{self.position}"':
+            self.position += 1
+            return httpx.Response(304, headers={"Retry-After": "0", "ETag": f'"{self.position - 1}"'})
+        headers = {"ETag": f'"{self.position}"', "Retry-After": "0"}
         response = httpx.Response(
-            202 if request.method == "POST" else 200, content=self._body(stage, self.at), headers=headers
+            202 if request.method == "POST" else 200, content=self._body(stage, self.position), headers=headers
         )
-        self.at += 1
+        self.position += 1
         return response
 
     def _body(self, stage, version):
@@ -82,7 +82,7 @@ class FakeGateway:
             for name, content in self.outputs.items()
         ]
         event = event.model_copy(update={"job": event.job.model_copy(update={"outputs": tuple(refs)})})
-        return render(event, cancel=None, version=version, retention=RETENTION)
+        return render_document(event, cancel=None, version=version, retention=RETENTION)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def gateway():
 @pytest.fixture
 def client(gateway):
     with Client(
-        "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), patience=PATIENCE
+        "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), retry_timeout=RETRY_TIMEOUT
     ) as made:
         yield made
 
@@ -112,13 +112,13 @@ def problem_fixture():
 
 @pytest.fixture
 def milepost(gateway, monkeypatch, capsys):
-    """Run the command against the canned gateway; return exit code, standard output and standard error."""
+    """Run the command against the fake gateway; return exit code, standard output and standard error."""
     monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere")
     monkeypatch.setattr(
         options,
         "Client",
         lambda url, **named: Client(
-            "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), patience=timedelta(0)
+            "http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway)), retry_timeout=timedelta(0)
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The SDK, against canned answers."""
+"""The SDK, against canned responses."""
 
 from datetime import timedelta
 
@@ -6,47 +6,47 @@ import httpx
 import pytest
 
 from milepost_client import Client, JobFailed, JobNotFound, Refused, StillRunning, Unavailable, find_files
-from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
+from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemType
 
 
-def test_a_job_is_handed_over_and_followed_to_its_end(client, gateway):
-    """Every change once, each look with the ETag of the last."""
+def test_a_job_is_submitted_and_watched_until_it_ends(client, gateway):
+    """Each change is yielded once, and each poll sends the ETag of the last response."""
     handle = client.submit("digest-files", {"paths": []})
     assert ["queued", "running", "succeeded"] == [document.status for document in handle.watch()]
     assert {"files": 1} == handle.result()
-    looks = [request for request in gateway.requests if request.url.path != "/v1/events"]
-    assert [None, '"0"', '"1"'] == [request.headers.get("if-none-match") for request in looks]
+    polls = [request for request in gateway.requests if request.url.path != "/v1/events"]
+    assert [None, '"0"', '"1"'] == [request.headers.get("if-none-match") for request in polls]
 
 
-def test_what_did_not_change_is_not_shown_again(client, gateway):
-    """A 304 costs no body and yields nothing."""
+def test_an_unchanged_document_is_not_yielded_again(client, gateway):
+    """A 304 yields nothing."""
     gateway.script = ["queued", httpx.Response(304, headers={"Retry-After": "0"}), "succeeded"]
     assert ["queued", "succeeded"] == [document.status for document in client.submit("x").watch()]
 
 
-def test_a_gateway_that_is_away_for_a_moment_is_borne(client, gateway, problem):
-    """A restart in the middle of a watch shows nothing but a pause."""
+def test_a_watch_survives_a_short_outage_of_the_gateway(client, gateway, problem):
+    """A restart of the gateway during a watch is only a pause."""
     gateway.script = ["queued", problem(503), problem(503), "succeeded"]
     assert "succeeded" == client.submit("x").wait().status
 
 
-def test_a_gateway_that_stays_away_is_told(client, gateway, problem, monkeypatch):
-    """In the end, patience ends."""
-    monkeypatch.setattr("milepost_client._sync.watching.PATIENCE", 0.0)
+def test_a_long_outage_of_the_gateway_raises_unavailable(client, gateway, problem, monkeypatch):
+    """The watch fails once the outage timeout is over."""
+    monkeypatch.setattr("milepost_client._sync.watching.OUTAGE_TIMEOUT", 0.0)
     gateway.script = ["queued", problem(503)]
     with pytest.raises(Unavailable):
         client.submit("x").wait()
 
 
-def test_a_wait_can_end_before_the_job(client, gateway):
-    """The job goes on; that is not an error of the job."""
+def test_a_wait_has_a_timeout(client, gateway):
+    """The job is not affected: `StillRunning` is no error of the job."""
     gateway.script = ["queued"] * 1000
     with pytest.raises(StillRunning):
         client.submit("x").wait(timeout=0.05)
 
 
-def test_a_failed_job_raises_only_when_its_result_is_asked_for(client, gateway):
-    """`wait` reports, `result` insists."""
+def test_a_failed_job_raises_in_result_and_not_in_wait(client, gateway):
+    """`wait` returns the document, `result` raises the error of the job."""
     gateway.script = ["queued", "failed"]
     handle = client.submit("x")
     assert "failed" == handle.wait().status
@@ -55,46 +55,46 @@ def test_a_failed_job_raises_only_when_its_result_is_asked_for(client, gateway):
 
 
 @pytest.mark.parametrize("status, error", [(404, JobNotFound), (410, JobNotFound), (422, Refused), (503, Unavailable)])
-def test_a_problem_becomes_the_error_it_means(client, gateway, problem, status, error):
-    """With its words."""
+def test_a_problem_is_raised_as_its_exception(client, gateway, problem, status, error):
+    """The message has the title and the detail."""
     gateway.script = [problem(status, title="Oh no")]
     with pytest.raises(error, match=r"Oh no: Because\."):
         client.job("x")
 
 
-def test_the_places_of_a_problem_are_in_the_message(client, gateway, problem):
-    """Whoever reads the traceback needs no debugger."""
+def test_validation_errors_of_a_problem_are_in_the_message(client, gateway, problem):
+    """The traceback shows which field is wrong."""
     gateway.script = [problem(422, errors=[{"pointer": "/params/steps", "detail": "is not an integer"}])]
     with pytest.raises(Refused, match="/params/steps: is not an integer"):
         client.submit("x")
 
 
-def test_something_else_at_that_address_is_told():
-    """A proxy's error page is no problem document."""
+def test_a_response_without_a_problem_document_raises_unavailable():
+    """A proxy's error page is no problem document; the message has the status code."""
     transport = httpx.MockTransport(lambda _: httpx.Response(502, text="<html>"))
     with (
-        Client("http://x.test", http=httpx.Client(transport=transport), patience=timedelta(0)) as client,
+        Client("http://x.test", http=httpx.Client(transport=transport), retry_timeout=timedelta(0)) as client,
         pytest.raises(Unavailable, match="502"),
     ):
         client.types()
 
 
-def test_nobody_at_that_address_is_told():
-    """With the address."""
+def test_a_refused_connection_raises_unavailable():
+    """The message has the address."""
 
     def refuse(request):
         raise httpx.ConnectError("refused")
 
     transport = httpx.MockTransport(refuse)
     with (
-        Client("http://x.test", http=httpx.Client(transport=transport), patience=timedelta(0)) as client,
+        Client("http://x.test", http=httpx.Client(transport=transport), retry_timeout=timedelta(0)) as client,
         pytest.raises(Unavailable, match=r"x\.test"),
     ):
         client.types()
 
 
-def test_files_are_sent_as_a_form_and_read_late(client, gateway, tmp_path):
-    """A thousand files need no thousand file handles; names are relative paths."""
+def test_files_are_sent_as_a_multipart_form(client, gateway, tmp_path):
+    """Names are relative paths; hidden files are left out."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_bytes(b"aaa")
     (tmp_path / "b.txt").write_bytes(b"")
@@ -109,26 +109,26 @@ def test_files_are_sent_as_a_form_and_read_late(client, gateway, tmp_path):
     assert b"aaa" in body
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_is_sent(client, gateway, tmp_path):
-    """With its path."""
+def test_a_missing_file_raises_before_anything_is_sent(client, gateway, tmp_path):
+    """The error has the path."""
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_files([tmp_path / "nowhere"])
     assert [] == gateway.requests
 
 
-def test_a_client_says_who_asks(gateway, monkeypatch):
-    """With the key that it is given, or with that of its environment."""
+def test_a_client_sends_its_api_key(gateway, monkeypatch):
+    """The key is the argument, or else the environment variable."""
     transport = httpx.MockTransport(gateway)
     monkeypatch.setenv("MILEPOST_API_KEY", "mp_environment")
-    for given, sent in (({"api_key": "mp_given"}, "Bearer mp_given"), ({}, "Bearer mp_environment")):
-        with Client("http://gateway.test", http=httpx.Client(transport=transport), **given) as client:
+    for options, expected in (({"api_key": "mp_given"}, "Bearer mp_given"), ({}, "Bearer mp_environment")):
+        with Client("http://gateway.test", http=httpx.Client(transport=transport), **options) as client:
             client.types()
-        assert sent == gateway.requests[-1].headers["authorization"]
+        assert expected == gateway.requests[-1].headers["authorization"]
 
 
-def test_a_limit_is_something_to_come_back_from(client, gateway):
-    """429 is no mistake of the request."""
-    problem = Problem.of(ProblemType.TOO_MANY_JOBS, "two are the most").model_dump_json()
+def test_a_429_raises_unavailable_with_its_retry_after(client, gateway):
+    """The request is valid and can be sent again later."""
+    problem = Problem.of(ProblemType.TOO_MANY_JOBS, "The limit of 2 unfinished jobs is reached.").model_dump_json()
     headers = {"content-type": MEDIA_TYPE, "retry-after": "7"}
     gateway.script = [httpx.Response(429, content=problem, headers=headers)]
     with pytest.raises(Unavailable) as caught:

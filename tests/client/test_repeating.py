@@ -1,4 +1,4 @@
-"""Requests are repeated where that does no harm."""
+"""Requests are repeated where that is safe."""
 
 import json
 from datetime import timedelta
@@ -6,29 +6,32 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from milepost_client import Client, JobNotFound, PartlyHandedOver, Refused, StillRunning, Submission, Unavailable
+from milepost_client import Client, JobNotFound, PartlySubmitted, Refused, StillRunning, Submission, Unavailable
 from milepost_client.testing import FakeGateway
-from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
+from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemType
+
+RESPONSE_LOST = "response lost"
+"""The request takes effect, and its response does not arrive."""
 
 
-class Troubled(FakeGateway):
-    """Meets each request with the next trouble of its script, before or after it has done what was asked."""
+class UnreliableGateway(FakeGateway):
+    """Fails each request as the next entry of its script says, before or after the request has taken effect."""
 
     def __init__(self, *script):
         super().__init__()
         self.script = list(script)
-        self.asked = []
+        self.requested_paths = []
         self.handle("noop", lambda params: None)
 
     def handle_request(self, request):
-        self.asked.append(request.url.path)
-        trouble = self.script.pop(0) if self.script else None
-        if trouble == "done, and not told":
+        self.requested_paths.append(request.url.path)
+        failure = self.script.pop(0) if self.script else None
+        if failure == RESPONSE_LOST:
             super().handle_request(request)
             raise httpx.ReadError("the connection broke")
-        if isinstance(trouble, Exception):
-            raise trouble
-        return trouble or super().handle_request(request)
+        if isinstance(failure, Exception):
+            raise failure
+        return failure or super().handle_request(request)
 
 
 def problem(kind):
@@ -36,14 +39,14 @@ def problem(kind):
     return httpx.Response(kind.status, content=body, headers={"Content-Type": MEDIA_TYPE, "Retry-After": "0"})
 
 
-def client_of(gateway, patience=5.0):
-    return Client("http://x.test", http=httpx.Client(transport=gateway), patience=timedelta(seconds=patience))
+def client_of(gateway, retry_timeout=5.0):
+    return Client("http://x.test", http=httpx.Client(transport=gateway), retry_timeout=timedelta(seconds=retry_timeout))
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
-        "done, and not told",
+        RESPONSE_LOST,
         httpx.ConnectError("refused"),
         problem(ProblemType.NOT_ACCEPTED),
         problem(ProblemType.OUTCOME_UNKNOWN),
@@ -51,126 +54,126 @@ def client_of(gateway, patience=5.0):
         problem(ProblemType.TOO_MANY_JOBS),
     ],
 )
-def test_a_submission_that_was_not_answered_is_repeated_and_is_one_job(trouble):
-    """Its key names it."""
-    gateway = Troubled(trouble)
+def test_a_repeated_submission_is_one_job(failure):
+    """The idempotency key identifies it."""
+    gateway = UnreliableGateway(failure)
     with client_of(gateway) as client:
         handle = client.submit("noop")
-    assert (2, [handle.id]) == (len(gateway.asked), list(gateway.jobs))
+    assert (2, [handle.id]) == (len(gateway.requested_paths), list(gateway.jobs))
 
 
-def test_a_file_is_sent_anew_each_time(tmp_path):
-    """From its beginning, however much of it was read."""
-    from milepost_client import find_files  # noqa: PLC0415 - beside what it is about
+def test_a_repeated_submission_sends_its_files_from_their_beginning(tmp_path):
+    """The first attempt has read them already."""
+    from milepost_client import find_files  # noqa: PLC0415 - only this test uses it
 
     (tmp_path / "a.txt").write_bytes(b"all of it")
-    gateway = Troubled("done, and not told", "done, and not told")
+    gateway = UnreliableGateway(RESPONSE_LOST, RESPONSE_LOST)
     with client_of(gateway) as client:
         client.submit("noop", files=find_files([tmp_path]))
     assert [{"a.txt": b"all of it"}] == [job.files for job in gateway.jobs.values()]
 
 
-def test_what_does_harm_twice_is_asked_once():
-    """A run of a job that has ended is no run of one that goes on."""
-    gateway = Troubled(None, None, "done, and not told")
+def test_a_retry_of_a_job_is_not_repeated():
+    """If its response is lost, a second request could start another run."""
+    gateway = UnreliableGateway(None, None, RESPONSE_LOST)
     with client_of(gateway) as client:
         handle = client.submit("noop")
         handle.wait()
-        asked = len(gateway.asked)
-        gateway.script = ["done, and not told"]
+        before = len(gateway.requested_paths)
+        gateway.script = [RESPONSE_LOST]
         with pytest.raises(Unavailable):
             handle.retry()
-    assert asked + 1 == len(gateway.asked)
+    assert before + 1 == len(gateway.requested_paths)
 
 
-def test_a_refusal_is_not_repeated():
-    """It would be one again."""
-    gateway = Troubled()
+def test_a_refused_request_is_not_repeated():
+    """It would be refused again."""
+    gateway = UnreliableGateway()
     with client_of(gateway) as client, pytest.raises(Refused):
         client.submit("nothing-of-the-kind")
-    assert 1 == len(gateway.asked)
+    assert 1 == len(gateway.requested_paths)
 
 
-def test_patience_has_an_end():
-    """Nothing is asked again that could only be answered after it."""
-    gateway = Troubled(*[httpx.ConnectError("refused")] * 100)
-    with client_of(gateway, patience=0) as client, pytest.raises(Unavailable):
+def test_retries_end_after_the_retry_timeout():
+    """A retry that would start after it is not sent."""
+    gateway = UnreliableGateway(*[httpx.ConnectError("refused")] * 100)
+    with client_of(gateway, retry_timeout=0) as client, pytest.raises(Unavailable):
         client.types()
-    assert 1 == len(gateway.asked)
+    assert 1 == len(gateway.requested_paths)
 
 
-def test_many_are_handed_over_in_requests_of_a_thousand():
-    """One group has them all."""
-    gateway = Troubled()
+def test_submit_many_sends_batches_of_a_thousand():
+    """All jobs are in one group."""
+    gateway = UnreliableGateway()
     with client_of(gateway) as client:
         group = client.submit_many(Submission(type="noop") for _ in range(2_001))
         assert 2_001 == group.refresh().size
-    assert ["/v1/jobs:batch"] * 3 == gateway.asked[:3]
+    assert ["/v1/jobs:batch"] * 3 == gateway.requested_paths[:3]
 
 
-def test_of_many_those_that_were_handed_over_are_not_lost_to_the_caller():
-    """When a later request goes wrong."""
-    gateway = Troubled(None, problem(ProblemType.FORBIDDEN))
+def test_a_failed_batch_raises_with_the_jobs_submitted_so_far():
+    """The exception has the group of the accepted jobs."""
+    gateway = UnreliableGateway(None, problem(ProblemType.FORBIDDEN))
     with client_of(gateway) as client:
-        with pytest.raises(PartlyHandedOver) as caught:
+        with pytest.raises(PartlySubmitted) as caught:
             client.submit_many(Submission(type="noop") for _ in range(1_500))
         assert 1_000 == caught.value.group.refresh().size
 
 
-def test_jobs_of_a_batch_that_the_broker_did_not_take_are_handed_over_again():
-    """The same request, with the same key."""
+def test_jobs_of_a_batch_that_the_broker_did_not_accept_are_submitted_again():
+    """The same request is sent again, with the same idempotency key."""
     refused = json.loads(Problem.of(ProblemType.NOT_ACCEPTED, "because").model_dump_json())
-    gateway = Troubled(httpx.Response(207, json={"id": "b", "items": [{"status": 503, "problem": refused}]}))
+    gateway = UnreliableGateway(httpx.Response(207, json={"id": "b", "items": [{"status": 503, "problem": refused}]}))
     with client_of(gateway) as client:
         assert () == client.submit_many([Submission(type="noop")]).refused
-    assert 2 == len(gateway.asked)
+    assert 2 == len(gateway.requested_paths)
 
 
-def test_of_many_a_mistake_of_the_caller_loses_nothing_either():
-    """What makes the submissions may break in the middle, or make one that has no JSON form."""
+def test_an_error_of_the_caller_raises_with_the_jobs_submitted_so_far():
+    """The iterator of submissions may raise, or yield params that have no JSON form."""
 
-    def broken(mistake):
+    def failing_source(mistake):
         yield from (Submission(type="noop") for _ in range(1_001))
         if isinstance(mistake, Exception):
             raise mistake
         yield Submission(type="noop", params={"x": mistake})
 
     for mistake in (RuntimeError("the cursor is gone"), object(), float("nan")):
-        with client_of(Troubled()) as client:
-            with pytest.raises(PartlyHandedOver) as caught:
-                client.submit_many(broken(mistake))
+        with client_of(UnreliableGateway()) as client:
+            with pytest.raises(PartlySubmitted) as caught:
+                client.submit_many(failing_source(mistake))
             assert 1_000 == caught.value.group.refresh().size
 
 
-def test_jobs_of_a_group_that_are_forgotten_are_not_waited_for():
-    """Nothing will ever be told of them."""
-    gateway = Troubled()
+def test_deleted_jobs_of_a_group_are_not_waited_for():
+    """They are counted as deleted."""
+    gateway = UnreliableGateway()
     with client_of(gateway) as client:
         group = client.submit_many([Submission(type="noop")] * 3)
         assert 3 == group.wait().ended
-        client.forget(group.job_ids[0])
+        client.delete(group.job_ids[0])
         status = group.wait(timeout=5)
-    assert (3, 2, 1, True) == (status.size, status.ended, status.forgotten, status.done)
+    assert (3, 2, 1, True) == (status.size, status.ended, status.deleted, status.done)
 
 
-def test_an_answer_of_somebody_else_is_not_asked_for_again():
-    """A page that says 404, or that all is well, is no gateway's; it would be the same."""
-    for answer in (httpx.Response(404, text="<html>"), httpx.Response(200, html="<html>")):
-        gateway = Troubled(answer)
-        with client_of(gateway) as client, pytest.raises(Unavailable, match="not as a Milepost gateway does"):
+def test_a_response_that_is_not_from_a_gateway_is_not_retried():
+    """An HTML page with 404 or 200 would be the same again."""
+    for response in (httpx.Response(404, text="<html>"), httpx.Response(200, html="<html>")):
+        gateway = UnreliableGateway(response)
+        with client_of(gateway) as client, pytest.raises(Unavailable, match="not from a Milepost gateway"):
             client.types()
-        assert 1 == len(gateway.asked)
+        assert 1 == len(gateway.requested_paths)
 
 
-def test_a_wait_asks_for_no_longer_than_it_has_time():
-    """A gateway that takes the question and does not answer keeps nobody beyond the time."""
-    gateway = Troubled()
+def test_a_wait_limits_the_read_timeout_of_its_requests():
+    """A gateway that accepts the request and does not answer cannot delay the caller beyond the timeout."""
+    gateway = UnreliableGateway()
     gateway.handle("endless", None)
-    allowed = []
+    read_timeouts = []
 
     def hang(request):
         if request.method == "GET":
-            allowed.append(request.extensions["timeout"]["read"])
+            read_timeouts.append(request.extensions["timeout"]["read"])
             raise httpx.ReadTimeout("nothing came")
         return gateway.handle_request(request)
 
@@ -178,36 +181,36 @@ def test_a_wait_asks_for_no_longer_than_it_has_time():
         handle = client.submit("endless")
         with pytest.raises(StillRunning):
             handle.wait(timeout=0.3)
-    assert all(read <= 0.8 for read in allowed)
+    assert all(seconds <= 0.8 for seconds in read_timeouts)
 
 
 @pytest.mark.parametrize("key", ["mp_secret\nx", "mp_sécret", "mp_secret\x00"])
-def test_a_key_that_is_none_is_told_without_its_value(key):
-    """It would stand in a log otherwise. What a file's last line adds is not meant."""
-    with pytest.raises(ValueError, match="visible ASCII characters alone") as caught:
+def test_an_invalid_api_key_is_reported_without_its_value(key):
+    """The error may be written to a log. A newline at the end of the key is accepted, as of a file."""
+    with pytest.raises(ValueError, match="other than printable ASCII") as caught:
         Client("http://x.test", api_key=key)
     assert "secret" not in str(caught.value)
     Client("http://x.test", api_key="mp_secret\n").close()
 
 
 @pytest.mark.parametrize("url", ["x.test", "http://", "http://[::1", "ftp://x.test"])
-def test_a_url_that_is_none_is_told_at_once(url):
-    """Before anything is asked."""
-    with pytest.raises(ValueError, match="no URL of a gateway"):
+def test_an_invalid_url_is_refused_when_the_client_is_created(url):
+    """No request is sent."""
+    with pytest.raises(ValueError, match="not a gateway URL"):
         Client(url)
 
 
-def test_an_id_leads_to_a_job_and_nowhere_else():
-    """Whoever hands over what somebody typed."""
-    gateway = Troubled()
+def test_a_job_id_cannot_lead_to_another_path():
+    """A caller may pass an id that a user has typed."""
+    gateway = UnreliableGateway()
     with client_of(gateway) as client, pytest.raises(JobNotFound):
         client.job("../queues")
-    assert ["/v1/jobs/../queues"] == gateway.asked
+    assert ["/v1/jobs/../queues"] == gateway.requested_paths
 
 
-def test_two_handles_of_a_job_are_both_told():
-    """Whoever has them, has them."""
-    with client_of(Troubled()) as client:
+def test_two_handles_of_a_job_are_both_updated():
+    """A watch of both yields both."""
+    with client_of(UnreliableGateway()) as client:
         first = client.submit("noop")
         second = client.job(first.id)
         changed = list(client.watch(first, second))

@@ -1,4 +1,4 @@
-"""A watch whose stream breaks goes on where it was."""
+"""A watch resumes a broken stream after its last event."""
 
 from datetime import timedelta
 
@@ -9,8 +9,8 @@ from milepost_client import AsyncClient, Client, JobNotFound, Unavailable
 from milepost_client.testing import FakeGateway
 
 
-class Breaking(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """Tells so many events of a stream, then breaks."""
+class BreakingStream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Yields the given number of events, then breaks."""
 
     def __init__(self, content, events):
         self.pieces = [piece + b"\n\n" for piece in content.split(b"\n\n")[:events]]
@@ -24,90 +24,90 @@ class Breaking(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield piece
 
 
-class Unsteady(FakeGateway):
-    """Breaks streams off after some events, as its script says; whole at the end of the script."""
+class BreakingGateway(FakeGateway):
+    """Breaks each stream after as many events as its script says; streams after the script are complete."""
 
     def __init__(self, *script):
         super().__init__()
         self.script = list(script)
-        self.resumed = []
+        self.cursors = []
         self.handle("count", lambda params, report: [report(n, 4) for n in range(1, 5)] and 4)
 
     def _events(self, request):
-        self.resumed.append(request.headers.get("last-event-id"))
+        self.cursors.append(request.headers.get("last-event-id"))
         step = self.script.pop(0) if self.script else None
         if isinstance(step, Exception):
             raise step
         if isinstance(step, httpx.Response):
             return step
-        whole = super()._events(request)
-        if step is None or whole.status_code == 204:
-            return whole
-        return httpx.Response(200, stream=Breaking(whole.content, step), headers=whole.headers)
+        complete = super()._events(request)
+        if step is None or complete.status_code == 204:
+            return complete
+        return httpx.Response(200, stream=BreakingStream(complete.content, step), headers=complete.headers)
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    """A broken stream is opened again after a second; a test does not wait for it."""
+def without_pauses(monkeypatch):
+    """Open a broken stream again at once instead of after a second."""
     for module in ("_sync", "_async"):
-        monkeypatch.setattr(f"milepost_client.{module}.watching.AGAIN", 0.0)
-    monkeypatch.setattr("milepost_client.errors.RETRY_AFTER", 0.0)
+        monkeypatch.setattr(f"milepost_client.{module}.watching.STREAM_RETRY_INTERVAL", 0.0)
+    monkeypatch.setattr("milepost_client.errors.DEFAULT_RETRY_AFTER", 0.0)
 
 
 def client_of(gateway):
-    return Client("http://x.test", http=httpx.Client(transport=gateway), patience=timedelta(0))
+    return Client("http://x.test", http=httpx.Client(transport=gateway), retry_timeout=timedelta(0))
 
 
-def test_a_stream_that_breaks_is_resumed_behind_its_last_event():
-    """Nothing is told twice, nothing is missed."""
-    gateway = Unsteady(2, 1, 3)
+def test_a_broken_stream_is_resumed_after_its_last_event():
+    """No change is yielded twice, and none is missed."""
+    gateway = BreakingGateway(2, 1, 3)
     with client_of(gateway) as client:
         documents = list(client.submit("count", {}).watch())
-    assert ["1", "3", "4"] == gateway.resumed
+    assert ["1", "3", "4"] == gateway.cursors
     versions = [document.version for document in documents]
     assert [1, 2, 3, 4, 5, 6, 7] == versions
     assert "succeeded" == documents[-1].status
 
 
 async def test_an_asynchronous_stream_is_resumed_too():
-    """It is the same code."""
-    gateway = Unsteady(2, 1, 3)
+    """The asynchronous client does the same."""
+    gateway = BreakingGateway(2, 1, 3)
     async with AsyncClient("http://x.test", http=httpx.AsyncClient(transport=gateway)) as client:
         handle = await client.submit("count", {})
         assert [1, 2, 3, 4, 5, 6, 7] == [document.version async for document in handle.watch()]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.ReadTimeout("nothing came"),
         httpx.Response(200, text="<html>", headers={"content-type": "text/html"}),
         httpx.Response(502, text="<html>"),
     ],
 )
-def test_where_nobody_tells_events_the_gateway_is_asked_again_and_again(answer):
-    """A proxy that holds streams back, or that knows none."""
-    gateway = Unsteady(answer)
+def test_without_a_stream_the_client_polls(response):
+    """A proxy may buffer streams or refuse them."""
+    gateway = BreakingGateway(response)
     with client_of(gateway) as client:
         documents = list(client.submit("count", {}).watch())
-    assert ["1"] == gateway.resumed
+    assert ["1"] == gateway.cursors
     assert [1, 2, 3, 4, 5, 6, 7] == [document.version for document in documents]
 
 
-def test_a_gateway_that_stays_away_is_told(monkeypatch):
-    """After half a minute; here at once."""
-    monkeypatch.setattr("milepost_client._sync.watching.PATIENCE", -1.0)
-    gateway = Unsteady(2, httpx.ConnectError("refused"), httpx.ConnectError("refused"))
+def test_a_long_outage_of_the_gateway_raises_unavailable(monkeypatch):
+    """The timeout is half a minute; this test sets it to nothing."""
+    monkeypatch.setattr("milepost_client._sync.watching.OUTAGE_TIMEOUT", -1.0)
+    gateway = BreakingGateway(2, httpx.ConnectError("refused"), httpx.ConnectError("refused"))
     with client_of(gateway) as client, pytest.raises(Unavailable):
         list(client.submit("count", {}).watch())
 
 
-def test_a_job_that_is_deleted_meanwhile_is_told():
-    """There is no end to wait for."""
-    gateway = Unsteady(2)
+def test_a_job_that_is_deleted_during_a_watch_raises_not_found():
+    """It has no end to wait for."""
+    gateway = BreakingGateway(2)
     with client_of(gateway) as client:
-        seen = client.submit("count", {}).watch()
-        next(seen)
+        changes = client.submit("count", {}).watch()
+        next(changes)
         gateway.jobs.clear()
         with pytest.raises(JobNotFound):
-            next(seen)
+            next(changes)

@@ -1,4 +1,4 @@
-"""The verifier of webhooks, for who receives them."""
+"""The webhook verifier for receivers."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from samples import ENDED, SUBMITTED
 from standardwebhooks import Webhook as Signer
 
 from milepost_client import InvalidWebhook, Status, verify_webhook
-from milepost_contracts.events import JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.messages.job_events import JobSubmitted, JobSucceeded, encode_event
 
 SECRET, OTHER = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
 ENDED_WELL = JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}}))
@@ -20,16 +20,16 @@ def signed(body, secret=SECRET, *, ago=timedelta(0)):
     return {"Webhook-Id": "w1", "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
 
 
-def test_a_webhook_says_how_the_job_ended():
-    """Typed, with the id by which a repeat is known, and the sequence by which ends are ordered."""
+def test_a_verified_webhook_has_the_outcome_of_the_job():
+    """It is typed, and has the id that identifies a redelivery and the sequence that orders outcomes."""
     body = encode_event(ENDED_WELL)
-    told = verify_webhook(body, signed(body), SECRET)
-    assert ("w1", ENDED_WELL.sequence, Status.SUCCEEDED) == (told.id, told.sequence, told.status)
-    assert {"files": 1} == told.job.result
+    webhook = verify_webhook(body, signed(body), SECRET)
+    assert ("w1", ENDED_WELL.sequence, Status.SUCCEEDED) == (webhook.id, webhook.sequence, webhook.status)
+    assert {"files": 1} == webhook.job.result
 
 
-def test_while_secrets_change_either_fits():
-    """The gateway signs with both; a receiver has one, or both."""
+def test_during_a_rotation_either_secret_verifies():
+    """The gateway signs with both; a receiver has one or both."""
     body = encode_event(ENDED_WELL)
     for secrets in ([OTHER, SECRET], [SECRET, OTHER]):
         assert "w1" == verify_webhook(body, signed(body), secrets).id
@@ -49,14 +49,14 @@ def test_while_secrets_change_either_fits():
         {"Webhook-Id": "w2"},
     ],
 )
-def test_what_was_forged_is_refused(change):
-    """Whatever its headers are."""
+def test_a_forged_webhook_is_refused(change):
+    """Invalid signatures, timestamps and ids raise `InvalidWebhook`."""
     body = encode_event(ENDED_WELL)
     with pytest.raises(InvalidWebhook):
         verify_webhook(body, signed(body) | change, SECRET)
 
 
-def test_a_body_that_was_changed_is_refused():
+def test_a_changed_body_is_refused():
     """One byte is enough."""
     body = encode_event(ENDED_WELL)
     with pytest.raises(InvalidWebhook):
@@ -64,23 +64,23 @@ def test_a_body_that_was_changed_is_refused():
 
 
 @pytest.mark.parametrize("ago", [timedelta(minutes=6), -timedelta(minutes=6)])
-def test_an_old_webhook_is_refused(ago):
-    """Somebody recorded it, or a clock is wrong."""
+def test_a_timestamp_more_than_five_minutes_off_is_refused(ago):
+    """The webhook may be a replay, or a clock is wrong."""
     body = encode_event(ENDED_WELL)
     with pytest.raises(InvalidWebhook, match="Message timestamp"):
         verify_webhook(body, signed(body, ago=ago), SECRET)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"not JSON", "schön".encode("latin-1")])
-def test_what_is_signed_and_no_event_is_refused(body):
-    """Another program has the same secret."""
+def test_a_signed_body_that_is_not_an_event_is_refused(body):
+    """Another program may use the same secret."""
     headers = signed(b"{}") if not body.isascii() else signed(body)
     with pytest.raises(InvalidWebhook):
         verify_webhook(body, headers, SECRET)
 
 
-def test_without_a_secret_nothing_is_taken():
-    """An empty list, a setting that is missing, or no secret at all."""
+def test_without_a_valid_secret_every_webhook_is_refused():
+    """The secrets may be an empty list, a missing setting or no secrets at all."""
     body = encode_event(JobSubmitted(job=SUBMITTED))
     for secrets in ([], "", "whsec_", ["nonsense"]):
         with pytest.raises(InvalidWebhook):

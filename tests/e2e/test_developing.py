@@ -1,4 +1,4 @@
-"""From nothing to a handler that runs: what the README and the tutorial promise its author."""
+"""From an empty folder to a running handler, as the README and the tutorial describe it."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def environment(namespace, rabbitmq_url, redis_url):
-    """Servers that run already, with names that nobody else uses."""
+    """Servers that run already, with a namespace of the test's own."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("MILEPOST_", "PYTEST"))},
         "MILEPOST_RABBITMQ_URL": rabbitmq_url,
@@ -37,8 +37,8 @@ def environment(namespace, rabbitmq_url, redis_url):
     }
 
 
-def test_a_new_package_passes_its_own_tests_and_runs_in_a_stack_of_its_tests(folder, environment):
-    """Both fixtures: `milepost_run`, in-process, and `milepost_stack`, with everything."""
+def test_a_new_package_passes_its_own_tests_with_both_fixtures(folder, environment):
+    """`milepost_run` runs a handler in-process, `milepost_stack` starts a complete stack."""
     (folder / "tests" / "test_whole.py").write_text(
         "from milepost_client import Client\n\n"
         "def test_whole(milepost_stack):\n"
@@ -52,8 +52,8 @@ def test_a_new_package_passes_its_own_tests_and_runs_in_a_stack_of_its_tests(fol
     assert "4 passed" in ran.stdout
 
 
-def test_what_can_not_be_made_is_told(tmp_path):
-    """A name that is none; a folder that is there."""
+def test_an_invalid_name_or_an_existing_folder_is_refused(tmp_path):
+    """Nothing is created."""
 
     def new(name):
         command = [BIN / "milepost", "new", "handlers", name]
@@ -62,12 +62,12 @@ def test_what_can_not_be_made_is_told(tmp_path):
     for name in ("Not a name", "class", "../up", "1st", "json", "pydantic"):
         assert (2, []) == (new(name).returncode, list(tmp_path.iterdir())), name
     (tmp_path / "letters").mkdir()
-    assert "is there already" in " ".join(new("letters").stderr.replace("│", " ").split())
+    assert "already exists" in " ".join(new("letters").stderr.replace("│", " ").split())
 
 
 @pytest.fixture
 def dev(folder, environment, tmp_path):
-    """`milepost dev letters` while it runs; returns what it has printed so far."""
+    """`milepost dev letters` while it runs; returns a function that reads its output so far."""
     log = tmp_path / "dev.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -84,36 +84,38 @@ def dev(folder, environment, tmp_path):
 
 
 def test_handlers_are_reloaded_when_their_code_changes(folder, dev):
-    """Also after a change that can't be imported, which is shown; what was printed appears."""
+    """Also after a change that can't be imported, which is reported. What handlers print is shown."""
     code = folder / "src" / "letters" / "__init__.py"
     text = code.read_text()
-    found = wait_until(lambda: re.search(r"stack: up: (http://\S+);", dev()), within=60, what="it is up")
+    found = wait_until(lambda: re.search(r"stack: up: (http://\S+);", dev()), within=60, what="the stack is up")
     with Client(found[1]) as client:
 
         def words():
             return client.submit("letters", {"text": "one two"}).result(timeout=30)["words"]
 
-        wait_until(lambda: any(one.type == "letters" for one in client.types()), within=20, what="it is announced")
+        wait_until(
+            lambda: any(one.type == "letters" for one in client.types()), within=20, what="the type is announced"
+        )
         assert 2 == words()
         code.write_text(
             text.replace("words=len(words)", "words=len(words) + 40").replace(
-                "    longest", "    print('heard')\n    longest", 1
+                "    longest", "    print('printed')\n    longest", 1
             )
         )
         wait_until(lambda: words() == 42, within=30, what="the new code runs")
         assert "src/letters/__init__.py changed" in dev()
-        wait_until(lambda: "heard" in dev(), within=10, what="what the handler prints appears")
+        wait_until(lambda: "printed" in dev(), within=10, what="what the handler prints appears")
         code.write_text("this is no python")
-        wait_until(lambda: "waiting for a change" in dev(), within=30, what="the mistake is told")
-        wait_until(lambda: "SyntaxError" in dev(), within=10, what="and which it is")
+        wait_until(lambda: "waiting for a change" in dev(), within=30, what="the failed import is reported")
+        wait_until(lambda: "SyntaxError" in dev(), within=10, what="the error is shown")
         code.write_text(text)
         assert 2 == words()
 
 
-def test_a_module_that_is_not_there_is_told_before_anything_starts(tmp_path, environment):
-    """And what one may have meant by a file's name."""
-    for name, says in (("nowhere", "there is no module 'nowhere'"), ("my/jobs.py", "as it is imported, my.jobs")):
+def test_a_missing_module_is_reported_before_anything_starts(tmp_path, environment):
+    """For a file name, the error suggests the module's name."""
+    for name, error in (("nowhere", "there is no module 'nowhere'"), ("my/jobs.py", "as it is imported, my.jobs")):
         command = [BIN / "milepost", "dev", name]
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
-        assert (1, True) == (ran.returncode, says in ran.stderr), ran.stderr
+        assert (1, True) == (ran.returncode, error in ran.stderr), ran.stderr
         assert "starting" not in ran.stderr

@@ -1,4 +1,4 @@
-"""Files in, files and large results out, through a whole stack."""
+"""Input files, output files and large results through a complete stack."""
 
 import subprocess
 from hashlib import sha256
@@ -13,7 +13,7 @@ LARGE = {"text": "0123456789" * 1_000, "times": 100}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Some files to send along."""
+    """Some files to upload."""
     made = tmp_path / "sent"
     (made / "sub").mkdir(parents=True)
     (made / "a.txt").write_bytes(b"a" * 100_000)
@@ -21,8 +21,8 @@ def folder(tmp_path):
     return made
 
 
-def test_what_a_handler_wrote_is_downloaded_and_true(client, folder, tmp_path):
-    """`sha256sum --check` finds the files as the handler has read them, on another machine perhaps."""
+def test_output_files_are_downloaded_unchanged(client, folder, tmp_path):
+    """`sha256sum --check` confirms the checksums that the handler wrote of its input files."""
     handle = client.submit("digest-files", files=find_files([folder]))
     document = handle.wait(60)
     assert {"a.txt", "sub/b.txt"} == {file.name for file in document.files}
@@ -34,8 +34,8 @@ def test_what_a_handler_wrote_is_downloaded_and_true(client, folder, tmp_path):
         list(handle.download(tmp_path / "got", names=["other"]))
 
 
-def test_a_large_result_is_a_download_that_can_be_taken_up_again(client, url):
-    """The status stays small; a part of the result is that part of it."""
+def test_a_large_result_is_a_file_that_can_be_downloaded_in_ranges(client, url):
+    """The status document stays small."""
     handle = client.submit("echo", LARGE)
     expected = LARGE["text"] * LARGE["times"]
     assert {"text": expected} == handle.result(timeout=60)
@@ -44,12 +44,12 @@ def test_a_large_result_is_a_download_that_can_be_taken_up_again(client, url):
     assert len(expected) < document.result_file.size
     answer = httpx.get(f"{url}/v1/jobs/{handle.id}/result", headers={"Range": "bytes=9-18"})
     assert (206, expected[:10]) == (answer.status_code, answer.text)
-    whole = httpx.get(f"{url}/v1/jobs/{handle.id}/result")
-    assert sha256(whole.content).hexdigest() == document.result_file.digest
+    complete = httpx.get(f"{url}/v1/jobs/{handle.id}/result")
+    assert sha256(complete.content).hexdigest() == document.result_file.digest
 
 
-def test_the_next_run_of_a_job_has_its_own_files(client, url, folder, tmp_path):
-    """The same files come in, and the ones that it writes are new."""
+def test_a_retry_has_the_same_input_files_and_its_own_output_files(client, url, folder, tmp_path):
+    """The retry is the job's second run."""
     handle = client.submit("digest-files", files=find_files([folder]))
     handle.wait(60)
     (first,) = handle.download(tmp_path / "first")
@@ -61,9 +61,9 @@ def test_the_next_run_of_a_job_has_its_own_files(client, url, folder, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_job_is_forgotten_with_all_that_it_had(client, url, folder):
-    """410 from the very answer on, in every list too; and other jobs stay."""
-    handles = [client.submit("digest-files", files=find_files([folder]), tags=["to-forget"]) for _ in range(2)]
+def test_a_deleted_job_is_gone_with_its_files_and_events(client, url, folder):
+    """From the response on, it answers 410 and is in no list; other jobs stay."""
+    handles = [client.submit("digest-files", files=find_files([folder]), tags=["to-delete"]) for _ in range(2)]
     for handle in handles:
         handle.wait(60)
     gone, kept = (f"{url}/v1/jobs/{handle.id}" for handle in handles)
@@ -71,5 +71,5 @@ def test_a_job_is_forgotten_with_all_that_it_had(client, url, folder):
     for path in ("", "/result", "/outputs/SHA256SUMS", "/events"):
         assert 410 == httpx.get(gone + path).status_code
     assert 200 == httpx.get(kept).status_code
-    listed = httpx.get(f"{url}/v1/jobs", params={"tag": "to-forget"}).json()["items"]
+    listed = httpx.get(f"{url}/v1/jobs", params={"tag": "to-delete"}).json()["items"]
     assert [handles[1].id] == [one["id"] for one in listed]

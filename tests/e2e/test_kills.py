@@ -1,4 +1,4 @@
-"""What survives a processor that is killed."""
+"""Jobs whose processor is killed or stopped."""
 
 import pytest
 from waiting import wait_until
@@ -8,7 +8,7 @@ from milepost_stack import processes
 
 @pytest.fixture
 def processor_of(stack):
-    """Find the process that runs a job; processors that a test has ended are started again after it."""
+    """Find the process that runs a job; processors that a test has ended are restarted after it."""
 
     def find(document):
         pid = int(document.worker.split("-")[-2])
@@ -26,7 +26,7 @@ def running(handle):
 
 
 def test_a_job_whose_processor_is_killed_runs_again_and_succeeds(client, processor_of):
-    """Kill -9 in the middle: the broker gives the job to another processor, as its second attempt."""
+    """Kill -9: the broker redelivers the job to another processor, as its second attempt."""
     handle = client.submit("count", {"steps": 40, "delay": 0.1})
     wait_until(lambda: running(handle), within=15, what="the job runs")
     first = handle.document
@@ -38,8 +38,8 @@ def test_a_job_whose_processor_is_killed_runs_again_and_succeeds(client, process
     assert last.version > first.version
 
 
-def test_a_processor_that_is_asked_to_stop_finishes_what_it_runs(client, processor_of):
-    """SIGTERM: nothing new begins, and the running job ends as its first attempt."""
+def test_a_processor_that_is_asked_to_stop_finishes_its_running_job(client, processor_of):
+    """SIGTERM: no job is started, and the running job ends as its first attempt."""
     handle = client.submit("count", {"steps": 40, "delay": 0.1})
     wait_until(lambda: running(handle), within=15, what="the job runs")
     assert processes.stop(processor_of(handle.document))

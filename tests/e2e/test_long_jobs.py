@@ -1,4 +1,4 @@
-"""Jobs longer than RabbitMQ bears a delivery that is not acknowledged: five seconds here, half an hour by default."""
+"""Jobs longer than RabbitMQ's consumer time-out: five seconds here, half an hour by default."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def ledger(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(start_stack, ledger):
-    """A stack whose broker takes every delivery back after five seconds, whatever its operator says."""
+    """A stack whose broker requeues every unacknowledged delivery after five seconds, unknown to the processor."""
     settings = {"PYTHONPATH": str(CHAOS), "CHAOS_LEDGER": str(ledger), "MILEPOST_HANDLERS": "chaos_jobs"}
     made = start_stack("long", gateways=1, processors=1, trackers=1, settings=settings)
     rabbitmqctl(made, "eval", FIVE_SECONDS)
@@ -40,18 +40,18 @@ def events_of(ledger, handle):
 
 
 def test_a_job_longer_than_the_consumer_timeout_runs_once(stack, ledger):
-    """The broker takes it away and delivers it again, more than once; its holder lives, so nobody else begins it."""
+    """The broker redelivers it several times; its claim is alive, so no other delivery starts it."""
     with Client(stack.state.url) as client:
         handle = client.submit("chaos", {"nonce": token_hex(4), "milliseconds": 18_000})
         document = handle.wait(timeout=60)
     assert ("succeeded", 1) == (document.status, document.attempt)
     assert ["start", "finish"] == events_of(ledger, handle)
-    assert "job_skipped" in stack.log_of("processor-1").read_text(), "it was delivered again"
+    assert "job_skipped" in stack.log_of("processor-1").read_text(), "it was redelivered"
 
 
 @pytest.fixture
 def too_short(stack):
-    """The operator says that the broker waits for five seconds; the processor is back to what it was after the test."""
+    """Set the processor's consumer time-out to five seconds; restore it after the test."""
     state = stack.state
     process = state.process("processor-1")
     before = dict(process.environment)
@@ -65,9 +65,9 @@ def too_short(stack):
     stack.restart("processor-1")
 
 
-def test_a_processor_does_not_start_where_its_jobs_would_be_taken_away(stack, too_short):
-    """One sentence and exit code 2: the operator says how long the broker waits, and it is shorter than a job."""
-    with pytest.raises(StartFailed, match="takes a job away after its consumer_timeout") as error:
+def test_a_processor_does_not_start_with_a_too_short_consumer_timeout(stack, too_short):
+    """One sentence and exit code 2: the configured consumer time-out is shorter than a job's `max_runtime`."""
+    with pytest.raises(StartFailed, match="redelivers a job after its consumer_timeout") as error:
         stack.restart("processor-1")
-    assert "raise it in rabbitmq.conf" in str(error.value)
+    assert "Raise it in rabbitmq.conf" in str(error.value)
     wait_until(lambda: processes.find(too_short) is None, within=5, what="it has ended")

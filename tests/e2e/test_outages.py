@@ -1,4 +1,4 @@
-"""A stack whose parts go away and come back: what clients are told meanwhile, and that nothing is lost."""
+"""Outages of a stack's parts: the clients get an answer in time, and no job is lost."""
 
 import asyncio
 import signal
@@ -16,12 +16,12 @@ from redis import Redis
 from waiting import wait_until
 
 from milepost_client import Client
-from milepost_contracts.topology import Topology
+from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.declare import declare
 from milepost_stack import processes
 
-BOUND = 4.5
-"""Seconds for an answer that takes 2.1 s by design, on a machine that has other things to do."""
+ANSWER_TIMEOUT = 4.5
+"""Seconds allowed for an answer that takes 2.1 s by design, on a busy machine."""
 JOB = {"type": "noop", "params": {}}
 
 
@@ -46,8 +46,8 @@ def client(stack):
 
 
 @pytest.fixture(autouse=True)
-def well_again(http):
-    """Every test leaves the stack accepting and finishing jobs, without a restart of any of its services."""
+def recovered(http):
+    """After every test, the stack accepts jobs again without a restart of any of its services."""
     yield
     wait_until(lambda: accepted(http), within=30, what="a job is accepted again")
 
@@ -57,11 +57,11 @@ def accepted(http):
 
 
 def refused(http):
-    """Submit, assert that the answer came in time, and return it."""
+    """Submit, assert that it is refused in time, and return the response."""
     begun = time.monotonic()
     response = http.post("/v1/jobs", json=JOB)
     took = time.monotonic() - begun
-    assert took < BOUND, f"answered after {took:.2f} s"
+    assert took < ANSWER_TIMEOUT, f"answered after {took:.2f} s"
     assert 503 == response.status_code
     assert "retry-after" in response.headers
     return response
@@ -69,7 +69,7 @@ def refused(http):
 
 @contextmanager
 def frozen(stack, name):
-    """SIGSTOP a process for a while."""
+    """SIGSTOP a process until the block ends."""
     process = processes.find(stack.state.process(name))
     process.send_signal(signal.SIGSTOP)
     states = [Path(f"/proc/{process.pid}/task/{thread.id}/stat") for thread in process.threads()]
@@ -83,9 +83,9 @@ def frozen(stack, name):
 
 @contextmanager
 def away(stack, name):
-    """End a process, and start it again at the end.
+    """End a process, and restart it when the block ends.
 
-    RabbitMQ is stopped in good order: a quorum queue of one member may not survive kill -9 (three members do).
+    RabbitMQ is stopped with SIGTERM: a quorum queue of one member may not survive kill -9 (three members do).
     """
     process = processes.find(stack.state.process(name))
     process.terminate() if name == "rabbitmq" else process.kill()
@@ -96,8 +96,8 @@ def away(stack, name):
         stack.restart(name)
 
 
-def test_a_get_in_the_same_moment_as_the_202_is_never_404(stack, http):
-    """A thousand times, with no tracker there to have seen any of these jobs."""
+def test_a_get_right_after_the_202_is_never_404(stack, http):
+    """A thousand times, with the tracker stopped, so that no view has any of these jobs."""
     with away(stack, "tracker-1"):
         codes = []
         for _ in range(1000):
@@ -107,15 +107,15 @@ def test_a_get_in_the_same_moment_as_the_202_is_never_404(stack, http):
     assert codes == [200] * 1000
 
 
-def test_jobs_that_were_accepted_without_a_tracker_are_all_told_of_when_it_is_back(stack, http, client):
-    """They ran meanwhile; the events waited in the broker."""
+def test_jobs_accepted_without_a_tracker_have_their_status_once_it_is_back(stack, http, client):
+    """They ran meanwhile; their events waited in the broker."""
     with away(stack, "tracker-1"):
         ids = [http.post("/v1/jobs", json=JOB).json()["id"] for _ in range(50)]
     assert {"succeeded"} == {client.job(job_id).wait(timeout=30).status for job_id in ids}
 
 
-def test_a_broker_that_does_not_answer_is_an_unknown_outcome_in_time(stack, http, client):
-    """Frozen: the message may have arrived, so the answer has the job's id."""
+def test_a_frozen_broker_is_answered_with_outcome_unknown_in_time(stack, http, client):
+    """The message may have been stored, so the problem has the job's id."""
     assert accepted(http)
     with frozen(stack, "rabbitmq"):
         answers = [refused(http) for _ in range(2)]
@@ -126,18 +126,20 @@ def test_a_broker_that_does_not_answer_is_an_unknown_outcome_in_time(stack, http
     assert client.job(body["job_id"]).document.status in ("queued", "running", "succeeded"), "it came, or it did not"
 
 
-def test_a_broker_that_is_gone_is_not_accepted_in_time_and_nothing_is_lost(stack, http, client):
-    """Stopped and started again: what was accepted before is done after."""
+def test_a_stopped_broker_is_answered_with_not_accepted_in_time_and_loses_nothing(stack, http, client):
+    """Jobs that were accepted before the stop succeed after the restart."""
     before = [client.submit("count", {"steps": 10, "delay": 0.2}) for _ in range(6)]
     with away(stack, "rabbitmq"):
-        wait_until(lambda: refused(http).json()["type"].endswith("not-accepted"), within=10, what="it is noticed")
+        wait_until(
+            lambda: refused(http).json()["type"].endswith("not-accepted"), within=10, what="the outage is detected"
+        )
         response = http.get("/readyz")
         assert (503, "not ready: rabbitmq\n") == (response.status_code, response.text)
     assert {"succeeded"} == {handle.wait(timeout=60).status for handle in before}
 
 
-def test_a_broker_that_blocks_publishers_is_told_in_time(stack, http):
-    """A memory alarm: no hang, and the next request already knows."""
+def test_a_memory_alarm_of_the_broker_is_answered_with_not_accepted_in_time(stack, http):
+    """The next request is refused as `not-accepted`."""
     assert accepted(http)
     rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
     try:
@@ -148,12 +150,12 @@ def test_a_broker_that_blocks_publishers_is_told_in_time(stack, http):
 
 
 @pytest.mark.timeout(240)  # sixteen starts of an Erlang node
-def test_a_broker_that_blocks_again_and_again_is_survived_without_a_restart(stack, http):
-    """Eight alarms: each is told in time, and after each the same processes accept and finish jobs."""
+def test_repeated_alarms_of_the_broker_need_no_restart_of_a_service(stack, http):
+    """Eight alarms: each refuses jobs in time, and after each the same processes accept and finish jobs."""
     for _ in range(8):
         rabbitmqctl(stack, "eval", "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
         try:
-            wait_until(lambda: refused(http) is not None, within=5, what="it is told")
+            wait_until(lambda: refused(http) is not None, within=5, what="the job is refused")
         finally:
             rabbitmqctl(stack, "eval", "rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
         wait_until(lambda: accepted(http), within=10, what="a job is accepted again")
@@ -161,7 +163,7 @@ def test_a_broker_that_blocks_again_and_again_is_survived_without_a_restart(stac
 
 
 def test_a_job_whose_work_queue_is_gone_is_not_accepted(stack, http):
-    """The broker would take the message all the same, for the tracker's queue: it has to be looked for."""
+    """The message would still be routed to the tracker's queue, so the gateway checks for the work queue itself."""
     topology = Topology()
     assert accepted(http)
 
@@ -169,35 +171,37 @@ def test_a_job_whose_work_queue_is_gone_is_not_accepted(stack, http):
         async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
             await (await connection.channel()).queue_delete(topology.work("default").name)
 
-    async def make_again():
+    async def declare_again():
         async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
             await declare(connection, (), (topology.work("default"),))
 
     asyncio.run(delete())
     try:
-        wait_until(lambda: not accepted(http), within=5, what="it is noticed")
+        wait_until(lambda: not accepted(http), within=5, what="the missing queue is detected")
         assert "work.default" in problem(refused(http), 503, "not-accepted")["detail"]
     finally:
-        asyncio.run(make_again())
+        asyncio.run(declare_again())
 
 
-def test_without_redis_jobs_are_accepted_and_run_and_only_their_status_waits(stack, http, client):
-    """202 for the submission, 503 for the look, never a 404; all is told once Redis is back."""
+def test_without_redis_jobs_are_accepted_and_only_their_status_is_unavailable(stack, http, client):
+    """202 for a submission, 503 for a status request, never a 404; the status is available once Redis is back."""
     assert accepted(http)
     with away(stack, "redis"):
         ids = [http.post("/v1/jobs", json=JOB).json()["id"] for _ in range(10)]
         begun = time.monotonic()
         problem(http.get(f"/v1/jobs/{ids[0]}"), 503, "status-unavailable")
-        assert time.monotonic() - begun < BOUND
+        assert time.monotonic() - begun < ANSWER_TIMEOUT
         problem(http.get("/v1/jobs/unknown"), 404, "unknown-job")
         assert "redis" in http.get("/readyz").text
-    # A server that restarted is trusted once the trackers have looked at what it has.
-    wait_until(lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="status is told again")
+    # A restarted server is trusted once the trackers have checked what it has.
+    wait_until(
+        lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="the status is available again"
+    )
     assert {"succeeded"} == {client.job(job_id).wait(timeout=60).status for job_id in ids}
 
 
-def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack, http, client):
-    """Garbage, another version, an unknown type: at processor and tracker, counted, and the next job runs."""
+def test_unreadable_messages_are_dead_lettered_and_processing_goes_on(stack, http, client):
+    """Invalid messages, at the processor and the tracker: they are counted and kept, and the next job runs."""
     topology = Topology()
 
     async def depth(channel):
@@ -213,44 +217,50 @@ def test_messages_that_no_one_understands_are_parked_and_everybody_goes_on(stack
                 await exchange.publish(aio_pika.Message(body), "job.submitted.default.count")
             return before
 
-    async def kept_since(before):
+    async def added_since(before):
         async with await aio_pika.connect(stack.state.rabbitmq_url) as connection:
             return await depth(await connection.channel()) - before
 
     before = asyncio.run(inject())
-    # Each of the four lies in two queues: the processor parks one copy, the tracker the other.
-    wait_until(lambda: asyncio.run(kept_since(before)) == 8, within=15, what="all eight are kept")
+    # Each of the four is in two queues: the processor dead-letters one copy, the tracker the other.
+    wait_until(lambda: asyncio.run(added_since(before)) == 8, within=15, what="all eight are kept")
 
     def unreadable():
         return http.get("/v1/dead-letters").json()["unreadable"]
 
-    told = wait_until(lambda: len(found := unreadable()) == 8 and found, within=10, what="all eight are told")
-    assert {topology.work("default").name, topology.lifecycle.name} == {one["queue"] for one in told}
+    listed = wait_until(lambda: len(found := unreadable()) == 8 and found, within=10, what="all eight are listed")
+    assert {topology.work("default").name, topology.lifecycle.name} == {one["queue"] for one in listed}
     assert "succeeded" == client.submit("count", {"steps": 1, "delay": 0}).wait(timeout=30).status
     counted = {
         name: httpx.get(stack.state.process(name).url + "/metrics").text for name in ("processor-1", "tracker-1")
     }
-    assert 'milepost_processor_messages_parked_total{queue="milepost.work.default"} 4.0' in counted["processor-1"]
-    assert 'milepost_tracker_messages_parked_total{queue="milepost.tracker.lifecycle"} 4.0' in counted["tracker-1"]
+    assert (
+        'milepost_processor_messages_dead_lettered_total{queue="milepost.work.default"} 4.0' in counted["processor-1"]
+    )
+    assert (
+        'milepost_tracker_messages_dead_lettered_total{queue="milepost.tracker.lifecycle"} 4.0' in counted["tracker-1"]
+    )
 
 
-def test_a_canceled_job_stays_canceled_when_redis_forgets_it(stack, http):
-    """The gate gives no verdict on what may be missing: it waits until the log was replayed."""
+def test_a_canceled_job_stays_canceled_after_a_flush_of_redis(stack, http):
+    """No claim is granted on an incomplete shard: processors wait until the log was replayed."""
     job = {"type": "noop", "params": {}, "delay": 4}
     ids = [http.post("/v1/jobs", json=job).json()["id"] for _ in range(5)]
 
-    def look(job_id):
+    def get(job_id):
         return http.get(f"/v1/jobs/{job_id}").json()
 
     def canceled(job_id):
-        return look(job_id)["status"] == "canceled" or (http.post(f"/v1/jobs/{job_id}/cancel") and False)
+        return get(job_id)["status"] == "canceled" or (http.post(f"/v1/jobs/{job_id}/cancel") and False)
 
     wait_until(lambda: {canceled(job_id) for job_id in ids} == {True}, within=3, what="all are canceled")
-    looked = [look(job_id) for job_id in ids]
+    documents = [get(job_id) for job_id in ids]
     with Redis.from_url(stack.state.redis_url) as redis:
-        due = max(datetime.fromisoformat(one["run_at"]) for one in looked)
+        due = max(datetime.fromisoformat(one["run_at"]) for one in documents)
         wait_until(lambda: (due - datetime.now(UTC)).total_seconds() < 0.5, within=5, what="they are due soon")
         redis.flushall()
-    wait_until(lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="status is told again")
+    wait_until(
+        lambda: http.get(f"/v1/jobs/{ids[0]}").status_code == 200, within=30, what="the status is available again"
+    )
     wait_until(lambda: accepted(http), within=30, what="jobs run again")
-    assert {"canceled"} == {look(job_id)["status"] for job_id in ids}
+    assert {"canceled"} == {get(job_id)["status"] for job_id in ids}

@@ -1,4 +1,4 @@
-"""Services that can't work as they are configured say so in one sentence and exit with 2."""
+"""A service that can't work with its configuration reports it in one sentence and exits with 2."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def start(service, settings):
 
 
 @pytest.mark.parametrize(
-    "service, settings, says",
+    "service, settings, error",
     [
         ("gateway", {}, "MILEPOST_ID_KEYS"),
         ("gateway", {"MILEPOST_ID_KEYS": "1:00"}, "MILEPOST_ID_KEYS"),
@@ -39,17 +39,17 @@ def start(service, settings):
         ("processor", {"MILEPOST_RABBITMQ_URL": "http://x"}, "MILEPOST_RABBITMQ_URL"),
     ],
 )
-def test_a_service_that_is_wrongly_configured_exits_with_two(service, settings, says):
-    """One sentence, no traceback."""
+def test_an_invalid_configuration_exits_with_code_2(service, settings, error):
+    """With one sentence and no traceback."""
     done = start(service, settings)
     assert 2 == done.returncode, done.stderr
-    assert says in done.stderr
+    assert error in done.stderr
     assert "Traceback" not in done.stderr
-    assert 1 == len([line for line in done.stderr.splitlines() if not line.startswith("{")]), "beside the log"
+    assert 1 == len([line for line in done.stderr.splitlines() if not line.startswith("{")]), "one line besides the log"
 
 
 @pytest.mark.parametrize("service", ["gateway", "tracker", "processor"])
-def test_a_service_explains_itself(service):
+def test_every_service_has_a_help_text(service):
     """`--help` needs no settings."""
     done = subprocess.run(
         [sys.executable, "-m", f"milepost_{service}", "--help"], capture_output=True, text=True, check=False, timeout=30

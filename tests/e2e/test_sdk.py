@@ -1,4 +1,4 @@
-"""The SDK through a whole stack, and the command line at a terminal."""
+"""The SDK with a complete stack, and the command line in a terminal."""
 
 import asyncio
 import json
@@ -37,8 +37,8 @@ class TestWholeStack(SdkSuite):
     pass
 
 
-async def test_an_asynchronous_client_does_the_same(url):
-    """With `await` and `async for`; many at once."""
+async def test_the_asynchronous_client_works_with_a_stack(url):
+    """With `await` and `async for`, and many calls at once."""
     async with AsyncClient(url) as client:
         handles = await asyncio.gather(*(client.submit("count", {"steps": n, "delay": 0.01}) for n in range(5)))
         assert [{"counted": n} for n in range(5)] == await asyncio.gather(*(handle.result() for handle in handles))
@@ -48,18 +48,18 @@ async def test_an_asynchronous_client_does_the_same(url):
         assert (await group.wait(timeout=30)).done
 
 
-def test_a_terminal_shows_a_bar_and_a_pipe_gets_the_data(url):
-    """The bar is drawn on the terminal that standard error is; a pipe at standard output sees nothing of it."""
-    terminal, its_end = pty.openpty()
+def test_the_progress_bar_goes_to_stderr_and_the_data_to_stdout(url):
+    """The bar is drawn if standard error is a terminal; standard output has only the JSON."""
+    terminal, terminal_end = pty.openpty()
     command = [BIN / "milepost", "submit", "count", "steps=5", "delay=0.5", "--watch", "--json", "--url", url]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, env=environment) as process:
-        os.close(its_end)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal_end, env=environment) as process:
+        os.close(terminal_end)
         shown = b""
-        with suppress(OSError):  # what a terminal says once nobody writes to it any more
+        with suppress(OSError):  # raised once the other end is closed
             while piece := os.read(terminal, 65_536):
                 shown += piece
         os.close(terminal)
-        told = json.load(process.stdout)
-    assert (0, "succeeded") == (process.returncode, told["status"])
+        document = json.load(process.stdout)
+    assert (0, "succeeded") == (process.returncode, document["status"])
     assert {"━", "running", "100%"} <= {word for word in ("━", "running", "100%") if word in shown.decode()}

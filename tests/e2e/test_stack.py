@@ -1,4 +1,4 @@
-"""The `stack` command as a user types it."""
+"""The `stack` command, as a user runs it."""
 
 import json
 import os
@@ -36,8 +36,8 @@ def command(tmp_path):
         return done
 
     yield run
-    leftovers = [process for process in psutil.process_iter() if str(tmp_path) in _environment_of(process)]
-    assert [] == leftovers
+    remaining = [process for process in psutil.process_iter() if str(tmp_path) in _environment_of(process)]
+    assert [] == remaining
 
 
 def _environment_of(process):
@@ -47,8 +47,8 @@ def _environment_of(process):
         return ""
 
 
-def test_a_stack_is_started_looked_at_restarted_and_taken_down(command, stack):
-    """Beside the session's own, which has the same shape: two stacks never meet."""
+def test_a_stack_is_started_inspected_restarted_and_stopped(command, stack):
+    """While the session's stack runs: two stacks do not affect each other."""
     command("stack", "up", "--detach", "--port", "0", "--processors", "1", "--trackers", "2")
     shown = json.loads(command("stack", "status", "--json").stdout)
     names = ["redis", "epmd", "rabbitmq", "tracker-1", "tracker-2", "gateway-1", "processor-1"]
@@ -75,27 +75,27 @@ def test_a_stack_is_started_looked_at_restarted_and_taken_down(command, stack):
     assert "there is no stack 'default'" in command("stack", "status", expect=1).stderr
 
 
-def test_a_command_gets_a_stack_of_its_own(command, tmp_path):
-    """`stack run` is what the demo does: it starts, runs, stops, and exits as the command did."""
+def test_stack_run_starts_a_stack_for_one_command(command, tmp_path):
+    """The demo uses it: it starts the stack, runs the command, stops the stack, and exits with the command's code."""
     (tmp_path / "a.txt").write_text("one two\n")
     done = command("stack", "run", "--", str(BIN / "milepost"), "submit", "digest-files", "--file", "a.txt", "--watch")
     assert '"words": 2' in done.stdout
     assert "succeeded" in done.stderr
 
 
-def test_a_command_that_fails_fails_the_stack_command_too(command, stack, namespace):
-    """With the same code; here on servers that are there already."""
-    given = {
+def test_stack_run_exits_with_the_code_of_its_command(command, stack, namespace):
+    """Here with servers that run already."""
+    settings = {
         "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
         "MILEPOST_REDIS_URL": stack.state.redis_url,
         "MILEPOST_NAMESPACE": namespace,
         "MILEPOST_CONSUMER_TIMEOUT": str(CONSUMER_TIMEOUT),
     }
-    command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4, **given)
+    command("stack", "run", "--", str(BIN / "milepost"), "status", "unknown", expect=4, **settings)
 
 
-def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command, tmp_path):
-    """'stack restart' elsewhere is no crash, a crash is mended, and 'stack down' elsewhere is an end in good order."""
+def test_a_foreground_stack_restarts_crashed_processes_and_ends_with_stack_down(command, tmp_path):
+    """'stack restart' elsewhere is no crash; a crashed process is restarted; 'stack down' ends it with code 0."""
 
     def state():
         return json.loads(command("stack", "status", "--json").stdout)
@@ -124,8 +124,8 @@ def test_a_stack_in_the_foreground_survives_a_restart_and_ends_with_down(command
         foreground.stderr.close()
 
 
-def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monkeypatch):
-    """A setting that a service refuses: its own sentence is on the screen, and all is down again."""
+def test_a_failed_start_shows_the_log_and_stops_everything(command, tmp_path, monkeypatch):
+    """If a service refuses a setting, its error is shown and all processes are stopped."""
     monkeypatch.setenv("PATH", os.environ["PATH"])
     done = subprocess.run(
         [BIN / "stack", "up", "--detach", "--port", "0"],
@@ -141,8 +141,8 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(command, tmp_path, monk
     assert "no.such.module" in done.stderr
 
 
-def test_a_stack_with_an_access_file_comes_up_and_keeps_it_over_a_restart(command, tmp_path):
-    """Whoever restarts a part has other variables in their shell, and must not open it by the way."""
+def test_a_stack_keeps_its_access_file_over_a_restart(command, tmp_path):
+    """A restart from a shell without the variable must not turn authentication off."""
     file = tmp_path / "access.json"
     key = subprocess.run(
         [BIN / "milepost", "keys", "create", "--file", file], check=True, capture_output=True, text=True

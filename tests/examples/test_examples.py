@@ -1,4 +1,4 @@
-"""The examples, as they stand, before a whole stack."""
+"""The examples, run as they are with a complete stack."""
 
 import importlib.util
 import json
@@ -12,7 +12,7 @@ import pytest
 from waiting import wait_until
 
 from milepost_client.testing import FakeGateway
-from milepost_stack.ports import any_port
+from milepost_stack.free_ports import any_port
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -26,8 +26,8 @@ def environment(url, rabbitmq_url):
 def run(environment):
     """Run an example; return the lines that it prints."""
 
-    def ran(name, *words):
-        command = [sys.executable, EXAMPLES / name, *words]
+    def ran(name, *arguments):
+        command = [sys.executable, EXAMPLES / name, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
         assert 0 == done.returncode, done.stderr
         return done.stdout.splitlines()
@@ -37,7 +37,7 @@ def run(environment):
 
 @pytest.fixture
 def app(environment):
-    """Serve an example that is an ASGI app, as its first line says; return a client of it."""
+    """Serve an example that is an ASGI app; return a client of it."""
     served = []
 
     def started(name):
@@ -63,26 +63,26 @@ def answers(client):
         return False
 
 
-def test_files_are_uploaded_and_followed(run):
-    """Each file's name is told while it is read."""
+def test_the_upload_example_streams_the_progress_of_each_file(run):
+    """It prints each file's name while it is read, and their number in the end."""
     lines = run("uploads.py", str(EXAMPLES / "loop.py"), str(EXAMPLES / "poll.html"))
     assert "2 files" == lines[-1]
 
 
-def test_a_submission_is_followed_in_the_same_request(run):
+def test_the_stream_example_submits_and_streams_in_one_request(run):
     """From the snapshot to the end."""
     lines = run("stream.py")
     assert "dev.milepost.job.succeeded.v1 100.0" == lines[-1]
     assert len(lines) > 1
 
 
-def test_a_websocket_tells_and_takes_a_cancel(run):
-    """The last frame says that it came in time."""
+def test_the_websocket_example_receives_events_and_cancels(run):
+    """The last frame is the job's cancellation."""
     assert run("websocket.py")[-1].startswith("dev.milepost.job.canceled.v1")
 
 
-def test_a_result_is_had_by_its_token(app):
-    """202 until there is one; 404 for a token that nobody gave out."""
+def test_the_crunch_example_returns_a_result_by_its_token(app):
+    """202 until there is a result; 404 for an unknown token."""
     client = app("crunch")
     token = client.post("/crunch", params={"limit": 1_000}).json()["token"]
     answer = wait_until(
@@ -92,8 +92,8 @@ def test_a_result_is_had_by_its_token(app):
     assert 404 == client.get("/result/0000").status_code
 
 
-def test_an_order_is_one_job_however_often_it_is_asked_for(app, url):
-    """The job's place is in the answer."""
+def test_the_embed_example_creates_one_job_per_order(app, url):
+    """A repeated request returns the same job, with its location."""
     client = app("embed")
     first, second = (client.post("/orders/17/invoice") for _ in range(2))
     assert (202, first.json()) == (first.status_code, second.json())
@@ -104,29 +104,29 @@ def test_an_order_is_one_job_however_often_it_is_asked_for(app, url):
 
 @pytest.fixture
 async def billing(connection):
-    """The queue that the reactors have; it ends with the test."""
+    """Delete the queue of the reactor example after the test."""
     yield
     channel = await connection.channel()
     await channel.queue_delete("billing.milepost")
 
 
-async def test_another_team_hears_of_jobs_that_have_succeeded(environment, client, billing):
-    """Over a queue of its own, which is there before the job is."""
+async def test_the_reactor_example_receives_succeeded_jobs(environment, client, billing):
+    """From a queue of its own, which it declares before the job is submitted."""
     command = [sys.executable, EXAMPLES / "reactor.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: ASYNC220
         try:
             assert "listening\n" == process.stdout.readline()
-            handle = client.submit("echo", {"text": "heard"})
-            heard = ""
-            while handle.id not in heard:  # ends with the test's time at the latest
-                heard = process.stdout.readline()
-            assert {"text": "heard"} == json.loads(heard.split(" ", 3)[3])
+            handle = client.submit("echo", {"text": "received"})
+            line = ""
+            while handle.id not in line:  # the test's time-out ends it at the latest
+                line = process.stdout.readline()
+            assert {"text": "received"} == json.loads(line.split(" ", 3)[3])
         finally:
             process.terminate()
 
 
-def test_a_loop_shows_its_progress(milepost_run, monkeypatch, capsys):
-    """Its handler in-process, and its client with a gateway in-process."""
+def test_the_loop_example_reports_its_progress(milepost_run, monkeypatch, capsys):
+    """Its handler runs in-process, and its client with a fake gateway."""
     spec = importlib.util.spec_from_file_location("loop", EXAMPLES / "loop.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -136,5 +136,5 @@ def test_a_loop_shows_its_progress(milepost_run, monkeypatch, capsys):
     gateway.handle("loop", lambda params, report: report(params["steps"] / 2, params["steps"]) or "done")
     monkeypatch.setattr(module, "Client", gateway.client)
     module.main()
-    said = capsys.readouterr().out.splitlines()
-    assert ("50 % running", "done") == (said[0], said[-1])
+    printed = capsys.readouterr().out.splitlines()
+    assert ("50 % running", "done") == (printed[0], printed[-1])

@@ -1,4 +1,4 @@
-"""Jobs that misbehave on purpose, and write down when they begin and end: one line each, appended to one file."""
+"""Jobs that misbehave on purpose, and record their starts and ends: one line each, appended to one file."""
 
 import asyncio
 import ctypes
@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from milepost import Reject, RetryLater, Run, job
 
 LEDGER = "CHAOS_LEDGER"
-MENDED = os.environ.get(LEDGER, "") + ".mended"
-"""A file; once it is there, what killed the workers is mended."""
+FIXED = os.environ.get(LEDGER, "") + ".fixed"
+"""A file; once it exists, `kill-until-fixed` no longer kills its worker."""
 
 
 class Work(BaseModel):
-    #: Names this job in the ledger, also where its id never reached the client.
+    #: Identifies this job in the ledger, even if the client never received its id.
     nonce: str
     milliseconds: int = 0
     behave: str = "well"
@@ -52,28 +52,28 @@ def work_on(params: Work, run: Run) -> None:
 
 
 def leak() -> None:
-    """Take more and more memory, until somebody ends this process; 2 GB at most."""
+    """Allocate memory until this process is killed; 2 GB at most."""
     hoard = []
     for _ in range(100):
         hoard.append(b"x" * 20_000_000)
         time.sleep(0.05)
-    raise MemoryError(f"nobody ended a process that holds {len(hoard) * 20} MB")
+    raise MemoryError(f"this process was not killed although it holds {len(hoard) * 20} MB")
 
 
 @job("chaos", retries=1, backoff=timedelta(seconds=1), max_runtime=timedelta(seconds=60))
 def chaos(params: Work, run: Run) -> Done:
-    """Do some work, in one way or another."""
+    """Do some work, and behave as requested."""
     note(run, params, "start")
-    if params.behave == "kill" or (params.behave == "kill-until-mended" and not os.path.exists(MENDED)):  # noqa: PTH110
+    if params.behave == "kill" or (params.behave == "kill-until-fixed" and not os.path.exists(FIXED)):  # noqa: PTH110
         os._exit(9)
     if params.behave == "leak":
         leak()
     work_on(params, run)
     if params.behave == "raise-always":
-        raise ValueError("as it was told")
+        raise ValueError("as requested")
     if params.behave == "raise-once" and run.saved_state is None:
         run.save("raised")
-        raise ValueError("as it was told, once")
+        raise ValueError("as requested, once")
     if params.behave == "later" and run.saved_state is None:
         run.save("asked")
         raise RetryLater(after=timedelta(seconds=1), reason="not yet")
@@ -88,7 +88,7 @@ def chaos(params: Work, run: Run) -> Done:
 
 @job("stubborn", max_runtime=timedelta(seconds=3))
 def stubborn(params: Work, run: Run) -> Done:
-    """Never look whether it should stop."""
+    """Never check for a cancel or a time-out."""
     note(run, params, "start")
     ends = time.monotonic() + params.milliseconds / 1000
     while time.monotonic() < ends:
@@ -99,7 +99,7 @@ def stubborn(params: Work, run: Run) -> Done:
 
 @job("stubborn-async", max_runtime=timedelta(seconds=3))
 async def stubborn_async(params: Work, run: Run) -> Done:
-    """The same, asynchronously."""
+    """Like `stubborn`, asynchronously."""
     note(run, params, "start")
     await asyncio.sleep(params.milliseconds / 1000)
     note(run, params, "finish")
@@ -108,7 +108,7 @@ async def stubborn_async(params: Work, run: Run) -> Done:
 
 @job("patient")
 def patient(params: Work, run: Run) -> list[int]:
-    """Count by tens of milliseconds, and go on counting where the last attempt was stopped."""
+    """Count in steps of ten milliseconds, and continue where an interrupted attempt stopped."""
     note(run, params, "start")
     begun_at = run.saved_state or 0
     steps = params.milliseconds // 10

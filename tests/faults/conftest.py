@@ -1,4 +1,4 @@
-"""`make test` runs a short form of the starred faults; `make faults` the whole matrix, once for each seed."""
+"""`make test` runs a short form of the starred faults; `make faults` the full matrix, once for each seed."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +12,15 @@ ROOT = HERE.parent.parent
 
 def pytest_addoption(parser):
     group = parser.getgroup("faults")
-    group.addoption("--faults", choices=("short", "whole"), default="short", help="how much of the fault matrix")
+    group.addoption("--faults", choices=("short", "full"), default="short", help="which part of the fault matrix")
     group.addoption("--seeds", default="1", help="seeds of the load, separated by commas")
 
 
 def pytest_generate_tests(metafunc):
-    """Run every row of the module's matrix with each seed, or those with a star."""
+    """Run every row of the module's matrix, or only the starred ones, with each seed."""
     if "fault" in metafunc.fixturenames:
-        whole = metafunc.config.getoption("--faults") == "whole"
-        rows = [fault for fault in metafunc.module.MATRIX if whole or fault.star]
+        full = metafunc.config.getoption("--faults") == "full"
+        rows = [fault for fault in metafunc.module.MATRIX if full or fault.star]
         seeds = [int(seed) for seed in metafunc.config.getoption("--seeds").split(",")]
         metafunc.parametrize("seed", seeds, ids="seed {}".format, scope="module")
         metafunc.parametrize("fault", rows, ids=[fault.name for fault in rows])
@@ -30,14 +30,14 @@ def pytest_generate_tests(metafunc):
 def pace(request):
     from fault_suite.scenario import Pace
 
-    if request.config.getoption("--faults") == "whole":
+    if request.config.getoption("--faults") == "full":
         return Pace(rate=16, before=2, scale=0.5, slow=5_000)
     return Pace(rate=10, before=1, scale=0.2, slow=1_000, lenience=4.0)
 
 
 @pytest.fixture(scope="session")
 def chaos_settings(tmp_path_factory):
-    """The services' settings: handlers that misbehave, and short patience."""
+    """Settings of the services: handlers that misbehave, and short time-outs."""
     return {
         "PYTHONPATH": str(HERE),
         "CHAOS_LEDGER": str(tmp_path_factory.mktemp("faults") / "ledger.jsonl"),
@@ -45,14 +45,14 @@ def chaos_settings(tmp_path_factory):
         "MILEPOST_THREADS": "8",
         "MILEPOST_DRAIN_TIMEOUT": "2",
         "MILEPOST_CANCEL_GRACE": "2",
-        "MILEPOST_GATE_PATIENCE": "5",
+        "MILEPOST_CLAIM_PATIENCE": "5",
         "MILEPOST_HEARTBEAT": "10",
     }
 
 
 @pytest.fixture(scope="module")
 def cluster(start_stack, chaos_settings, seed):
-    """Two gateways, three processors, two trackers, and an orchestrator; new ones for each seed, with an empty log."""
+    """Two gateways, three processors, two trackers, and an orchestrator; new for each seed, with an empty log."""
     from fault_suite.cluster import Cluster
 
     stack = start_stack("faults", gateways=2, processors=3, trackers=2, settings=chaos_settings)
@@ -91,45 +91,45 @@ ROW = "row of the fault table"
 
 
 @pytest.fixture
-def note(request):
-    """Take a row of the table; the whole matrix takes long, so its rows are shown as they come."""
+def add_row(request):
+    """Add a row to the table; in the full matrix, which takes long, print it at once."""
     from fault_suite.report import cells
 
     def add(row):
         request.node.user_properties.append((ROW, asdict(row)))
-        if request.config.getoption("--faults") == "whole":
+        if request.config.getoption("--faults") == "full":
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-                print("", " | ".join(cells(row)), *row.faults, sep="\n  ", flush=True)
+                print("", " | ".join(cells(row)), *row.violations, sep="\n  ", flush=True)
 
     return add
 
 
 @pytest.fixture
-def held(pace, note):
-    """Judge a fault: run it, note its row of the table, and fail where it broke the promise."""
+def check_fault(pace, add_row):
+    """Run a fault, add its row to the table, and fail if an invariant did not hold."""
     from fault_suite import scenario
 
-    def judge(fault, seed, cluster):
-        wait_until(cluster.settled, within=60, what="every service is ready, and the last fault over")
+    def check(fault, seed, cluster):
+        wait_until(cluster.recovered, within=60, what="every service is ready, and the last fault is over")
         row = scenario.run(fault, cluster, pace, seed=seed)
-        note(row)
-        assert row.held, "\n".join(row.faults)
+        add_row(row)
+        assert row.passed, "\n".join(row.violations)
 
-    return judge
+    return check
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
-    """Print the table; the whole matrix is written down too, as far as it came."""
+    """Print the table; write that of the full matrix to docs/faults.md, as far as it ran."""
     reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
-    told = [value for report in reports for name, value in report.user_properties if name == ROW]
-    if not told:
+    values = [value for report in reports for name, value in report.user_properties if name == ROW]
+    if not values:
         return
     from fault_suite.report import table, write
     from fault_suite.scenario import Row
 
-    rows = [Row(**one) for one in told]
+    rows = [Row(**one) for one in values]
     terminalreporter.section("faults")
     terminalreporter.write_line(table(rows))
-    whole = config.args == ["tests/faults"] and not config.getoption("keyword") and exitstatus in (0, 1)
-    if config.getoption("--faults") == "whole" and whole:
+    all_rows = config.args == ["tests/faults"] and not config.getoption("keyword") and exitstatus in (0, 1)
+    if config.getoption("--faults") == "full" and all_rows:
         write(rows, ROOT / "docs" / "faults.md")

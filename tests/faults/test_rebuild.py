@@ -1,4 +1,4 @@
-"""`tracker rebuild`: an empty Redis is refilled from the log to the very same documents."""
+"""`milepost-tracker rebuild`: an empty Redis is restored from the log to identical documents."""
 
 import asyncio
 import os
@@ -12,17 +12,17 @@ from redis import Redis
 from samples import ENDED, RUNNING, SUBMITTED
 from waiting import wait_until
 
-from milepost_contracts.envelope import now
-from milepost_contracts.events import JobStarted, JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.clock import now
 from milepost_contracts.ids import Keyring, SigningKey
-from milepost_contracts.keys import SHARDS, Keys
-from milepost_contracts.topology import Topology
+from milepost_contracts.messages.job_events import JobStarted, JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.status.redis_keys import SHARDS, Keys
 from milepost_rabbit.publisher import RabbitPublisher
 from milepost_stack import processes
 
 KEYS, TOPOLOGY = Keys(), Topology()
 KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
-AT_ONCE = 300
+MAX_IN_FLIGHT = 300
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def stack(start_stack):
 
 @pytest.fixture
 def count(request):
-    return 100_000 if request.config.getoption("--faults") == "whole" else 1_000
+    return 100_000 if request.config.getoption("--faults") == "full" else 1_000
 
 
 @pytest.fixture
@@ -45,30 +45,30 @@ def redis(stack):
 
 
 def events_of(number):
-    """What is said of a job that succeeds; of each tenth one, the end is still to come."""
+    """Yield the events of a job that succeeds; every tenth one is still running."""
     at = now()
-    told = {"id": KEYRING.issue("default"), "queue": "nowhere", "created_at": at, "tags": (f"n{number}",)}
-    yield JobSubmitted(job=SUBMITTED.model_copy(update=told))
-    started = {**told, "started_at": at, "max_runtime": timedelta(days=1)}
+    fields = {"id": KEYRING.issue("default"), "queue": "nowhere", "created_at": at, "tags": (f"n{number}",)}
+    yield JobSubmitted(job=SUBMITTED.model_copy(update=fields))
+    started = {**fields, "started_at": at, "max_runtime": timedelta(days=1)}
     yield JobStarted(job=RUNNING.model_copy(update={**started, "step": 1}))
     if number % 10:
         yield JobSucceeded(job=ENDED.model_copy(update={**started, "finished_at": at, "result": {"n": number}}))
 
 
-async def say_all(url, count):
+async def publish_all(url, count):
     publisher = RabbitPublisher(url, name="test")
     publisher.link.start()
-    room = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(MAX_IN_FLIGHT)
 
-    async def say(event):
-        async with room:
+    async def publish(event):
+        async with slots:
             await publisher.publish(
                 TOPOLOGY.jobs, event.routing_key, encode_event(event), correlation_id=event.job.id, within=30
             )
 
     for begin in range(0, count, 1_000):
         events = [event for number in range(begin, min(begin + 1_000, count)) for event in events_of(number)]
-        await asyncio.gather(*(say(event) for event in events))
+        await asyncio.gather(*(publish(event) for event in events))
     await publisher.link.close()
 
 
@@ -81,25 +81,25 @@ def jobs_in(redis):
 
 
 def documents_in(redis):
-    """Everything that documents are made of, but their versions; `due` and what is kept for listeners is in none."""
+    """Return the fields of all documents, except versions, deadlines and the history."""
     found = {}
     for key in redis.scan_iter(match=f"{KEYS.namespace}:job:*", count=10_000):
         fields = redis.hgetall(key)
-        left_out = {b"version", b"due", b"steps", b"forgotten"}
-        found[key] = {name: fields[name] for name in fields.keys() - left_out if not name.startswith(b"step:")}
+        left_out = {b"version", b"due", b"history", b"history_from"}
+        found[key] = {name: fields[name] for name in fields.keys() - left_out if not name.startswith(b"event:")}
     return found
 
 
 @pytest.mark.timeout(1_200)
-def test_an_empty_redis_is_refilled_to_the_same_documents(stack, redis, count, capsys):
-    """All fields of all documents, and the indexes; it prints how long it took."""
-    asyncio.run(say_all(stack.state.rabbitmq_url, count))
+def test_a_rebuild_restores_identical_documents(stack, redis, count, capsys):
+    """All fields of all documents, and the indexes. It prints the duration."""
+    asyncio.run(publish_all(stack.state.rabbitmq_url, count))
     wait_until(lambda: jobs_in(redis) == count, within=600, what="all jobs are in the view")
     ended = count - count // 10
     wait_until(
         lambda: sum(redis.zcard(KEYS.index(s, tenant="*", status="succeeded")) for s in range(SHARDS)) == ended,
         within=600,
-        what="all ends are in the view",
+        what="all ended jobs are in the view",
     )
     before = documents_in(redis)
     processes.stop(stack.state.process("tracker-1"))

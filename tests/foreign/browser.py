@@ -1,6 +1,7 @@
-"""Chromium's own EventSource follows a job on a page of another origin. Exit 1 with a sentence if it does not.
+"""Chromium's EventSource streams a job's events on a page of another origin. Exit 1 with a sentence if it fails.
 
-The page is served here, on PAGE_PORT; the gateway has to know its origin: MILEPOST_CORS_ORIGINS=http://127.0.0.1:PAGE_PORT.
+The page is served here, on PAGE_PORT; the gateway has to allow its origin:
+MILEPOST_CORS_ORIGINS=http://127.0.0.1:PAGE_PORT.
 """
 
 import os
@@ -53,7 +54,7 @@ def follow(address: str) -> None:
         )
         state, etag = page.text_content("#state"), page.text_content("#etag")
         seen = page.eval_on_selector_all("#events li", "lines => lines.map(line => ({...line.dataset}))")
-        page.wait_for_timeout(2_500)  # would it come back?
+        page.wait_for_timeout(2_500)  # it must not reconnect
         page.screenshot(path=PAGE.parent / "made" / "browser.png")
         print(page.text_content("#events").replace("%", "%\n"))
         version = browser.version
@@ -65,12 +66,12 @@ def follow(address: str) -> None:
     check(ids == sorted(set(ids)), f"the ids do not grow: {ids}")
     check(etag == f'"{ids[-1]}"', f"the document's ETag is {etag}, the last event's id {ids[-1]}")
     check(connections == [(200, None), (204, str(ids[-1]))], f"the connections: {connections}")
-    print(f"Chromium {version}: {len(seen)} events in order, then 204; it did not come back")
+    print(f"Chromium {version}: {len(seen)} events in order, then 204; it did not reconnect")
 
 
-def check(well: bool, otherwise: str) -> None:
-    if not well:
-        sys.exit(f"FAILED: {otherwise}")
+def check(ok: bool, message: str) -> None:
+    if not ok:
+        sys.exit(f"FAILED: {message}")
 
 
 main()

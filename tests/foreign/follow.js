@@ -1,4 +1,4 @@
-// Follows a job with the npm package eventsource: the events come in order to the end, and the reconnect behind it is told 204.
+// Streams a job's events with the npm package eventsource: they arrive in order, and the reconnect after the end gets 204.
 import { EventSource } from "eventsource";
 
 const url = process.env.MILEPOST_URL;
@@ -38,7 +38,7 @@ for (const name of names) {
 }
 events.onmessage = ({ data }) => fail(`an event without a name: ${data}`);
 
-// An EventSource reports the end of each connection as an error; CLOSED means that it will not come back.
+// An EventSource reports the end of each connection as an error; CLOSED means that it will not reconnect.
 await new Promise((resolve) => {
   events.onerror = ({ code, message }) => {
     console.log(`error: ${code ?? ""} ${message ?? ""} readyState ${events.readyState}`);
@@ -55,5 +55,5 @@ if (last.type !== "dev.milepost.job.succeeded.v1") fail(`the last event is ${las
 if (answers.map(({ status }) => status).join() !== "200,204") fail(`the connections: ${JSON.stringify(answers)}`);
 if (answers[1].sent !== String(last.id)) fail("the reconnect did not say which event it has");
 await new Promise((resolve) => setTimeout(resolve, 2_500)); // two and a half times the pause that the gateway asked for
-if (answers.length !== 2) fail("it came back after 204");
-console.log(`${seen.length} events in order, then 204; it did not come back`);
+if (answers.length !== 2) fail("it reconnected after 204");
+console.log(`${seen.length} events in order, then 204; it did not reconnect`);

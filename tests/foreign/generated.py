@@ -1,4 +1,4 @@
-"""Drives the gateway with the client that openapi-python-client generated. Exit 1 with a sentence if it does not fit.
+"""Uses the gateway with the client that openapi-python-client generated. Exit 1 with a sentence if it fails.
 
 Run with the folder of the generated package on PYTHONPATH: see ./gateway.
 """
@@ -11,8 +11,8 @@ from http import HTTPStatus
 from uuid import uuid4
 
 from milepost_generated import Client
-from milepost_generated.api.fleet import list_job_types
 from milepost_generated.api.jobs import cancel_job, get_job, get_result, list_jobs, submit_job
+from milepost_generated.api.workers import list_job_types
 from milepost_generated.models import JobDocument, JobPage, JobTypes, Problem, Status, Submission, SubmissionParams
 from milepost_generated.models import SubmitJobFilesBody as Form
 from milepost_generated.types import File
@@ -30,7 +30,7 @@ def main() -> None:
     params = SubmissionParams.from_dict({"steps": 5})
     answer = submit_job.sync_detailed(client=client, body=Submission(type_="count", params=params, tags=[tag]))
     check(answer.status_code == HTTPStatus.ACCEPTED, f"not accepted: {answer}")
-    job = until_the_end(client, answer.parsed)
+    job = wait_for_end(client, answer.parsed)
     check(job.status is Status.SUCCEEDED and job.result == {"counted": 5}, f"it ended as {job}")
     result = get_result.sync(job.id, client=client)
     check(result == {"counted": 5}, f"the result is {result}")
@@ -51,12 +51,12 @@ def main() -> None:
         file=[File(payload=io.BytesIO(b"hello\n"), file_name="hello.txt", mime_type="text/plain")],
     )
     with_file = submit_job.sync(client=client, body=form)
-    job = until_the_end(client, with_file)
+    job = wait_for_end(client, with_file)
     check(job.status is Status.SUCCEEDED and job.files[0].name == "hello.txt", f"it ended as {job}")
     print(f"digest-files: {job.result}")
 
 
-def until_the_end(client: Client, job: object) -> JobDocument:
+def wait_for_end(client: Client, job: object) -> JobDocument:
     deadline = time.monotonic() + 30
     while isinstance(job, JobDocument) and job.status not in ENDED and time.monotonic() < deadline:
         job = get_job.sync(job.id, client=client, prefer="wait=10")
@@ -66,9 +66,9 @@ def until_the_end(client: Client, job: object) -> JobDocument:
     return job
 
 
-def check(well: bool, otherwise: str) -> None:
-    if not well:
-        sys.exit(f"FAILED: {otherwise}")
+def check(ok: bool, message: str) -> None:
+    if not ok:
+        sys.exit(f"FAILED: {message}")
 
 
 main()

@@ -1,4 +1,4 @@
-// Receives a webhook and verifies it with the npm package standardwebhooks. Exit 1 with a sentence if it does not fit.
+// Receives a webhook and verifies it with the npm package standardwebhooks. Exit 1 with a sentence if it fails.
 import { createServer } from "node:http";
 import { Webhook } from "standardwebhooks";
 

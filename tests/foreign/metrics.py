@@ -1,6 +1,6 @@
-"""Lets promtool check the metrics of every service of the stack at MILEPOST_URL. Exit 1 if it finds anything.
+"""Checks the metrics of every service of the stack at MILEPOST_URL with promtool. Exit 1 if it finds an error.
 
-The stack's own state tells where its services serve them: MILEPOST_STACKS, or .milepost/stacks of the project.
+The stack's state file has the services' addresses: MILEPOST_STACKS, or .milepost/stacks of the project.
 """
 
 import json
@@ -24,8 +24,8 @@ def main() -> None:
         with urllib.request.urlopen(f"{service['url']}/metrics", timeout=10) as answer:
             text = answer.read()
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
-        said = (checked.stdout + checked.stderr).decode() or "well"
-        print(f"{service['name']}: {text.count(b'# TYPE')} metrics; {said}")
+        output = (checked.stdout + checked.stderr).decode() or "no errors"
+        print(f"{service['name']}: {text.count(b'# TYPE')} metrics; {output}")
         if checked.returncode:
             sys.exit(f"FAILED: promtool exits with {checked.returncode}")
 

@@ -1,4 +1,4 @@
-"""examples/reactor.mjs, beside the packages it needs, hears of a job that has succeeded. Exit 1 if it does not."""
+"""Runs examples/reactor.mjs, which must receive a succeeded job. Exit 1 with a sentence if it does not."""
 
 import json
 import os
@@ -17,19 +17,19 @@ def main() -> None:
         try:
             assert node.stdout is not None
             if node.stdout.readline() != "listening\n":
-                sys.exit("FAILED: it does not listen")
-            body = json.dumps({"type": "echo", "params": {"text": "heard"}}).encode()
+                sys.exit("FAILED: it did not start to listen")
+            body = json.dumps({"type": "echo", "params": {"text": "received"}}).encode()
             url = f"{os.environ['MILEPOST_URL']}/v1/jobs"
             with urllib.request.urlopen(
                 urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            ) as told:
-                job_id = json.load(told)["id"]
-            heard = next(line for line in node.stdout if job_id in line)
+            ) as answer:
+                job_id = json.load(answer)["id"]
+            line = next(line for line in node.stdout if job_id in line)
         finally:
             node.terminate()
-    if json.loads(heard.split(" ", 3)[3]) != {"text": "heard"}:
-        sys.exit(f"FAILED: it heard {heard}")
-    print(heard.strip())
+    if json.loads(line.split(" ", 3)[3]) != {"text": "received"}:
+        sys.exit(f"FAILED: it received {line}")
+    print(line.strip())
 
 
 main()

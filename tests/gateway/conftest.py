@@ -1,47 +1,39 @@
-"""An app made of the fakes in `gateway_fakes`: HTTP without sockets."""
+"""The gateway's app over fakes of its ports: HTTP without sockets."""
 
 from datetime import timedelta
 
 import httpx
 import pytest
-from gateway_fakes import (
-    RETENTION,
-    FakeBlobs,
-    FakeBroker,
-    FakeHosts,
-    FakeKeyStore,
-    FakeRules,
-    FakeStore,
-    FakeTokens,
-)
+from gateway_fakes.access_rules import FakeAccessRules
+from gateway_fakes.blob_store import FakeBlobStore
+from gateway_fakes.broker import FakeBroker
+from gateway_fakes.change_feed import FakeChangeFeed
+from gateway_fakes.host_resolver import FakeResolver
+from gateway_fakes.idempotency_store import FakeIdempotencyStore
+from gateway_fakes.job_index import FakeJobIndex
+from gateway_fakes.poison_store import FakePoisonStore
+from gateway_fakes.status_store import FakeStatusStore
+from gateway_fakes.token_verifier import FakeTokenVerifier
+from gateway_fakes.view import RETENTION, FakeView
+from gateway_fakes.webhook_log import FakeWebhookLog
+from gateway_fakes.worker_store import FakeWorkerStore
 
+from milepost_contracts.http.callback_urls import DEFAULT_PORTS, CallbackPolicy, parse_ports
+from milepost_contracts.http.webhooks import WebhookKeys
 from milepost_contracts.ids import Keyring, SigningKey
-from milepost_contracts.webhooks import PORTS, CallbackRule, WebhookKeys, parse_ports
-from milepost_gateway.access import Access
-from milepost_gateway.admission import Admission
-from milepost_gateway.api.requests import Limits
-from milepost_gateway.api.services import Services
-from milepost_gateway.batches import Batches
-from milepost_gateway.bootstrap import build_app
-from milepost_gateway.callbacks import Callbacks
-from milepost_gateway.cancellation import Cancellation
-from milepost_gateway.catalogue import Catalogue
-from milepost_gateway.dead_letters import DeadLetters
-from milepost_gateway.following import Following
-from milepost_gateway.forgetting import Forgetting
-from milepost_gateway.idempotency import Idempotency
-from milepost_gateway.leftovers import Leftovers
-from milepost_gateway.polls import Polls
-from milepost_gateway.reruns import Reruns
-from milepost_gateway.status import Statuses
-from milepost_gateway.submission import Acceptance
-from milepost_gateway.tailing import Tailing
-from milepost_gateway.webhooks import Webhooks
-from milepost_service.callbacks import Lookup
+from milepost_gateway.adapters.redis.hot_cache import HotCache
+from milepost_gateway.api.requests import BodyLimits
+from milepost_gateway.bootstrap import Adapters, Policy, build_app, wire
+from milepost_service.callback_urls import Resolver
 
 KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
-RULE = CallbackRule(ports=parse_ports(PORTS))
+CALLBACK_POLICY = CallbackPolicy(ports=parse_ports(DEFAULT_PORTS))
 WEBHOOK_KEYS = WebhookKeys([SigningKey(number=1, secret=b"w" * 32)])
+
+
+@pytest.fixture
+def view():
+    return FakeView()
 
 
 @pytest.fixture
@@ -50,18 +42,43 @@ def broker():
 
 
 @pytest.fixture
-def store():
-    return FakeStore()
+def blob_store():
+    return FakeBlobStore()
 
 
 @pytest.fixture
-def blobs():
-    return FakeBlobs()
+def idempotency_store():
+    return FakeIdempotencyStore()
 
 
 @pytest.fixture
-def key_store():
-    return FakeKeyStore()
+def worker_store(view):
+    return FakeWorkerStore(view)
+
+
+@pytest.fixture
+def webhook_log(view):
+    return FakeWebhookLog(view)
+
+
+@pytest.fixture
+def poison_store(view):
+    return FakePoisonStore(view)
+
+
+@pytest.fixture
+def resolver():
+    return FakeResolver()
+
+
+@pytest.fixture
+def rules():
+    return FakeAccessRules()
+
+
+@pytest.fixture
+def tokens():
+    return FakeTokenVerifier()
 
 
 @pytest.fixture
@@ -70,65 +87,51 @@ def keyring():
 
 
 @pytest.fixture
-def hosts():
-    return FakeHosts()
-
-
-@pytest.fixture
-def rules():
-    return FakeRules()
-
-
-@pytest.fixture
-def tokens():
-    return FakeTokens()
-
-
-@pytest.fixture
-def seen_within():
-    """How long a tracker is waited for; a test that wants more says so by `parametrize`."""
+def projection_timeout():
+    """How long the gateway waits for a tracker; a test overrides it with `parametrize`."""
     return timedelta(milliseconds=1)
 
 
 @pytest.fixture
-def app(broker, store, blobs, key_store, rules, tokens, hosts, seen_within):
-    catalogue = Catalogue(store)
-    statuses = Statuses(keyring=KEYRING, store=store, polls=Polls(store, store), retention=RETENTION)
-    made = build_app()
-    reruns = Reruns(statuses=statuses, broker=broker)
-    following = Following(statuses=statuses, store=store, changes=store, seen_within=seen_within)
-    admission = Admission(rules=rules, store=store)
-    acceptance = Acceptance(
+def app(
+    view,
+    broker,
+    blob_store,
+    idempotency_store,
+    worker_store,
+    webhook_log,
+    poison_store,
+    rules,
+    tokens,
+    resolver,
+    projection_timeout,
+):
+    change_feed = FakeChangeFeed(view)
+    adapters = Adapters(
+        access_rules=rules,
+        blob_store=blob_store,
+        broker=broker,
+        change_feed=change_feed,
+        host_resolver=Resolver(CALLBACK_POLICY, find=resolver),
+        idempotency_store=idempotency_store,
+        job_index=FakeJobIndex(view),
+        poison_store=poison_store,
+        status_store=HotCache(FakeStatusStore(view), change_feed),
+        token_verifier=tokens,
+        webhook_log=webhook_log,
+        worker_store=worker_store,
+    )
+    policy = Policy(
         keyring=KEYRING,
-        catalogue=catalogue,
-        admission=admission,
-        broker=broker,
-        blobs=blobs,
-        callbacks=Callbacks(RULE, Lookup(RULE, find=hosts)),
-    )
-    made.state.services = Services(
-        access=Access(rules=rules, tokens=tokens, keyring=KEYRING, open=rules.access is None),
-        admission=admission,
-        acceptance=acceptance,
-        batches=Batches(keyring=KEYRING, acceptance=acceptance, store=store, retention=RETENTION),
-        statuses=statuses,
-        cancellation=Cancellation(statuses=statuses, following=following, broker=broker),
-        following=following,
-        idempotency=Idempotency(keyring=KEYRING, keys=key_store, retention=RETENTION),
-        tailing=Tailing(store=store, changes=store, retention=RETENTION),
-        reruns=reruns,
-        forgetting=Forgetting(statuses=statuses, broker=broker),
-        leftovers=Leftovers(blobs=blobs, store=store, retention=RETENTION),
-        dead_letters=DeadLetters(keyring=KEYRING, store=store, reruns=reruns),
-        webhooks=Webhooks(statuses=statuses, store=store, log=store, broker=broker, keys=WEBHOOK_KEYS),
-        blobs=blobs,
-        catalogue=catalogue,
-        broker=broker,
-        store=store,
-        limits=Limits(body=100_000, upload=200_000, files=5),
+        webhook_keys=WEBHOOK_KEYS,
+        callback_policy=CALLBACK_POLICY,
         retention=RETENTION,
-        closing=made.state.closing,
+        limits=BodyLimits(body=100_000, upload=200_000, files=5),
+        open=rules.access is None,
+        projection_timeout=projection_timeout,
     )
+    made = build_app()
+    made.state.dependencies = wire(adapters, policy, closing=made.state.closing)
     return made
 
 

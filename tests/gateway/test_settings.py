@@ -1,9 +1,9 @@
-"""Contradictory or missing settings are refused at start."""
+"""Settings of the gateway: contradictory or missing ones are refused at start; and its access file."""
 
 import pytest
 
-from milepost_contracts.access import Access, Scope, create_key, write_access
-from milepost_gateway.access_file import AccessFile
+from milepost_contracts.http.access import Access, Scope, create_key, write_access
+from milepost_gateway.adapters.access_rules import AccessFile
 from milepost_gateway.settings import GatewaySettings
 from milepost_service.settings import SettingsError, load
 
@@ -22,8 +22,8 @@ KEY = "1:" + "ab" * 32
         ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_CORS_ORIGINS": "app.example.com"}, "MILEPOST_CORS_ORIGINS"),
     ],
 )
-def test_settings_that_can_not_work_are_one_sentence(monkeypatch, variables, named):
-    """It names the variable, and no secret."""
+def test_an_invalid_setting_raises_one_line(monkeypatch, variables, named):
+    """The error names the variable and contains no secret."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=named) as caught:
@@ -32,16 +32,16 @@ def test_settings_that_can_not_work_are_one_sentence(monkeypatch, variables, nam
     assert "abcd" not in str(caught.value)
 
 
-def test_a_missing_key_comes_with_how_to_make_one(monkeypatch):
-    """The one setting that has no default explains itself."""
+def test_the_error_for_missing_id_keys_says_how_to_create_one(monkeypatch):
+    """The setting has no default."""
     monkeypatch.delenv("MILEPOST_ID_KEYS", raising=False)
     with pytest.raises(SettingsError, match="token_hex"):
         load(GatewaySettings)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "gateway.internal"])  # noqa: S104 - that is the point
-def test_an_open_gateway_keeps_to_loopback_unless_somebody_says_otherwise(monkeypatch, tmp_path, host):
-    """Or says who may do what."""
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "gateway.internal"])  # noqa: S104 - it is refused
+def test_a_gateway_without_access_file_listens_only_on_loopback(monkeypatch, tmp_path, host):
+    """Another host requires an access file or MILEPOST_OPEN=true, and not both."""
     monkeypatch.setenv("MILEPOST_ID_KEYS", KEY)
     assert load(GatewaySettings).access_file is None
     monkeypatch.setenv("MILEPOST_HOST", host)
@@ -58,15 +58,15 @@ def test_an_open_gateway_keeps_to_loopback_unless_somebody_says_otherwise(monkey
 
 
 def test_origins_are_separated_by_commas(monkeypatch):
-    """As in every other list here."""
+    """Spaces around them are ignored."""
     monkeypatch.setenv("MILEPOST_ID_KEYS", KEY)
     monkeypatch.setenv("MILEPOST_CORS_ORIGINS", "https://a.example, http://localhost:3000")
     assert ("https://a.example", "http://localhost:3000") == load(GatewaySettings).cors_origins
 
 
-def test_a_file_that_has_changed_is_read_again(tmp_path, monkeypatch):
-    """A key is revoked without a restart; and a file that breaks meanwhile changes nothing."""
-    monkeypatch.setattr("milepost_gateway.access_file.LOOK_EVERY", -1.0)
+def test_a_changed_access_file_is_read_again(tmp_path, monkeypatch):
+    """A key is revoked without a restart; while the file is invalid or missing, the last rules apply."""
+    monkeypatch.setattr("milepost_gateway.adapters.access_rules.FILE_CHECK_INTERVAL", -1.0)
     path = tmp_path / "access.json"
     text, key = create_key("acme", frozenset({Scope.READ}))
     write_access(path, Access(keys=(key,)))

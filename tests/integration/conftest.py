@@ -1,4 +1,4 @@
-"""What tests of the status view work with: a tracker's store, and a gateway's reader of it."""
+"""Fixtures for tests of the status view: a tracker's store, and a gateway's readers of it."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -9,19 +9,20 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from milepost_contracts.keys import SHARDS
-from milepost_gateway.changes import RedisChanges
-from milepost_gateway.store import RedisStatusStore as Reader
-from milepost_rabbit.cancelling import end
-from milepost_tracker.store import RedisStatusStore
+from milepost_contracts.status.redis_keys import SHARDS
+from milepost_gateway.adapters.redis.change_feed import RedisChangeFeed
+from milepost_gateway.adapters.redis.job_index import RedisJobIndex
+from milepost_gateway.adapters.redis.status_store import RedisStatusStore as Reader
+from milepost_rabbit.cancelling import cancel_and_wait
+from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 
 
 @pytest.fixture
 async def store(redis, keys):
-    """A tracker's store, whole."""
+    """A tracker's store, whose shards are complete."""
     made = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
-    await made.watermarks.begin_replay(range(SHARDS))
-    assert await made.watermarks.mark(range(SHARDS))
+    await made.checkpoints.begin_replay(range(SHARDS))
+    assert await made.checkpoints.mark_complete(range(SHARDS))
     return made
 
 
@@ -31,31 +32,37 @@ def reader(redis, keys):
 
 
 @pytest.fixture
-async def hearing(redis_url):
-    """A client that tries again at once, as a gateway's does."""
+def index(redis, keys):
+    """A gateway's lists of jobs."""
+    return RedisJobIndex(redis, keys)
+
+
+@pytest.fixture
+async def subscribing_redis(redis_url):
+    """A client that retries once at once, as a gateway's does."""
     async with Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1)) as made:
         yield made
 
 
 @asynccontextmanager
-async def kept(redis, keys):
-    """Keep a gateway's subscription."""
-    made = RedisChanges(redis, keys)
-    keeping = asyncio.create_task(made.keep())
+async def subscribed(redis, keys):
+    """Run a gateway's change feed."""
+    made = RedisChangeFeed(redis, keys)
+    task = asyncio.create_task(made.keep())
     yield made
-    await end([keeping])
+    await cancel_and_wait([task])
 
 
 @pytest.fixture
-async def changes(hearing, keys, monkeypatch):
-    """A gateway's subscription; who listens waits until it is there."""
-    monkeypatch.setattr("milepost_gateway.changes.HEARD_WITHIN", 10)
-    async with kept(hearing, keys) as made:
+async def changes(subscribing_redis, keys, monkeypatch):
+    """A gateway's change feed; `listen` waits until it is subscribed."""
+    monkeypatch.setattr("milepost_gateway.adapters.redis.change_feed.SUBSCRIBE_TIMEOUT", 10)
+    async with subscribed(subscribing_redis, keys) as made:
         yield made
 
 
 @pytest.fixture
-async def another(hearing, keys):
-    """Another gateway's subscription."""
-    async with kept(hearing, keys) as made:
+async def other_changes(subscribing_redis, keys):
+    """The change feed of another gateway."""
+    async with subscribed(subscribing_redis, keys) as made:
         yield made

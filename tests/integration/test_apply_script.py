@@ -1,4 +1,4 @@
-"""Law 4 on the Lua script in a real Redis, and what the script keeps beside the views."""
+"""The merge law (law 4) on the Lua script in a real Redis, and what the script stores beside the views."""
 
 import asyncio
 import json
@@ -12,14 +12,14 @@ from merge_suite import RELAXED, MergeLaw
 from redis.asyncio import Redis
 from samples import ENDED, ID, RUNNING, SUBMITTED
 
-from milepost_contracts import document
-from milepost_contracts.envelope import now
-from milepost_contracts.events import CancelRequested, JobForgotten, JobStarted, JobSubmitted, JobSucceeded
-from milepost_contracts.keys import Keys, shard_of
+from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import CancelRequested, JobDeleted, JobStarted, JobSubmitted, JobSucceeded
 from milepost_contracts.states import Status
-from milepost_contracts.view import View, merge
+from milepost_contracts.status import render
+from milepost_contracts.status.merge import View, merge
+from milepost_contracts.status.redis_keys import Keys, shard_of
+from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.errors import StoreUnavailable
-from milepost_tracker.store import RedisStatusStore
 
 FIELDS = ("version", "state", "cancel", "evidence")
 LIVE_FOR = timedelta(days=30)
@@ -27,11 +27,11 @@ NUMBERS = count()
 
 
 def renamed(event, job_id):
-    """The same event, of another job."""
+    """Return the same event of another job."""
     if isinstance(event, CancelRequested):
         return event.model_copy(update={"request": event.request.model_copy(update={"job_id": job_id})})
-    if isinstance(event, JobForgotten):
-        return event.model_copy(update={"forgotten": event.forgotten.model_copy(update={"job_id": job_id})})
+    if isinstance(event, JobDeleted):
+        return event.model_copy(update={"request": event.request.model_copy(update={"job_id": job_id})})
     return event.model_copy(update={"job": event.job.model_copy(update={"id": job_id})})
 
 
@@ -42,8 +42,8 @@ def runner():
 
 
 @pytest.fixture(scope="class")
-def laboratory(runner, redis_url):
-    """A store that outlives the examples of a property test: each of them uses a job of its own."""
+def shared_store(runner, redis_url):
+    """A store shared by all examples of a property test: each example uses a job of its own."""
     redis = Redis.from_url(redis_url)
     keys = Keys(namespace=f"law{id(runner)}")
     yield runner, redis, keys, RedisStatusStore(redis, keys, retention=RETENTION, live_for=LIVE_FOR)
@@ -58,11 +58,11 @@ def laboratory(runner, redis_url):
 
 
 class TestTheLuaScript(MergeLaw):
-    """Passes the very suite that the pure function passes."""
+    """Passes the same suite as the pure function."""
 
     @pytest.fixture(autouse=True)
-    def _laboratory(self, laboratory):
-        self.runner, self.redis, self.keys, self.store = laboratory
+    def _shared_store(self, shared_store):
+        self.runner, self.redis, self.keys, self.store = shared_store
 
     def fold(self, batches):
         job_id = f"job{next(NUMBERS)}"
@@ -78,24 +78,32 @@ class TestTheLuaScript(MergeLaw):
         version, state, cancel, evidence = await self.redis.hmget(self.keys.job(job_id), *FIELDS)
         if state is None:
             return None
-        return json.loads(document.assemble(int(version), state, cancel, evidence))
+        return json.loads(
+            render.assemble(
+                int(version),
+                state,
+                cancel_requested=render.cancel_requested(cancel, evidence) if cancel else None,
+            )
+        )
 
     @RELAXED
-    @given(histories(forgetful=True))
-    def test_it_agrees_with_the_pure_function(self, history):
-        """Two implementations of one law."""
+    @given(histories(with_deletions=True))
+    def test_the_script_agrees_with_the_pure_function(self, history):
+        """Both implement the same merge law."""
         ((_, view),) = merge(history).items()
         expected = None
         if view.shown is not None:
-            expected = json.loads(document.render(view.shown, cancel=view.cancel, version=0, retention=RETENTION))
+            expected = json.loads(
+                render.render_document(view.shown, cancel=view.cancel, version=0, retention=RETENTION)
+            )
             for name in ("id", "links", "version"):
                 del expected[name]
         assert expected == self.fold([[event] for event in history])
 
     @RELAXED
-    @given(histories(forgetful=True))
+    @given(histories(with_deletions=True))
     def test_every_job_is_in_exactly_the_indexes_of_its_state(self, history):
-        """However it got there: listing by status shows no job twice and misses none."""
+        """In whatever order its events came: a listing by status shows no job twice and misses none."""
         job_id = f"job{next(NUMBERS)}"
         self.runner.run(self._fold(job_id, [[renamed(event, job_id)] for event in history]))
         ((_, view),) = merge(history).items()
@@ -117,8 +125,8 @@ class TestTheLuaScript(MergeLaw):
 
     @RELAXED
     @given(histories())
-    def test_a_version_is_spent_on_changes_only(self, history):
-        """Applying it all again changes no version: an ETag that a client holds stays true."""
+    def test_the_version_changes_only_with_the_document(self, history):
+        """Applying the same events again keeps the version, so a client's ETag stays valid."""
         job_id = f"job{next(NUMBERS)}"
         batches = [[renamed(event, job_id)] for event in history]
         self.runner.run(self._fold(job_id, batches))
@@ -136,22 +144,22 @@ def view(event):
     return {event.job.id: View(latest=event)}
 
 
-async def test_a_change_is_told_to_who_listens(store, redis, keys):
-    """Id, version and status; nothing for what changed nothing."""
-    async with redis.pubsub() as listener:
-        await listener.subscribe(keys.changes(shard_of(ID)))
+async def test_a_change_is_published_to_the_shards_channel(store, redis, keys):
+    """With id, version and status; an event that changes nothing is not published."""
+    async with redis.pubsub() as subscriber:
+        await subscriber.subscribe(keys.changes(shard_of(ID)))
         for event in (JobSubmitted(job=SUBMITTED), JobStarted(job=RUNNING), JobSubmitted(job=SUBMITTED)):
             await store.apply(view(event))
-        told = []
-        while message := await listener.get_message(timeout=1.0):
+        published = []
+        while message := await subscriber.get_message(timeout=1.0):
             if message["type"] == "message":
-                told.append(message["data"].decode().split(" "))
-        assert [(ID, "queued"), (ID, "running")] == [(job_id, status) for job_id, _, status in told]
-        assert 0 < int(told[0][1]) < int(told[1][1]), "versions grow"
+                published.append(message["data"].decode().split(" "))
+        assert [(ID, "queued"), (ID, "running")] == [(job_id, status) for job_id, _, status in published]
+        assert 0 < int(published[0][1]) < int(published[1][1]), "versions grow"
 
 
-async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(store, redis, keys):
-    """Lua does not roll back: everything is read before the first write."""
+async def test_a_failed_batch_changes_nothing_in_its_shard(store, redis, keys):
+    """Lua does not roll back, so the script reads everything before its first write."""
     twin = next(f"twin{n}" for n in count() if shard_of(f"twin{n}") == shard_of(ID))
     await redis.set(keys.job(twin), "no hash", ex=60)
     event = JobSubmitted(job=SUBMITTED)
@@ -161,14 +169,14 @@ async def test_a_batch_that_can_not_be_applied_changes_nothing_in_its_shard(stor
     assert 0 == await redis.zcard(keys.index(shard_of(ID), tenant="default"))
 
 
-async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is_not(redis, keys):
-    """The sweep takes the document and its places in the indexes; nothing of it is left."""
+async def test_the_sweep_deletes_a_finished_job_after_its_retention_and_keeps_a_live_one(redis, keys):
+    """Its document and its index entries are deleted."""
     store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=LIVE_FOR)
     ended = ENDED.model_copy(update={"batch": "abc"})
     await store.apply(view(JobSucceeded(job=ended)) | view(renamed(JobStarted(job=RUNNING), "live")))
     shard = shard_of(ID)
-    mine = (
-        keys.everybodys(shard, "succeeded"),
+    indexes = (
+        keys.all_tenants(shard, "succeeded"),
         keys.dead(shard, tenant="default"),
         keys.batch(shard, "abc"),
         keys.batch(shard, "abc", "succeeded"),
@@ -178,12 +186,12 @@ async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is
             for status in (None, "succeeded")
         ),
     )
-    assert [1, 0, 1, 1, 1, 1, 1, 1] == [await redis.zcard(name) for name in mine]
+    assert [1, 0, 1, 1, 1, 1, 1, 1] == [await redis.zcard(name) for name in indexes]
     swept = 0
     while not swept:
         swept = await store.sweep()
     assert (1, 0, 1) == (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live")))
-    assert [None] * 8 == [await redis.zscore(name, ID) for name in mine]
+    assert [None] * 8 == [await redis.zscore(name, ID) for name in indexes]
     assert 0 == await store.sweep()
 
 
@@ -197,8 +205,8 @@ async def test_a_finished_job_is_forgotten_after_its_retention_and_a_live_one_is
         (timedelta(days=2), timedelta(seconds=1), timedelta(seconds=6)),
     ],
 )
-async def test_a_job_is_waited_for_as_long_as_was_said(store, redis, keys, age, start_within, waited):
-    """From when the tracker hears of it; of what it hears late, less, as far as clocks may be trusted."""
+async def test_a_waiting_jobs_deadline_is_derived_from_start_within(store, redis, keys, age, start_within, waited):
+    """Counted from the event's arrival; the delay of a late event is subtracted, as far as clocks can be trusted."""
     before = now()
     at = before - age
     job = SUBMITTED.model_copy(update={"created_at": at, "start_within": start_within})
@@ -207,8 +215,8 @@ async def test_a_job_is_waited_for_as_long_as_was_said(store, redis, keys, age, 
     assert before - timedelta(milliseconds=10) <= due - waited <= now()
 
 
-async def test_a_batch_may_touch_every_shard(store, redis, keys):
-    """One call for each of them, in one pipeline."""
+async def test_one_batch_can_write_to_every_shard(store, redis, keys):
+    """With one script call per shard, in one pipeline."""
     views = {f"job{n}": View(latest=renamed(JobSubmitted(job=SUBMITTED), f"job{n}")) for n in range(600)}
     assert 600 == (await store.apply(views)).changed
     assert 0 == (await store.apply(views)).changed
@@ -216,18 +224,18 @@ async def test_a_batch_may_touch_every_shard(store, redis, keys):
     assert 600 == sum(sizes)
 
 
-async def test_a_redis_that_is_away_is_told(keys):
-    """The projector holds the batch then."""
-    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as nobody:
-        store = RedisStatusStore(nobody, keys, retention=RETENTION, live_for=LIVE_FOR)
+async def test_an_unavailable_redis_raises_store_unavailable(keys):
+    """The projector then keeps the batch and retries."""
+    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as unreachable:
+        store = RedisStatusStore(unreachable, keys, retention=RETENTION, live_for=LIVE_FOR)
         with pytest.raises(StoreUnavailable):
             await store.apply(view(JobSubmitted(job=SUBMITTED)))
         with pytest.raises(StoreUnavailable):
             await store.sweep()
 
 
-async def test_what_the_view_has_not_seen_is_told_from_what_it_has(store):
-    """By sequences alone: an audit writes nothing twice."""
+async def test_outdated_returns_the_jobs_whose_view_is_behind_the_log(store):
+    """By comparing sequences, so an audit writes nothing twice."""
     started = JobStarted(job=RUNNING)
     await store.apply(view(started))
     submitted, later = JobSubmitted(job=SUBMITTED).sequence, started.sequence + "1"

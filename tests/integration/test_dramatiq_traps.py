@@ -1,6 +1,6 @@
-"""The traps of Dramatiq 2.2 (guarantees §3), each shown to catch stock Dramatiq and not us.
+"""Defects of Dramatiq 2.2: each test fails with stock Dramatiq, and passes with our broker.
 
-Every test runs twice: with the broker that the processor uses, and, as one that must fail, with Dramatiq's own.
+Every test runs twice: with the broker that the processor uses, and, as an expected failure, with Dramatiq's own.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import aio_pika
 import dramatiq
 import pytest
 from dramatiq.message import get_encoder, set_encoder
-from dramatiq_seams import Acts, Ours, Stock
+from dramatiq_seams import Ours, RecordingActor, Stock
 from waiting import wait_until, wait_until_async
 
 from milepost_processor.errors import Stopping
@@ -24,14 +24,14 @@ from milepost_rabbit.publisher import RabbitPublisher
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-STOCK = pytest.param(Stock, marks=pytest.mark.xfail(strict=True, reason="the trap"), id="stock")
+STOCK = pytest.param(Stock, marks=pytest.mark.xfail(strict=True, reason="defect of stock Dramatiq"), id="stock")
 
 
 @pytest.fixture(params=[pytest.param(Ours, id="ours"), STOCK])
 async def kind(request, connection, topology):
-    """Which broker; its queue exists."""
+    """The broker under test; its queue exists."""
     before = get_encoder()
-    await declare(connection, topology.exchanges, (topology.parked, *topology.work_queues(["default"])))
+    await declare(connection, topology.exchanges, (topology.dead_letter_queue, *topology.work_queues(["default"])))
     yield request.param
     set_encoder(before)
     channel = await connection.channel()
@@ -41,7 +41,7 @@ async def kind(request, connection, topology):
 
 @pytest.fixture
 def make(kind, rabbitmq_url, topology):
-    """Make a broker with an actor; its connections end with the test."""
+    """Create a broker with an actor; its connections are closed after the test."""
     seams = []
 
     def made(act):
@@ -51,8 +51,8 @@ def make(kind, rabbitmq_url, topology):
     yield made
     for seam in seams:
         seam.broker.close()
-    # pika leaves what belongs to a connection that was cut to the collector. It goes here and not in a test that has
-    # nothing to do with it: not even the traceback of a trap that was stepped into may keep it.
+    # pika leaves the objects of a cut connection to the garbage collector. Collect them here, and not during an
+    # unrelated test; the traceback of an expected failure must not keep them alive.
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
         if hasattr(sys, name):
             delattr(sys, name)
@@ -61,11 +61,11 @@ def make(kind, rabbitmq_url, topology):
 
 @pytest.fixture
 def start(kind, make, monkeypatch):
-    """Start a worker; it ends with the test."""
+    """Start a worker; it is stopped after the test."""
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.2)
     monkeypatch.setattr(
-        sys.modules[__name__], "WITHIN", 2 if kind is Stock else 10
-    )  # what never comes is not worth more
+        sys.modules[__name__], "TIMEOUT", 2 if kind is Stock else 10
+    )  # expected failures need no longer time-out
     workers = []
 
     def started(act, *, threads=1):
@@ -83,7 +83,7 @@ def start(kind, make, monkeypatch):
 
 @pytest.fixture
 async def publish(connection):
-    """Publish to a queue; what no queue takes is an error, for without it a trap is not stepped into."""
+    """Publish to a queue; an unroutable message is an error, for the test would otherwise prove nothing."""
     channel = await connection.channel(on_return_raises=True)
 
     async def send(seam, body):
@@ -93,39 +93,39 @@ async def publish(connection):
 
 
 def cut(worker, queue):
-    """Break the worker's connection under it, as a network would."""
+    """Break the worker's connection, as a network failure would."""
     worker.consumers[queue].consumer.connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
 
 
-WITHIN = 10
+TIMEOUT = 10
 
 
 async def until(ask, what):
-    await asyncio.to_thread(wait_until, ask, within=WITHIN, what=what)
+    await asyncio.to_thread(wait_until, ask, within=TIMEOUT, what=what)
 
 
-async def turned(worker, queue):
-    """Wait until the consumer consumes, if it is to, and has sent what it was asked to: pika does both in order."""
+async def wait_for_callbacks(worker, queue):
+    """Wait until the consumer's thread has run its pending callbacks, and so sent its acknowledgements."""
     sent = threading.Event()
     worker.consumers[queue].consumer.connection.add_callback_threadsafe(sent.set)
-    await until(sent.is_set, "its consumer has turned")
+    await until(sent.is_set, "the consumer has run its callbacks")
 
 
 @pytest.mark.parametrize("wrong", [{"actor_name": ["x"]}, {"args": 7}])
 async def test_a_body_of_wrong_types_does_not_block_its_queue(start, publish, kind, wrong):
-    """It decodes, and is no message: what lies behind it still runs."""
+    """It is valid JSON and no valid message; the message behind it still runs."""
     if kind is Stock and "args" in wrong:
-        pytest.skip("stock Dramatiq gets over this one")
-    acts = Acts()
+        pytest.skip("stock Dramatiq handles this one")
+    acts = RecordingActor()
     seam, _ = start(acts)
     await publish(seam, seam.body("bad", **wrong))
     await publish(seam, seam.body("good"))
     await until(lambda: "good" in acts.done, "the good one has run")
 
 
-async def test_a_message_for_another_queue_does_not_end_the_worker(start, publish):
-    """One for each thread would leave none, in a process that looks healthy."""
-    acts = Acts()
+async def test_a_message_for_another_queue_does_not_end_a_worker_thread(start, publish):
+    """One such message per thread would leave a process without threads that looks healthy."""
+    acts = RecordingActor()
     seam, worker = start(acts, threads=1)
     await publish(seam, seam.body("bad", queue_name="elsewhere"))
     await publish(seam, seam.body("good"))
@@ -133,9 +133,9 @@ async def test_a_message_for_another_queue_does_not_end_the_worker(start, publis
     assert all(thread.is_alive() for thread in worker.workers)
 
 
-async def test_what_a_lost_connection_had_prefetched_is_not_run_twice(start, publish):
-    """It is delivered again; the copy in memory must not start."""
-    acts = Acts()
+async def test_a_message_prefetched_over_a_lost_connection_runs_once(start, publish):
+    """It is redelivered; the copy in memory must not start."""
+    acts = RecordingActor()
     first = acts.hold("a")
     seam, worker = start(acts)
     await publish(seam, seam.body("a"))
@@ -150,15 +150,15 @@ async def test_what_a_lost_connection_had_prefetched_is_not_run_twice(start, pub
     assert 1 == acts.done.count("b")
 
 
-async def test_a_job_that_ends_after_a_reconnect_does_not_acknowledge_another_one(start, publish, connection):
-    """Its delivery tag means another message by then."""
-    acts = Acts()
+async def test_a_job_that_ends_after_a_reconnect_does_not_acknowledge_another_message(start, publish, connection):
+    """Its delivery tag belongs to other_consumer message by then."""
+    acts = RecordingActor()
     first, second = acts.hold("a"), acts.hold("b")
     seam, worker = start(acts, threads=2)
     await publish(seam, seam.body("a"))
     await until(lambda: acts.calls, "a runs")
 
-    # Somebody else is to take the job when it is delivered again, so that the next one gets its tag here.
+    # Another consumer takes the redelivered job, so that the next message gets the same delivery tag here.
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=1)
     taken = asyncio.Event()
@@ -176,16 +176,16 @@ async def test_a_job_that_ends_after_a_reconnect_does_not_acknowledge_another_on
     await until(lambda: "b" in [name for name, _ in acts.calls], "b runs")
     first.set()
     await until(lambda: worker.work_queue.unfinished_tasks == 1, "a has ended")
-    await turned(worker, seam.queue)
+    await wait_for_callbacks(worker, seam.queue)
     cut(worker, seam.queue)  # b was not acknowledged: it must come back
     await until(lambda: [name for name, _ in acts.calls].count("b") == 2, "b is delivered again")
     second.set()
     await queue.cancel(tag)
 
 
-async def test_a_delivery_says_how_often_it_was_delivered_before(start, publish):
-    """The broker counts; without it there is no fence that outlives Redis."""
-    acts = Acts()
+async def test_a_delivery_has_the_brokers_delivery_count(start, publish):
+    """The delivery number is derived from it, and so survives a loss of Redis."""
+    acts = RecordingActor()
     first = acts.hold("a")
     seam, worker = start(acts, threads=2)
     await publish(seam, seam.body("a"))
@@ -197,8 +197,8 @@ async def test_a_delivery_says_how_often_it_was_delivered_before(start, publish)
 
 
 @pytest.fixture
-async def another(connection, publish):
-    """Somebody else who takes what waits in the queue; returns the list of what comes."""
+async def other_consumer(connection, publish):
+    """Another consumer of the queue; returns the list of the bodies that it receives."""
 
     async def take(seam):
         bodies = []
@@ -214,9 +214,9 @@ async def another(connection, publish):
     return take
 
 
-async def test_a_worker_that_is_to_stop_holds_nothing_back(start, publish, another):
-    """What it has not begun, and what comes meanwhile, is another one's, though its last handler goes on."""
-    acts = Acts()
+async def test_a_stopping_worker_releases_its_prefetched_messages(start, publish, other_consumer):
+    """Other consumers get what it has not started, and what arrives later, although its last handler still runs."""
+    acts = RecordingActor()
     first = acts.hold("a")
     seam, worker = start(acts)
     await publish(seam, seam.body("a"))
@@ -224,7 +224,7 @@ async def test_a_worker_that_is_to_stop_holds_nothing_back(start, publish, anoth
     await until(lambda: acts.calls and worker.work_queue.qsize() == 1, "b is prefetched")
     stopping = asyncio.create_task(asyncio.to_thread(worker.stop, 20_000))
     try:
-        others = await another(seam)
+        others = await other_consumer(seam)
         await publish(seam, seam.body("c"))
         await until(lambda: all(any(name in body for body in others) for name in (b'"b"', b'"c"')), "it has both")
         assert ["a"] == [name for name, _ in acts.calls]
@@ -234,9 +234,9 @@ async def test_a_worker_that_is_to_stop_holds_nothing_back(start, publish, anoth
     assert ["a"] == acts.done
 
 
-async def test_a_worker_that_is_to_stop_takes_nothing_over_a_new_connection_either(start, publish, another):
-    """Its connection was lost meanwhile; the consumer that takes its place consumes nothing."""
-    acts = Acts()
+async def test_a_stopping_worker_does_not_consume_after_a_reconnect(start, publish, other_consumer):
+    """If its connection was lost, the new consumer does not start to consume."""
+    acts = RecordingActor()
     first = acts.hold("a")
     seam, worker = start(acts)
     await publish(seam, seam.body("a"))
@@ -247,10 +247,10 @@ async def test_a_worker_that_is_to_stop_takes_nothing_over_a_new_connection_eith
         await until(lambda: not any(thread.running for thread in worker.workers), "it stops")
         cut(worker, seam.queue)
         await until(lambda: worker.consumers[seam.queue].consumer not in (before, None), "it is connected again")
-        await turned(worker, seam.queue)
-        others = await another(seam)
+        await wait_for_callbacks(worker, seam.queue)
+        others = await other_consumer(seam)
         await publish(seam, seam.body("b"))
-        await publish(seam, seam.body("c"))  # of two, one would be the turn of a worker that consumes
+        await publish(seam, seam.body("c"))  # a worker that consumed would get one of two
         await until(lambda: all(any(name in body for body in others) for name in (b'"b"', b'"c"')), "it has both")
     finally:
         first.set()
@@ -258,8 +258,8 @@ async def test_a_worker_that_is_to_stop_takes_nothing_over_a_new_connection_eith
     assert not {"b", "c"} & {name for name, _ in acts.calls}
 
 
-async def test_a_job_that_can_not_begin_for_the_worker_stops_does_not_come_back_to_it(start, publish, another):
-    """It would again and again, and each time counts towards what the broker bears."""
+async def test_a_job_refused_by_a_stopping_worker_is_not_redelivered_to_it(start, publish, other_consumer):
+    """It would be redelivered repeatedly, and each time counts towards the delivery limit."""
     calls = []
 
     def refuse(name, count):
@@ -270,13 +270,13 @@ async def test_a_job_that_can_not_begin_for_the_worker_stops_does_not_come_back_
     await publish(seam, seam.body("a"))
     await until(lambda: calls, "it came")
     await asyncio.to_thread(worker.stop, 5_000)
-    others = await another(seam)
+    others = await other_consumer(seam)
     await until(lambda: others, "the other one has it")
     assert 1 == len(calls)
 
 
-async def test_what_can_not_be_put_off_is_not_acknowledged(start, publish, connection, topology):
-    """A retry that can't be published: the message must still be there, or parked by the broker in the end."""
+async def test_a_message_whose_retry_cannot_be_published_is_not_acknowledged(start, publish, connection, topology):
+    """It must still be in its queue, or be dead-lettered by the broker."""
     failed = threading.Event()
 
     def fail(name, count):
@@ -292,7 +292,9 @@ async def test_what_can_not_be_put_off_is_not_acknowledged(start, publish, conne
 
     async def still_there():
         channel = await connection.channel()
-        found = [await channel.declare_queue(name, passive=True) for name in (seam.queue, topology.parked.name)]
+        found = [
+            await channel.declare_queue(name, passive=True) for name in (seam.queue, topology.dead_letter_queue.name)
+        ]
         await channel.close()
         return sum(queue.declaration_result.message_count for queue in found)
 
@@ -303,19 +305,19 @@ def unable(*_, **__):
     raise ConnectionError("the broker takes nothing")
 
 
-async def test_nothing_waits_in_queues_of_its_own(start, kind, connection, topology):
-    """No delay queue that floods a worker's memory, no dead letters that expire."""
-    seam, _ = start(Acts())
+async def test_no_delay_queue_or_dead_letter_queue_of_dramatiq_is_declared(start, kind, connection, topology):
+    """Its delay queue fills a worker's memory, and its dead letters expire."""
+    seam, _ = start(RecordingActor())
     for suffix in (".DQ", ".XQ"):
         channel = await connection.channel()
         with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
             await channel.declare_queue(seam.queue + suffix, passive=True)
 
 
-async def test_what_returned_was_stored(kind, make, rabbitmq_url, connection, topology):
-    """A publish to where nothing is must not look like one that worked."""
+async def test_an_unroutable_publish_raises(kind, make, rabbitmq_url, connection, topology):
+    """A message that no queue takes must not look published."""
     if kind is Stock:
-        seam = make(Acts())
+        seam = make(RecordingActor())
         await (await connection.channel()).queue_delete(seam.queue)
         with pytest.raises(dramatiq.errors.ConnectionClosed):
             await asyncio.to_thread(

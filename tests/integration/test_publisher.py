@@ -1,4 +1,4 @@
-"""The confirmed publisher with a real broker."""
+"""The confirming publisher with a real broker."""
 
 import asyncio
 from contextlib import suppress
@@ -9,9 +9,9 @@ from broker_control import rabbitmqctl
 from waiting import wait_until_async
 from yarl import URL
 
-from milepost_contracts.topology import Queue
+from milepost_contracts.messages.topology import Queue
 from milepost_rabbit import publisher as module
-from milepost_rabbit.cancelling import end
+from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.declare import declare, missing
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, TopologyMismatch
 from milepost_rabbit.link import Link
@@ -29,7 +29,7 @@ async def publisher(rabbitmq_url, topology, connection):
 
 
 async def one_from(connection, queue):
-    """Consume one message; a stream is read from its beginning."""
+    """Consume one message; a stream is read from its start."""
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=1)
     arrived = asyncio.Queue()
@@ -38,15 +38,15 @@ async def one_from(connection, queue):
     return (await asyncio.wait_for(arrived.get(), 10)).body
 
 
-async def test_a_confirmed_message_lies_in_every_queue_it_belongs_to(publisher, topology, connection):
+async def test_a_confirmed_message_is_in_every_bound_queue(publisher, topology, connection):
     """Law 1: one publish, three durable copies."""
     await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=5)
     for queue in topology.accepting("default"):
         assert b"{}" == await one_from(connection, queue), queue.name
 
 
-async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, connection):
-    """Persistent, a CloudEvent, about a job, from a user that the broker has checked, with a message id of its own."""
+async def test_a_message_has_its_amqp_properties(publisher, topology, connection):
+    """Persistent, a CloudEvent, the job's id, a user id that the broker has validated, and a message id of its own."""
     for _ in range(2):
         await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="job", within=5)
     channel = await connection.channel()
@@ -61,8 +61,8 @@ async def test_a_message_says_what_it_is_and_who_sent_it(publisher, topology, co
     assert one.message_id != other.message_id
 
 
-async def test_what_is_said_of_one_job_arrives_in_its_order(publisher, topology, connection):
-    """A processor says that a job has begun, and at once how it ended: whoever follows it is told both."""
+async def test_events_of_one_job_arrive_in_the_order_of_publishing(publisher, topology, connection):
+    """A processor may publish a job's start and its end in quick succession."""
     key, bodies = "job.submitted.default.count", [b"%d" % number for number in range(100)]
     await publisher.link.wait_up()
     await asyncio.gather(
@@ -72,16 +72,16 @@ async def test_what_is_said_of_one_job_arrives_in_its_order(publisher, topology,
     assert bodies == [(await queue.get(no_ack=True)).body for _ in bodies]
 
 
-async def test_a_message_that_no_queue_takes_is_not_accepted(publisher, topology):
-    """aio-pika returns normally unless it is told otherwise."""
+async def test_an_unroutable_message_is_not_accepted(publisher, topology):
+    """By default, aio-pika returns normally for it."""
     with pytest.raises(NotAccepted, match="no queue"):
         await publisher.publish(topology.jobs, "nobody.wants.this", b"{}", correlation_id="1", within=5)
     with pytest.raises(NotAccepted, match="no queue"):
-        await publisher.publish(topology.fleet, "nobody", b"{}", correlation_id="1", within=5)
+        await publisher.publish(topology.workers, "nobody", b"{}", correlation_id="1", within=5)
 
 
-async def test_outcomes_of_many_publishes_at_once_are_not_swapped(publisher, topology):
-    """Every second one is unroutable, all are in flight together: each learns its own fate."""
+async def test_concurrent_publishes_get_their_own_outcomes(publisher, topology):
+    """Every second message is unroutable, and all are in flight together."""
 
     async def outcome(n):
         key = "job.submitted.default.count" if n % 2 else "nobody.wants.this"
@@ -94,8 +94,8 @@ async def test_outcomes_of_many_publishes_at_once_are_not_swapped(publisher, top
     assert await asyncio.gather(*(outcome(n) for n in range(200))) == ["returned", "confirmed"] * 100
 
 
-async def test_a_full_queue_refuses(publisher, topology, connection, namespace):
-    """A nack is an answer: not accepted."""
+async def test_a_message_that_a_full_queue_rejects_is_not_accepted(publisher, topology, connection, namespace):
+    """The broker's nack is reported as not accepted."""
     full = Queue(
         name=f"{namespace}.work.cpu",
         bindings=topology.work("cpu").bindings,
@@ -107,43 +107,43 @@ async def test_a_full_queue_refuses(publisher, topology, connection, namespace):
         for _ in range(20):
             await publisher.publish(topology.jobs, "job.submitted.cpu.crunch", b"{}", correlation_id="1", within=5)
 
-    with pytest.raises(NotAccepted, match="refused"):
+    with pytest.raises(NotAccepted, match="rejected"):
         await fill()
 
 
-async def test_a_queue_that_exists_otherwise_is_told(topology, connection):
-    """What differs is in the broker's own words."""
+async def test_a_queue_with_other_arguments_is_a_topology_mismatch(topology, connection):
+    """The error contains the broker's own description of the difference."""
     await declare(connection, topology.exchanges, (topology.work("default"),))
     other = Queue(name=topology.work("default").name, bindings=(), arguments=(("x-queue-type", "classic"),))
     with pytest.raises(TopologyMismatch, match="exists with other arguments"):
         await declare(connection, (), (other,))
 
 
-async def test_missing_queues_are_found_without_making_them(topology, connection):
-    """The gateway looks, and declares nothing."""
+async def test_missing_queues_are_found_without_declaring_them(topology, connection):
+    """The gateway checks for queues and declares none."""
     assert topology.work("default").name == await missing(connection, (topology.work("default"),))
     await declare(connection, topology.exchanges, (topology.work("default"),))
     assert await missing(connection, (topology.work("default"),)) is None
 
 
 async def test_a_publisher_recovers_from_a_lost_connection(publisher, topology):
-    """Without a restart."""
+    """It reconnects without a restart of the process."""
     await publisher.link.wait_up()
     await publisher.link.connection.close()
     await publisher.publish(topology.jobs, "job.submitted.default.count", b"{}", correlation_id="1", within=10)
 
 
 async def test_a_publisher_recovers_when_the_broker_closes_its_channel(publisher, topology, connection):
-    """An exchange that was deleted closes the channel that publishes to it; once it is there again, so are we."""
+    """Publishing to a deleted exchange closes the channel; once the exchange exists again, publishing works."""
     channel = await connection.channel()
-    await channel.exchange_delete(topology.fleet.name)
+    await channel.exchange_delete(topology.workers.name)
     with pytest.raises(RabbitError):
-        await publisher.publish(topology.fleet, "processor.beat", b"{}", correlation_id="1", within=2)
+        await publisher.publish(topology.workers, "processor.heartbeat", b"{}", correlation_id="1", within=2)
     await declare(connection, topology.exchanges, topology.shared_queues)
 
     async def published():
         try:
-            await publisher.publish(topology.fleet, "processor.beat", b"{}", correlation_id="1", within=2)
+            await publisher.publish(topology.workers, "processor.heartbeat", b"{}", correlation_id="1", within=2)
         except RabbitError:
             return False
         return True
@@ -152,7 +152,7 @@ async def test_a_publisher_recovers_when_the_broker_closes_its_channel(publisher
 
 
 class Wire:
-    """A TCP proxy that can be cut: both ends see a reset, and nobody says goodbye. Or it can fall silent."""
+    """A TCP proxy that can reset its connections, without an AMQP close, or stop forwarding."""
 
     def __init__(self, port):
         self._target = port
@@ -167,10 +167,10 @@ class Wire:
 
     async def __aexit__(self, *_):
         self._server.close()
-        await end(self._accepting)
+        await cancel_and_wait(self._accepting)
         self.cut()
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
-        for _ in range(5):  # until whoever was connected has seen the reset too: no socket outlives the test
+        for _ in range(5):  # until both ends have seen the reset: no socket outlives the test
             await asyncio.sleep(0)
 
     def cut(self):
@@ -178,7 +178,7 @@ class Wire:
             writer.transport.abort()
 
     def silence(self):
-        """Pass nothing on any more over the connections that there are."""
+        """Stop forwarding on all present connections."""
         for silent in self._silent:
             silent.set()
 
@@ -199,9 +199,9 @@ class Wire:
                     writer.write(chunk)
 
 
-async def test_a_broker_that_falls_silent_is_given_up(rabbitmq_url, topology, connection, monkeypatch):
-    """Its node may be frozen: heartbeats would notice that after three more failures, and another node may take us."""
-    monkeypatch.setattr("milepost_rabbit.publisher.DOUBTED_AFTER", 0.0)
+async def test_a_connection_whose_broker_does_not_answer_is_replaced(rabbitmq_url, topology, connection, monkeypatch):
+    """Its node may be frozen: heartbeats would notice it only later, and another node may accept the connection."""
+    monkeypatch.setattr("milepost_rabbit.publisher.REPLACE_AFTER", 0.0)
     await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
     url = URL(rabbitmq_url)
 
@@ -220,9 +220,9 @@ async def test_a_broker_that_falls_silent_is_given_up(rabbitmq_url, topology, co
         await publisher.link.close()
 
 
-async def test_a_broker_that_blocks_us_is_not_given_up(publisher, topology, stack, monkeypatch):
-    """Another connection would be blocked as well; and what it can't take is not accepted, rather than unknown."""
-    monkeypatch.setattr("milepost_rabbit.publisher.DOUBTED_AFTER", 0.0)
+async def test_a_blocked_connection_is_kept(publisher, topology, stack, monkeypatch):
+    """Another connection would be blocked as well. The outcome of a publish is not accepted, rather than unknown."""
+    monkeypatch.setattr("milepost_rabbit.publisher.REPLACE_AFTER", 0.0)
     before = publisher.link.connection
 
     async def publish(within):
@@ -230,10 +230,10 @@ async def test_a_broker_that_blocks_us_is_not_given_up(publisher, topology, stac
         await publisher.publish(topology.jobs, key, b"{}", correlation_id="1", within=within)
 
     rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
-    first = asyncio.create_task(publish(within=60))  # it is how the broker finds out that we publish
+    first = asyncio.create_task(publish(within=60))  # the broker blocks a connection only once it publishes
     try:
-        await wait_until_async(lambda: module._is_blocked(before), within=10, what="we are blocked")
-        with pytest.raises(NotAccepted, match="blocked us"):
+        await wait_until_async(lambda: module._is_blocked(before), within=10, what="the connection is blocked")
+        with pytest.raises(NotAccepted, match="blocked the connection"):
             await publish(within=1)
         assert publisher.link.connection is before
     finally:
@@ -241,8 +241,8 @@ async def test_a_broker_that_blocks_us_is_not_given_up(publisher, topology, stac
     await first
 
 
-async def test_a_connection_that_is_cut_is_noticed_and_made_again(rabbitmq_url):
-    """aio-pika's own `closed()` tells of our own closing only."""
+async def test_a_reset_connection_is_detected_and_replaced(rabbitmq_url):
+    """aio-pika's `closed()` reports only connections that this side closed."""
     opened = []
 
     async def note(connection):
@@ -254,11 +254,11 @@ async def test_a_connection_that_is_cut_is_noticed_and_made_again(rabbitmq_url):
         link.start()
         await asyncio.wait_for(link.wait_up(), 10)
         wire.cut()
-        await wait_until_async(lambda: _two(opened), within=10, what="there is a second connection")
+        await wait_until_async(lambda: _has_two(opened), within=10, what="there is a second connection")
         await asyncio.wait_for(link.wait_up(), 10)
         assert link.connection is opened[1]
         await link.close()
 
 
-async def _two(opened):
+async def _has_two(opened):
     return len(opened) == 2

@@ -1,4 +1,4 @@
-"""The tracker's consumer with real parts: poison is parked alone, and a batch is acknowledged once it is stored."""
+"""The tracker's consumer with real parts: dead-lettering of unreadable messages, and acknowledgement of batches."""
 
 import asyncio
 from datetime import timedelta
@@ -6,18 +6,18 @@ from datetime import timedelta
 import aio_pika
 import pytest
 from job_histories import RETENTION
-from samples import BEAT, ID, RUNNING, SAMPLES, SUBMITTED
+from samples import HEARTBEAT, ID, RUNNING, SAMPLES, SUBMITTED
 from waiting import wait_until_async
 
-from milepost_contracts.envelope import encode
-from milepost_contracts.events import JOB_EVENTS, JobProgressed, JobSubmitted, encode_event
-from milepost_contracts.fleet import ProcessorBeat, encode_fleet
-from milepost_tracker.consumer import Batching, RabbitConsumer
-from milepost_tracker.fleet import RedisFleetStore
-from milepost_tracker.outbox import RabbitOutbox
-from milepost_tracker.projector import FleetProjector, StatusProjector
-from milepost_tracker.store import RedisStatusStore
-from milepost_tracker.verdicts import Verdicts
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import JOB_EVENTS, JobProgressed, JobSubmitted, encode_event
+from milepost_contracts.messages.worker_events import ProcessorHeartbeat, encode_worker_event
+from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
+from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
+from milepost_tracker.adapters.redis.status_store import RedisStatusStore
+from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
+from milepost_tracker.core.projector import StatusProjector, WorkerProjector
+from milepost_tracker.core.reaper import Reaper
 
 ENDS = ("job.succeeded", "job.failed", "job.canceled")
 BATCHING = Batching(size=50, prefetch=200)
@@ -25,21 +25,21 @@ BATCHING = Batching(size=50, prefetch=200)
 
 @pytest.fixture
 async def trackers(rabbitmq_url, redis, keys, topology):
-    """Start trackers; they end with the test."""
+    """Return a function that starts trackers; they are stopped after the test."""
     started = []
 
     async def start():
         store = RedisStatusStore(redis, keys, retention=RETENTION, live_for=timedelta(days=30))
-        outbox = RabbitOutbox(rabbitmq_url, topology)
-        status = StatusProjector(store, Verdicts(store, outbox), outbox)
-        fleet = FleetProjector(RedisFleetStore(redis, keys))
+        publisher = RabbitEventPublisher(rabbitmq_url, topology)
+        status = StatusProjector(store, Reaper(store, publisher), publisher)
+        workers = WorkerProjector(RedisWorkerStore(redis, keys))
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,
             {
                 topology.lifecycle: status.project,
                 topology.progress: status.project,
-                topology.fleet_queue: fleet.project,
+                topology.worker_queue: workers.project,
             },
             BATCHING,
         )
@@ -71,62 +71,68 @@ async def ready_in(connection, queue):
     return declared.declaration_result.message_count
 
 
-async def parked(connection, topology, wanted):
+async def wait_for_dead_letters(connection, topology, wanted):
     return await wait_until_async(
-        lambda: _is(connection, topology.parked, wanted), within=10, what=f"{wanted} messages parked"
+        lambda: _has_ready(connection, topology.dead_letter_queue, wanted),
+        within=10,
+        what=f"{wanted} messages are dead-lettered",
     )
 
 
-async def _is(connection, queue, wanted):
+async def _has_ready(connection, queue, wanted):
     return await ready_in(connection, queue) == wanted
 
 
-@pytest.mark.parametrize("which", ["lifecycle", "progress", "fleet"])
-async def test_poison_is_parked_alone_and_the_rest_goes_on(trackers, publish, connection, topology, redis, keys, which):
-    """Whichever queue it came by, also those that the broker does not dead-letter from."""
+@pytest.mark.parametrize("source", ["lifecycle", "progress", "workers"])
+async def test_unreadable_messages_are_dead_lettered_and_the_rest_is_applied(
+    trackers, publish, connection, topology, redis, keys, source
+):
+    """From every queue, also from those that the broker does not dead-letter from."""
     await trackers()
     exchange, key, good = {
         "lifecycle": (topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED))),
         "progress": (topology.jobs, "job.progressed.default.count", encode_event(JobProgressed(job=RUNNING))),
-        "fleet": (topology.fleet, "processor.beat", encode_fleet(ProcessorBeat(beat=BEAT))),
-    }[which]
+        "workers": (
+            topology.workers,
+            "processor.heartbeat",
+            encode_worker_event(ProcessorHeartbeat(heartbeat=HEARTBEAT)),
+        ),
+    }[source]
     other_version = encode(SAMPLES[0]).replace(b".v1", b".v9")
-    bad = [b"garbage", b"{}", other_version, encode(SAMPLES[-1]) if which != "fleet" else encode(SAMPLES[0])]
+    bad = [b"garbage", b"{}", other_version, encode(SAMPLES[-1]) if source != "workers" else encode(SAMPLES[0])]
     for body in (bad[0], bad[1], good, bad[2], bad[3]):
         await publish(exchange, key, body)
-    await parked(connection, topology, len(bad))
-    wanted = keys.processor(BEAT.instance) if which == "fleet" else keys.job(ID)
+    await wait_for_dead_letters(connection, topology, len(bad))
+    wanted = keys.processor(HEARTBEAT.instance) if source == "workers" else keys.job(ID)
     await wait_until_async(lambda: redis.exists(wanted), within=10, what="the good message is projected")
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-async def test_many_trackers_end_in_the_view_that_one_would(
-    trackers, publish, connection, topology, redis, keys, count
-):
-    """Competing consumers, no partitions: 300 jobs' events over one to eight trackers, all there, all final."""
+async def test_several_trackers_build_the_same_view_as_one(trackers, publish, connection, topology, redis, keys, count):
+    """One to eight competing consumers share the events of 300 jobs; every job has its final state."""
     for _ in range(count):
         await trackers()
     jobs = [f"job{n}" for n in range(300)]
-    ends = []
+    publishes = []
     events = [sample for sample in SAMPLES if isinstance(sample, JOB_EVENTS) and sample.fact not in ENDS]
     for sample in (*events, next(sample for sample in SAMPLES if sample.fact == "job.succeeded")):
         for job_id in jobs:
             event = sample.model_copy(update={"job": sample.job.model_copy(update={"id": job_id})})
-            ends.append(publish(topology.jobs, event.routing_key, encode_event(event)))
-    await asyncio.gather(*ends)
+            publishes.append(publish(topology.jobs, event.routing_key, encode_event(event)))
+    await asyncio.gather(*publishes)
 
-    async def statuses():
+    async def all_succeeded():
         async with redis.pipeline(transaction=False) as pipe:
             for job_id in jobs:
                 pipe.hget(keys.job(job_id), "status")
             return set(await pipe.execute()) == {b"succeeded"}
 
-    await wait_until_async(statuses, within=30, what="every job has succeeded")
-    assert 0 == await ready_in(connection, topology.parked)
+    await wait_until_async(all_succeeded, within=30, what="every job has succeeded")
+    assert 0 == await ready_in(connection, topology.dead_letter_queue)
 
 
-async def test_what_is_not_stored_is_not_acknowledged(rabbitmq_url, connection, topology, publish):
-    """A tracker that can't write gives its batch back when it goes."""
+async def test_a_batch_that_was_not_stored_is_redelivered(rabbitmq_url, connection, topology, publish):
+    """A tracker that can't write returns its batch to the queue when it closes."""
 
     async def never(deliveries):
         await asyncio.Event().wait()
@@ -136,13 +142,13 @@ async def test_what_is_not_stored_is_not_acknowledged(rabbitmq_url, connection, 
     consumer.link.start()
     await asyncio.wait_for(consumer.link.wait_up(), 10)
     await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
-    await wait_until_async(lambda: _is(connection, topology.lifecycle, 0), within=10, what="it is delivered")
+    await wait_until_async(lambda: _has_ready(connection, topology.lifecycle, 0), within=10, what="it is delivered")
     await consumer.close()
-    await wait_until_async(lambda: _is(connection, topology.lifecycle, 1), within=10, what="it is given back")
+    await wait_until_async(lambda: _has_ready(connection, topology.lifecycle, 1), within=10, what="it is requeued")
 
 
-async def test_a_reader_that_fails_is_told(rabbitmq_url, topology, connection, publish):
-    """A tracker that no longer reads must not look healthy: the process ends with the error."""
+async def test_an_exception_in_the_projector_ends_the_process(rabbitmq_url, topology, connection, publish):
+    """A tracker that no longer consumes must not look healthy: `failed` has the exception."""
 
     async def broken(deliveries):
         raise ZeroDivisionError
@@ -156,18 +162,16 @@ async def test_a_reader_that_fails_is_told(rabbitmq_url, topology, connection, p
     await consumer.close()
 
 
-async def test_a_queue_that_was_deleted_under_the_tracker_is_read_again(
-    trackers, publish, connection, topology, redis, keys
-):
-    """The broker cancels its consumer; nobody else tells. The tracker owns the queue: it begins anew."""
+async def test_a_deleted_queue_is_declared_and_consumed_again(trackers, publish, connection, topology, redis, keys):
+    """The broker cancels the consumer; the tracker reconnects and declares its queues."""
     consumer = await trackers()
     first = consumer.link.connection
     channel = await connection.channel()
     await channel.queue_delete(topology.lifecycle.name)
 
-    async def anew():
+    async def reconnected():
         return consumer.link.connection not in (None, first)
 
-    await wait_until_async(anew, within=10, what="the tracker has begun anew")
+    await wait_until_async(reconnected, within=10, what="the tracker has reconnected")
     await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
     await wait_until_async(lambda: redis.exists(keys.job(ID)), within=10, what="the event is projected")

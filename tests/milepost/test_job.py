@@ -1,4 +1,4 @@
-"""The @job decorator."""
+"""The `@job` decorator."""
 
 import types
 from datetime import timedelta
@@ -40,12 +40,12 @@ def defined(*handlers):
 
 
 def test_a_handler_stays_an_ordinary_function():
-    """It can be called and tested as it is written."""
+    """It can be called and tested as written."""
     assert Doubled(n=6) == double(Params(n=3), Run(job_id="1"))
 
 
-def test_what_is_announced_comes_from_the_function():
-    """Nothing is written twice: schemas from annotations, title and description from the docstring."""
+def test_the_announcement_is_derived_from_the_function():
+    """Schemas come from the annotations, title and description from the docstring."""
     (definition,) = defined(double)
     announced = definition.announcement()
     assert ("double", "cpu", "Double a number", "At length.") == (
@@ -58,21 +58,21 @@ def test_what_is_announced_comes_from_the_function():
     assert ["n"] == announced.result_schema["required"]
 
 
-def test_sync_and_async_handlers_are_told_apart():
-    """The processor runs each as it needs."""
+def test_a_definition_says_whether_its_handler_is_async():
+    """The processor runs the two kinds differently."""
     assert [False, True] == [definition.is_async for definition in defined(double, wait)]
 
 
 def test_a_module_lists_its_handlers_once_each():
-    """An alias is no second job."""
+    """An alias is not a second job type."""
     module = types.ModuleType("handlers")
     module.one = module.other = double
     assert ["double"] == [definition.type for definition in definitions_in(module)]
 
 
 @pytest.mark.parametrize("name", ["Double", "double_it", "", "a.b", "-x", "a--b", "a b"])
-def test_a_name_that_would_not_fit_a_routing_key_is_refused(name):
-    """Type and queue stand in routing keys, Redis keys and URLs."""
+def test_a_name_that_is_invalid_in_a_routing_key_is_refused(name):
+    """Type and queue are parts of routing keys, Redis keys and URLs."""
     with pytest.raises(InvalidDefinition, match="lower-case"):
         job(name)
     with pytest.raises(InvalidDefinition, match="lower-case"):
@@ -87,14 +87,14 @@ def no_json(params: Params, run: Run) -> types.ModuleType: ...
 
 
 @pytest.mark.parametrize("function", [no_run, other_names, no_model, no_annotation, no_json])
-def test_a_signature_that_can_not_work_is_refused_at_import(function):
-    """Better now than at the first job."""
+def test_an_invalid_signature_is_refused_at_import(function):
+    """It does not wait for the first job to fail."""
     with pytest.raises(InvalidDefinition):
         job("x")(function)
 
 
 def test_limits_are_announced():
-    """Clients and gateways know what to expect; the defaults fail at once and fit RabbitMQ's own timeout."""
+    """By default a job is not retried, and may run for ten minutes, which is below RabbitMQ's own timeout."""
 
     @job("limited", retries=3, max_runtime=timedelta(hours=2))
     def limited(params: Params, run: Run) -> None: ...
@@ -115,14 +115,14 @@ def test_limits_are_announced():
         {"max_runtime": timedelta(days=31)},
     ],
 )
-def test_a_limit_that_can_not_be_is_refused_at_import(limits):
-    """With its name and its bounds."""
+def test_an_invalid_limit_is_refused_at_import(limits):
+    """The error names it."""
     with pytest.raises(InvalidDefinition, match=next(iter(limits))):
         job("x", **limits)
 
 
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(seconds=-1), timedelta(days=91)])
-def test_later_is_within_what_the_broker_can_hold(after):
-    """A mistake is told where it was made."""
-    with pytest.raises(ValueError, match="after must be within"):
+def test_retry_later_refuses_a_delay_out_of_bounds(after):
+    """The longest delay is the longest that the delay levels can hold."""
+    with pytest.raises(ValueError, match="after must be more than 0"):
         RetryLater(after=after)

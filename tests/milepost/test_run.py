@@ -1,4 +1,4 @@
-"""What a handler can ask and tell."""
+"""`Run`: what a handler reads and reports."""
 
 from decimal import Decimal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from milepost import Canceled, Interrupted, Run, job
 from milepost.meter import Meter, eta
 from milepost.testing import MemoryOutputs, run_handler
-from milepost_contracts.values import LAST_ITEMS, MAX_OUTPUTS
+from milepost_contracts.values import MAX_ITEMS, MAX_OUTPUTS
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def run():
     return Run(job_id="1")
 
 
-def test_progress_is_what_was_last_reported(run):
-    """Between two looks only the newest state counts."""
+def test_progress_is_the_latest_report(run):
+    """Between two reads only the latest progress is kept."""
     run.progress(1, 4, "one", unit="steps")
     run.progress(2, 4, "two", unit="steps")
     progress = run.report().progress
@@ -32,8 +32,8 @@ def test_progress_is_what_was_last_reported(run):
     )
 
 
-def test_a_look_without_news_is_told_by_the_version(run):
-    """The courier publishes only what changed."""
+def test_the_version_changes_with_every_report(run):
+    """The event publisher publishes only changes."""
     before = run.version
     assert before == run.version
     run.progress(1)
@@ -41,16 +41,16 @@ def test_a_look_without_news_is_told_by_the_version(run):
 
 
 @given(st.floats() | st.integers(), st.none() | st.floats() | st.integers(), st.none() | st.text(st.characters()))
-def test_no_number_that_a_handler_reports_makes_an_event_impossible(done, total, message):
-    """NaN, negative, infinite, more than there is: a job does not fail for how it counts."""
+def test_any_reported_number_fits_an_event(done, total, message):
+    """NaN, infinite and negative numbers, or more than the total, do not fail the job."""
     run = Run(job_id="1")
     run.progress(done, total, message)
     percent = run.report().progress.percent
     assert percent is None or 0 <= percent <= 100
 
 
-def test_what_an_earlier_attempt_has_done_is_no_speed_of_this_one(run, monkeypatch):
-    """The rate is measured from the first report on."""
+def test_the_rate_excludes_the_work_of_earlier_attempts(run, monkeypatch):
+    """It is measured from the first report on."""
     at = iter([10.0, 10.0, 20.0])
     monkeypatch.setattr("milepost.run.time.monotonic", lambda: next(at))
     run.progress(900, 1000)
@@ -61,14 +61,14 @@ def test_what_an_earlier_attempt_has_done_is_no_speed_of_this_one(run, monkeypat
 
 
 def test_track_reports_each_unit_once_it_is_done(run):
-    """The loop variable is under way until the loop asks for the next."""
+    """The current unit counts as done when the loop asks for the next one."""
     seen = [(unit, run.report().progress.done) for unit in run.track(["a", "b"], unit="letters")]
     assert [("a", 0), ("b", 1)] == seen
     assert 100.0 == run.report().progress.percent
 
 
 def test_track_of_an_endless_source_reports_without_a_total(run):
-    """No total, no percent, no ETA; a count all the same."""
+    """It reports the count without total, percent and ETA."""
     for n in run.track(iter(range(100))):
         if n == 3:
             break
@@ -76,18 +76,18 @@ def test_track_of_an_endless_source_reports_without_a_total(run):
     assert (3, None, None, None) == (progress.done, progress.total, progress.percent, progress.eta_seconds)
 
 
-def test_items_are_all_counted_and_the_latest_shown(run):
-    """A job may emit more than a document shows."""
-    for n in range(LAST_ITEMS + 5):
+def test_all_items_are_counted_and_the_latest_are_kept(run):
+    """A job may emit more items than a document shows."""
+    for n in range(MAX_ITEMS + 5):
         run.emit({"n": n})
     items = run.report().items
-    assert items.count == LAST_ITEMS + 5
-    assert tuple({"n": n} for n in range(5, LAST_ITEMS + 5)) == items.last
+    assert items.count == MAX_ITEMS + 5
+    assert tuple({"n": n} for n in range(5, MAX_ITEMS + 5)) == items.last
 
 
 @pytest.mark.parametrize("done", ["abc", None, [], object()])
-def test_progress_that_is_no_number_is_the_handlers_mistake(run, done):
-    """Told where it was made; what only resembles a number is taken as one."""
+def test_progress_that_is_not_a_number_raises(run, done):
+    """A value that converts to a number is accepted."""
     with pytest.raises((TypeError, ValueError)):
         run.progress(done)
     run.progress(Decimal(1), "4", message=5)
@@ -96,8 +96,8 @@ def test_progress_that_is_no_number_is_the_handlers_mistake(run, done):
 
 
 @pytest.mark.parametrize("item", [object(), float("nan"), "x" * 3000, {"deep": {1, 2, object()}}])
-def test_an_item_that_can_not_travel_is_refused(run, item):
-    """With an error where it was made, not somewhere on the way."""
+def test_an_item_that_does_not_fit_an_event_is_refused(run, item):
+    """`emit` raises, so that the traceback shows the line."""
     with pytest.raises(ValueError, match="item"):
         run.emit(item)
     assert 0 == run.report().items.count
@@ -105,7 +105,7 @@ def test_an_item_that_can_not_travel_is_refused(run, item):
 
 @pytest.mark.parametrize("reason", [Canceled(), Interrupted()])
 def test_a_stopped_run_raises_at_the_next_report_or_checkpoint(run, reason):
-    """A handler needs no flag of its own."""
+    """A handler does not have to check a flag."""
     run.checkpoint()
     run.stop(reason)
     for report in (run.checkpoint, lambda: run.progress(1), lambda: run.emit(1), lambda: next(run.track([1]))):
@@ -114,7 +114,7 @@ def test_a_stopped_run_raises_at_the_next_report_or_checkpoint(run, reason):
 
 
 def test_the_first_reason_to_stop_stays(run):
-    """Cancel and shutdown may race: one of them is told."""
+    """If a cancel and a shutdown race, the handler gets only the first."""
     run.stop(Canceled())
     run.stop(Interrupted())
     with pytest.raises(Canceled):
@@ -122,21 +122,21 @@ def test_the_first_reason_to_stop_stays(run):
 
 
 def test_a_handler_that_catches_exceptions_does_not_catch_the_stop(run):
-    """`except Exception` around a step must not make a job impossible to cancel."""
+    """`except Exception` in a handler must not make its job impossible to cancel."""
     run.stop(Canceled())
     assert not issubclass(Canceled, Exception)
 
 
-def test_a_steady_rate_is_found_at_once():
-    """The first estimate is the plain average, not a slow climb from nothing."""
+def test_a_steady_rate_is_exact_from_the_first_sample():
+    """The first estimate is the plain average and does not start at zero."""
     meter = Meter(started=0.0)
     rates = [meter.sample(10.0 * t, float(t)) for t in range(1, 30)]
     assert all(rate == pytest.approx(10.0) for rate in rates)
     assert 7.0 == eta(30, 100, 10.0)
 
 
-def test_a_change_of_speed_shows_within_seconds():
-    """What was long ago counts little."""
+def test_the_rate_follows_a_change_of_speed_within_seconds():
+    """Old samples weigh little."""
     meter = Meter(started=0.0)
     for t in range(1, 60):
         meter.sample(10.0 * t, float(t))
@@ -147,8 +147,8 @@ def test_a_change_of_speed_shows_within_seconds():
     assert rate == pytest.approx(1.0, abs=0.5)
 
 
-def test_a_handler_that_starts_over_gets_a_new_rate():
-    """A rate over two unrelated counts would say nothing."""
+def test_a_count_that_decreases_starts_a_new_rate():
+    """A rate over two unrelated counts would be meaningless."""
     meter = Meter(started=0.0)
     meter.sample(100, 1.0)
     assert meter.sample(0, 2.0) is None
@@ -156,13 +156,13 @@ def test_a_handler_that_starts_over_gets_a_new_rate():
 
 
 @pytest.mark.parametrize("total, rate", [(None, 1.0), (10, None), (10, 0.0)])
-def test_there_is_no_eta_without_total_and_speed(total, rate):
-    """Nothing is shown rather than a guess."""
+def test_there_is_no_eta_without_a_total_and_a_rate(total, rate):
+    """No ETA is shown instead of a guess."""
     assert eta(1, total, rate) is None
 
 
-def test_what_was_saved_is_there_for_the_next_attempt():
-    """As a reader of JSON would see it; what can't be kept is refused where it is saved."""
+def test_saved_state_is_what_json_makes_of_it():
+    """The next attempt gets it; a state that is too large or has no JSON form is refused by `save`."""
     run = Run(job_id="x", saved_state={"at": 1})
     assert {"at": 1} == run.saved_state
     run.save((1, 2))
@@ -174,7 +174,7 @@ def test_what_was_saved_is_there_for_the_next_attempt():
 
 
 def test_saving_is_a_checkpoint():
-    """What was saved before the stop is kept."""
+    """What is saved at the stop is kept."""
     run = Run(job_id="x")
     run.stop(Interrupted())
     with pytest.raises(Interrupted):
@@ -186,8 +186,8 @@ class Nothing(BaseModel):
     """No params."""
 
 
-def test_a_handler_writes_files_and_its_test_sees_them():
-    """By name, as bytes."""
+def test_run_handler_returns_the_files_that_the_handler_writes():
+    """They are bytes by name."""
 
     @job("writer")
     def writer(params: Nothing, run: Run) -> None:
@@ -200,33 +200,33 @@ def test_a_handler_writes_files_and_its_test_sees_them():
 @pytest.mark.parametrize(
     "name", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "C:\\x", "a\nb", "a\0", "x" * 256, "."]
 )
-def test_a_name_that_is_no_relative_path_is_refused(name):
-    """At once, and before anything is written."""
+def test_an_output_name_that_is_not_a_relative_path_is_refused(name):
+    """It is refused before anything is written."""
     with pytest.raises(ValueError, match="relative path"):
         Run(job_id="1", outputs=MemoryOutputs()).create(name)
 
 
-def test_a_handler_writes_no_two_files_of_one_name_and_not_too_many():
-    """Every event of the job carries their names."""
+def test_output_names_are_unique_and_limited_in_number():
+    """Every event of the job carries them."""
     run = Run(job_id="1", outputs=MemoryOutputs())
     run.create("0")
     with pytest.raises(ValueError, match="already"):
         run.create("0")
     for number in range(1, MAX_OUTPUTS):
         run.create(str(number))
-    with pytest.raises(ValueError, match="100 files are the most"):
+    with pytest.raises(ValueError, match="limit of 100 files"):
         run.create("one more")
 
 
 @pytest.mark.parametrize("kind", ["text/€", "x\r\nSet-Cookie: y", "csv", " text/csv"])
-def test_what_is_no_media_type_is_refused(kind):
+def test_an_invalid_media_type_is_refused(kind):
     """It becomes a header of every download."""
     with pytest.raises(ValueError, match="media type"):
         Run(job_id="1", outputs=MemoryOutputs()).create("a", media_type=kind)
 
 
-def test_a_run_has_one_result():
-    """A second one would replace the first silently."""
+def test_a_run_has_only_one_result():
+    """A second one would silently replace the first."""
     run = Run(job_id="1", outputs=MemoryOutputs())
     run.create("a", as_result=True)
     with pytest.raises(ValueError, match="result already"):

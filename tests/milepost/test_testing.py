@@ -1,4 +1,4 @@
-"""The kit for tests of handlers."""
+"""`milepost.testing`, for tests of handlers."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ class Steps(BaseModel):
 
 @job("walk", retries=2, backoff=timedelta(seconds=10))
 def walk(params: Steps, run: Run) -> int:
-    """Walk step by step, and go on where it was."""
+    """Walk step by step; resume after the saved step."""
     for step in range((run.saved_state or 0) + 1, params.steps + 1):
         run.save(step)
         run.emit(step)
@@ -24,23 +24,23 @@ def walk(params: Steps, run: Run) -> int:
     return params.steps
 
 
-def test_an_interrupted_job_goes_on_with_what_it_saved():
-    """Each step is walked once; the attempts are told."""
+def test_an_interrupted_job_resumes_from_its_saved_state():
+    """Each step is walked once; the outcome lists the attempts."""
     outcome = run_job(walk, {}, interrupt_at=2)
     assert ("succeeded", 5, ["interrupted", "succeeded"]) == (outcome.status, outcome.result, outcome.attempts)
-    # The report at which it was to stop went through; the next call found out, when the step had been saved.
+    # The stop is raised by the call after report 2, when step 3 has been saved.
     assert [1, 2, 4, 5] == [one.done for one in outcome.progress]
 
 
 def test_each_attempt_can_be_interrupted():
-    """What processors do that are restarted again and again."""
+    """This simulates a processor that is restarted several times."""
     outcome = run_job(walk, {"steps": 9}, interrupt_at=[1, 2, 1])
     assert ["interrupted"] * 3 + ["succeeded"] == outcome.attempts
     assert [] == outcome.pauses
 
 
-def test_a_job_is_canceled_at_a_step_of_all():
-    """Whatever attempt that is in."""
+def test_cancel_at_counts_the_reports_of_all_attempts():
+    """The cancel may fall into any attempt."""
     outcome = run_job(walk, {"steps": 9}, interrupt_at=2, cancel_at=4)
     assert ("canceled", ["interrupted", "canceled"], None) == (outcome.status, outcome.attempts, outcome.result)
     assert 4 == len(outcome.progress)
@@ -55,8 +55,8 @@ def flaky(params: Steps, run: Run) -> str:
     return f"attempt {run.attempt}"
 
 
-def test_a_failed_attempt_is_followed_by_another_one():
-    """Without waiting; about how long it would have been is told."""
+def test_a_failed_attempt_is_retried():
+    """The retry does not wait; the outcome has the approximate delays."""
     outcome = run_job(flaky, {"steps": 2})
     assert ("succeeded", "attempt 3") == (outcome.status, outcome.result)
     assert ["OSError: the network is away"] * 2 + ["succeeded"] == outcome.attempts
@@ -64,8 +64,8 @@ def test_a_failed_attempt_is_followed_by_another_one():
     assert [1, 2, 3] == [one.done for one in outcome.progress]
 
 
-def test_retries_come_to_an_end():
-    """The last failure is the job's."""
+def test_a_job_fails_when_no_retries_are_left():
+    """The last failure is the job's error."""
     outcome = run_job(flaky, {"steps": 9})
     assert ("failed", "exception", "OSError", 3) == (
         outcome.status,
@@ -75,41 +75,41 @@ def test_retries_come_to_an_end():
     )
 
 
-@job("polite")
-def polite(params: Steps, run: Run) -> int:
-    """Ask to be called again, so many times."""
-    asked = run.saved_state or 0
-    if asked < params.steps:
-        run.save(asked + 1)
+@job("deferred")
+def deferred(params: Steps, run: Run) -> int:
+    """Raise `RetryLater` as many times as `steps` says."""
+    raised = run.saved_state or 0
+    if raised < params.steps:
+        run.save(raised + 1)
         raise RetryLater(after=timedelta(minutes=1))
-    return asked
+    return raised
 
 
-def test_a_handler_that_asks_to_be_called_again_is():
-    """That uses up no retry; one that always asks is a mistake."""
-    outcome = run_job(polite, {"steps": 3})
+def test_retry_later_runs_the_handler_again():
+    """It does not use up a retry; a handler that always raises it is an error."""
+    outcome = run_job(deferred, {"steps": 3})
     assert ("succeeded", 3, [timedelta(minutes=1)] * 3) == (outcome.status, outcome.result, outcome.pauses)
-    with pytest.raises(AssertionError, match="asks to be called again"):
-        run_job(polite, {"steps": 10**9})
+    with pytest.raises(AssertionError, match="has not ended"):
+        run_job(deferred, {"steps": 10**9})
 
 
 @job("typed")
 def typed(params: Steps, run: Run) -> int:
-    """Return what it should not."""
+    """Return a value that does not match the annotation."""
     return "five"
 
 
-def test_one_attempt_raises_what_the_handler_raises():
-    """And what is returned must be what is promised."""
+def test_run_handler_raises_what_the_handler_raises():
+    """The returned value must match the return annotation."""
     with pytest.raises(OSError, match="away"):
         run_handler(flaky, {"steps": 1})
     assert "attempt 2" == run_handler(flaky, {"steps": 1}, attempt=2).result
-    with pytest.raises(InvalidResult, match="something else than it says"):
+    with pytest.raises(InvalidResult, match="does not match the return annotation"):
         run_handler(typed, {})
 
 
-def test_files_come_along_in_each_attempt():
-    """From their beginnings."""
+def test_each_attempt_reads_the_files_from_their_beginning():
+    """A retry gets the same content."""
 
     @job("files", retries=1)
     def read(params: Steps, run: Run) -> str:
@@ -122,20 +122,20 @@ def test_files_come_along_in_each_attempt():
     assert "all" == run_job(read, {}, files=[MemoryFile("a.txt", b"all")]).result
 
 
-def test_what_is_no_handler_is_told():
-    """Somebody forgot the decorator."""
+def test_a_function_without_the_decorator_is_refused():
+    """The error says that `@job` is missing."""
     with pytest.raises(InvalidDefinition, match="no @job"):
         run_job(print, {})
 
 
-def test_the_fixture_runs_a_job(milepost_run):
-    """`milepost_run`, from the plugin that comes with the package."""
+def test_the_milepost_run_fixture_runs_a_job(milepost_run):
+    """It comes from the pytest plugin of the package."""
     assert "succeeded" == milepost_run(walk, {"steps": 1}).status
 
 
 @job("late", retries=2)
 def late(params: Steps, run: Run) -> None:
-    """Fail after a report, whatever was asked."""
+    """Raise an error after a report, even after a stop."""
     try:
         run.progress(1)
         run.progress(2)
@@ -143,11 +143,11 @@ def late(params: Steps, run: Run) -> None:
         raise OSError("too late")
 
 
-def test_a_job_that_was_canceled_while_an_attempt_failed_is_not_tried_again():
-    """The cancel comes before the next attempt."""
+def test_a_job_that_is_canceled_during_a_failing_attempt_is_not_retried():
+    """The cancel takes precedence over the retry. A job that is canceled before its start has no attempt."""
     outcome = run_job(late, {}, cancel_at=1)
     assert ("canceled", ["OSError: too late"]) == (outcome.status, outcome.attempts)
-    assert ("canceled", []) == ((never := run_job(late, {}, cancel_at=0)).status, never.attempts)
+    assert ("canceled", []) == ((before_start := run_job(late, {}, cancel_at=0)).status, before_start.attempts)
 
 
 @job("asynchronous")
@@ -157,11 +157,11 @@ async def asynchronous(params: Steps, run: Run) -> int:
 
 
 async def test_an_asynchronous_handler_runs_in_an_asynchronous_test():
-    """Where a loop runs already."""
+    """An event loop is running already."""
     assert 5 == run_job(asynchronous, {}).result
 
 
-def test_a_place_to_stop_that_is_never_reached_is_told():
+def test_a_stop_that_is_never_reached_is_an_error():
     """Such a test would test nothing."""
     for where in ({"interrupt_at": 99}, {"cancel_at": 99}, {"interrupt_at": [2, 99]}):
         with pytest.raises(ValueError, match="was never reached"):

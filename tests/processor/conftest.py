@@ -1,4 +1,4 @@
-"""Fakes of the processor's ports, and an executor among them."""
+"""Fakes of the processor's ports, and a runner that uses them."""
 
 import asyncio
 import threading
@@ -9,109 +9,110 @@ import pytest
 from fake_files import FakeFiles
 from odd_handlers import REGISTRY
 
-from milepost_contracts.envelope import now
+from milepost_contracts.clock import now
 from milepost_contracts.values import Attempt
-from milepost_processor.errors import GateUnavailable
-from milepost_processor.executor import Executor
-from milepost_processor.ports import Claim, Verdict
-from milepost_processor.waits import Waits
+from milepost_processor.core.queue_wait import QueueWait
+from milepost_processor.core.runner import Runner
+from milepost_processor.errors import ClaimsUnavailable
+from milepost_processor.ports.claims import Claim, Verdict
 
 
-class FakeGate:
-    """A gate in memory; passes the suite that the Lua script passes."""
+class FakeClaims:
+    """Claims in memory; they pass the same suite as the Lua script."""
 
     def __init__(self):
         self.claims = {}
         self.canceled = set()
-        #: Ids of jobs whose holders live.
+        #: Ids of jobs whose processor is alive.
         self.alive = set()
-        self.away_for = 0
+        #: How many of the next calls fail.
+        self.failing_calls = 0
 
-    def _answer(self):
-        if self.away_for > 0:
-            self.away_for -= 1
-            raise GateUnavailable("away")
+    def _fail_if_unavailable(self):
+        if self.failing_calls > 0:
+            self.failing_calls -= 1
+            raise ClaimsUnavailable("Redis is not available")
 
-    def claim(self, job, *, turn, execution, worker):
-        self._answer()
+    def claim(self, job, *, delivery, execution, worker):
+        self._fail_if_unavailable()
         old, at = self.claims.get(job.id), now()
         attempt, earlier, crashed = job.attempt + 1, job.attempts, False
-        if old is not None and old.run == job.run and old.turn < turn and old.execution != job.execution:
+        if old is not None and old.run == job.run and old.delivery < delivery and old.execution != job.execution:
             attempt, earlier, crashed = old.attempt + 1, old.attempts, True
-        verdict = self._verdict(old, job, turn, execution)
+        verdict = self._verdict(old, job, delivery, execution)
         if verdict is Verdict.RUN and crashed and job.id in self.alive:
             verdict = Verdict.ALIVE
         if verdict is Verdict.RUN:
             this = Attempt(number=attempt, worker=worker, started_at=at)
-            self.claims[job.id] = Held(job.run, turn, execution, attempt, (*earlier, this))
+            self.claims[job.id] = HeldClaim(job.run, delivery, execution, attempt, (*earlier, this))
         return Claim(verdict=verdict, attempt=attempt, at=at, earlier=earlier, crashed=crashed)
 
-    def _verdict(self, old, job, turn, execution):
+    def _verdict(self, old, job, delivery, execution):
         if old is not None and old.run > job.run:
             return Verdict.STALE
         if old is not None and old.run == job.run:
             if old.ended:
                 return Verdict.FINISHED
-            if old.turn > turn:
+            if old.delivery > delivery:
                 return Verdict.STALE
-            if old.turn == turn and old.execution != execution:
+            if old.delivery == delivery and old.execution != execution:
                 return Verdict.TAKEN
         return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
 
     def finish(self, job, *, absorbing):
-        self._answer()
-        old = self.claims.get(job.id) or Held(job.run, 0, "", 0, ())
-        stale = old.run == job.run and old.turn > job.turn and not absorbing
+        self._fail_if_unavailable()
+        old = self.claims.get(job.id) or HeldClaim(job.run, 0, "", 0, ())
+        stale = old.run == job.run and old.delivery > job.delivery and not absorbing
         if old.run <= job.run and not stale:
-            self.claims[job.id] = Held(job.run, job.turn, old.execution, old.attempt, old.attempts, ended=True)
+            self.claims[job.id] = HeldClaim(job.run, job.delivery, old.execution, old.attempt, old.attempts, ended=True)
 
-    def verdicts(self, jobs):
-        self._answer()
-        return [self._standing(job) for job in jobs]
+    def renew(self, jobs):
+        self._fail_if_unavailable()
+        return [self._verdict_on_renewal(job) for job in jobs]
 
-    def _standing(self, job):
+    def _verdict_on_renewal(self, job):
         old = self.claims.get(job.id)
-        if old is not None and (old.run, old.turn, old.execution) != (job.run, job.turn, job.execution):
+        if old is not None and (old.run, old.delivery, old.execution) != (job.run, job.delivery, job.execution):
             return Verdict.STALE
         return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldClaim:
     run: int
-    turn: int
+    delivery: int
     execution: str
     attempt: int
     attempts: tuple
     ended: bool = False
 
 
-class FakeOutbox:
-    """Keeps what was said, in order."""
+class FakeEventPublisher:
+    """Records the published events, in order."""
 
     def __init__(self):
         self.events = []
-        self.followed = []
+        self.reported_runs = []
 
-    def deliver(self, event):
+    def publish(self, event):
         self.events.append(event)
 
-    def follow(self, run, *, started, progressed):
-        self.events.append(started())  # as if each run lasted
-        self.followed.append((run, progressed))
+    def report(self, run, *, started, progressed):
+        self.events.append(started())  # as if each run lasted long enough to be reported
+        self.reported_runs.append((run, progressed))
 
-    def unfollow(self, run):
-        self.followed = [(one, progressed) for one, progressed in self.followed if one is not run]
-
-
-@pytest.fixture
-def gate():
-    return FakeGate()
+    def stop_reporting(self, run):
+        self.reported_runs = [(one, progressed) for one, progressed in self.reported_runs if one is not run]
 
 
 @pytest.fixture
-def outbox():
-    return FakeOutbox()
+def claims():
+    return FakeClaims()
+
+
+@pytest.fixture
+def publisher():
+    return FakeEventPublisher()
 
 
 @pytest.fixture
@@ -132,21 +133,21 @@ def run_async():
 
 
 @pytest.fixture
-def waits():
-    return Waits()
+def queue_wait():
+    return QueueWait()
 
 
 @pytest.fixture
-def executor(gate, outbox, files, run_async, waits, monkeypatch):
-    monkeypatch.setattr("milepost_processor.executor.GATE_BACK_OFF", (0.0, 0.0))
-    return Executor(
+def runner(claims, publisher, files, run_async, queue_wait, monkeypatch):
+    monkeypatch.setattr("milepost_processor.core.runner.MAX_CLAIM_PAUSE", 0.01)
+    return Runner(
         REGISTRY,
-        gate=gate,
-        outbox=outbox,
+        claims=claims,
+        publisher=publisher,
         files=files,
         run_async=run_async,
         instance="here",
-        gate_patience=timedelta(seconds=5),
+        claim_patience=timedelta(seconds=5),
         delivery_limit=3,
-        waits=waits,
+        queue_wait=queue_wait,
     )

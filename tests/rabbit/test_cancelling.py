@@ -1,37 +1,37 @@
-"""Ending tasks, also those that lose a cancellation."""
+"""Cancellation of tasks, including those that swallow a cancellation."""
 
 import asyncio
 
 import pytest
 
 from milepost_rabbit import cancelling
-from milepost_rabbit.cancelling import end, together
+from milepost_rabbit.cancelling import cancel_and_wait, run_concurrently
 
 
-async def lossy(lost):
-    """Lose two cancellations."""
+async def swallow_two_cancellations(received):
+    """Swallow two cancellations and end at the third."""
     while True:
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            lost.append(True)
-            if len(lost) == 3:
+            received.append(True)
+            if len(received) == 3:
                 raise
 
 
-async def test_a_task_that_loses_a_cancellation_is_asked_again(monkeypatch):
-    """As one that awaits `asyncio.wait_for` may, before Python 3.12."""
-    monkeypatch.setattr(cancelling, "ASK_AGAIN", 0.01)
-    lost = []
-    task = asyncio.create_task(lossy(lost))
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again(monkeypatch):
+    """Before Python 3.12, a task that awaits `asyncio.wait_for` may swallow one."""
+    monkeypatch.setattr(cancelling, "CANCEL_AGAIN_AFTER", 0.01)
+    received = []
+    task = asyncio.create_task(swallow_two_cancellations(received))
     await asyncio.sleep(0)
-    await end([task])
-    assert (3, True) == (len(lost), task.cancelled())
+    await cancel_and_wait([task])
+    assert (3, True) == (len(received), task.cancelled())
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "failed", "returned"])
-async def test_however_a_task_ends_nothing_is_raised(ending):
-    """Whoever ends a task has no use for its error, and an error that nobody looks at is a warning."""
+async def test_cancel_and_wait_raises_no_error_of_a_task(ending):
+    """The caller does not need it, and asyncio would warn of an error that is never retrieved."""
 
     async def work():
         try:
@@ -44,46 +44,46 @@ async def test_however_a_task_ends_nothing_is_raised(ending):
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await end([task])
+    await cancel_and_wait([task])
     assert task.done()
 
 
-async def test_ending_nothing_ends():
-    """At once."""
-    await end([])
+async def test_cancel_and_wait_accepts_an_empty_list():
+    """It returns at once."""
+    await cancel_and_wait([])
 
 
-async def test_who_is_cancelled_while_it_ends_others_has_ended_them(monkeypatch):
-    """A second cancellation reaches them too, and is not lost."""
-    monkeypatch.setattr(cancelling, "ASK_AGAIN", 3600)
-    lost = []
-    task = asyncio.create_task(lossy(lost))
+async def test_a_cancelled_caller_ends_after_its_tasks(monkeypatch):
+    """A second cancellation is passed on to the tasks, and the caller ends as cancelled."""
+    monkeypatch.setattr(cancelling, "CANCEL_AGAIN_AFTER", 3600)
+    received = []
+    task = asyncio.create_task(swallow_two_cancellations(received))
     await asyncio.sleep(0)
-    ending = asyncio.create_task(end([task]))
+    ending = asyncio.create_task(cancel_and_wait([task]))
     while not ending.done():
         await asyncio.sleep(0)
         ending.cancel()
-    assert (3, True, True) == (len(lost), task.cancelled(), ending.cancelled())
+    assert (3, True, True) == (len(received), task.cancelled(), ending.cancelled())
 
 
-async def test_when_one_fails_the_others_end_though_they_lose_a_cancellation(monkeypatch):
-    """A subscription whose reader has failed is made anew; a task group would have waited for ever."""
-    monkeypatch.setattr(cancelling, "ASK_AGAIN", 0.01)
-    lost = []
+async def test_a_failure_ends_coroutines_that_swallow_a_cancellation(monkeypatch):
+    """A subscription whose reader has failed is renewed; a task group would wait forever."""
+    monkeypatch.setattr(cancelling, "CANCEL_AGAIN_AFTER", 0.01)
+    received = []
 
     async def fail():
         await asyncio.sleep(0)
         raise ValueError("the reader's")
 
     with pytest.raises(ValueError, match="the reader's"):
-        await together(fail(), lossy(lost))
-    assert 3 == len(lost)
+        await run_concurrently(fail(), swallow_two_cancellations(received))
+    assert 3 == len(received)
 
 
-async def test_who_does_things_together_is_cancelled_with_them(monkeypatch):
-    """And it is seen that it was cancelled, whatever they raise."""
-    monkeypatch.setattr(cancelling, "ASK_AGAIN", 0.01)
-    lost = []
+async def test_a_cancelled_caller_cancels_the_coroutines(monkeypatch):
+    """The caller ends as cancelled, whatever the coroutines raise."""
+    monkeypatch.setattr(cancelling, "CANCEL_AGAIN_AFTER", 0.01)
+    received = []
 
     async def fail_when_cancelled():
         try:
@@ -91,20 +91,20 @@ async def test_who_does_things_together_is_cancelled_with_them(monkeypatch):
         except asyncio.CancelledError:
             raise ConnectionError from None
 
-    doing = asyncio.create_task(together(fail_when_cancelled(), lossy(lost)))
+    running = asyncio.create_task(run_concurrently(fail_when_cancelled(), swallow_two_cancellations(received)))
     for _ in range(3):
         await asyncio.sleep(0)
-    await end([doing])
-    assert (3, True) == (len(lost), doing.cancelled())
+    await cancel_and_wait([running])
+    assert (3, True) == (len(received), running.cancelled())
 
 
-async def test_what_is_done_together_is_waited_for():
-    """All of it, when nothing fails."""
+async def test_run_concurrently_waits_for_all_coroutines():
+    """No coroutine fails here."""
     done = []
 
-    async def do(what):
+    async def do(number):
         await asyncio.sleep(0)
-        done.append(what)
+        done.append(number)
 
-    await together(do(1), do(2))
+    await run_concurrently(do(1), do(2))
     assert [1, 2] == sorted(done)

@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the messages are."""
+"""The AsyncAPI document describes the messages as they are published."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from milepost_contracts import asyncapi
-from milepost_contracts.topology import Topology
+from milepost_contracts.messages.topology import Topology
 from milepost_gateway.bootstrap import build_app
 
 HERE = Path(__file__).parent
 COMMITTED = HERE.parent.parent / "docs" / "reference" / "asyncapi.yaml"
-GOLDEN = HERE.parent / "contracts" / "golden"
+GOLDEN = HERE.parent / "contracts" / "messages" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +21,18 @@ def document():
     return yaml.safe_load(COMMITTED.read_text())
 
 
-def test_the_committed_document_is_the_present_one(document):
-    """`make contracts` writes it anew."""
+def test_the_committed_document_is_up_to_date(document):
+    """`make contracts` regenerates it."""
     assert document == asyncapi.document(Topology(), version=build_app().version), "run 'make contracts'"
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.name)
-def test_every_message_is_as_documented(document, path):
-    """Those bytes travel; the document describes them, whatever code reads them."""
+def test_every_golden_message_matches_its_schema(document, path):
+    """And its schema rejects a message without data."""
     body = json.loads(path.read_text())
     described = {message["name"]: message for message in document["components"]["messages"].values()}
     if body["type"] == "dev.milepost.job.postponed.v1":
-        assert body["type"] not in described, "it says nothing of a job's state"
+        assert body["type"] not in described, "it does not change a job's status"
         return
     schema = {**described[body["type"]]["payload"], "components": document["components"]}
     jsonschema_rs.validate(schema, body)
@@ -41,7 +41,7 @@ def test_every_message_is_as_documented(document, path):
 
 
 def test_every_address_is_a_routing_key(document):
-    """So that a binding can be read off it."""
+    """So that a binding key can be read from it."""
     for name, channel in document["channels"].items():
         assert channel["address"].startswith(name)
         assert "milepost." in channel["bindings"]["amqp"]["exchange"]["name"]

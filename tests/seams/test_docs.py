@@ -1,4 +1,4 @@
-"""The documentation and the code must agree."""
+"""The documentation agrees with the code."""
 
 import ast
 import importlib
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from milepost.testing import run_job
-from milepost_contracts.problems import DOCS, ProblemType
+from milepost_contracts.http.problems import DOCS, ProblemType
 from milepost_gateway.settings import GatewaySettings
 from milepost_processor.settings import ProcessorSettings
 from milepost_service.settings import PREFIX
@@ -26,8 +26,8 @@ def headings(path):
     return set(re.findall(r"^## (.+)$", path.read_text(), flags=re.MULTILINE))
 
 
-def test_every_problem_is_explained_where_its_type_points():
-    """And nothing is explained that does not exist."""
+def test_every_problem_type_is_documented():
+    """At the address of its `type`; and no other problem is documented."""
     assert DOCS.endswith("/reference/problems")
     assert {kind.slug for kind in ProblemType} == headings(REFERENCE / "problems.md")
 
@@ -36,7 +36,7 @@ def test_every_problem_is_explained_where_its_type_points():
     "settings", [GatewaySettings, ProcessorSettings, TrackerSettings], ids=lambda one: one.__name__
 )
 def test_every_setting_is_documented(settings):
-    """By the name of its variable."""
+    """With the name of its variable."""
     text = (REFERENCE / "settings.md").read_text()
     assert set() == {name for name in settings.model_fields if f"`{PREFIX}{name.upper()}`" not in text}
     assert len(settings.model_fields) < 20
@@ -47,8 +47,8 @@ def test_every_setting_is_documented(settings):
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))],
     ids=lambda page: page.name,
 )
-def test_every_link_within_the_project_leads_somewhere(page):
-    """No page sends its reader into the void."""
+def test_every_relative_link_has_a_target(page):
+    """In the README, CONTRIBUTING and all pages."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert [] == [link for link in links if not (page.parent / link).exists()]
 
@@ -57,8 +57,8 @@ PAGES = sorted(page for page in ROOT.glob("docs/**/*.md") if "decisions" not in 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_python_snippet_imports_what_there_is(page):
-    """It compiles, and each name that it takes from Milepost exists. The tutorial's and the examples' are run."""
+def test_every_python_snippet_imports_existing_names(page):
+    """The names that it imports from Milepost exist. Snippets of the tutorial and the examples are run as well."""
     for snippet in re.findall(r"```python[^\n]*\n(?!--8<--)(.+?)```", page.read_text(), flags=re.DOTALL):
         for node in ast.walk(ast.parse(snippet)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("milepost"):
@@ -67,7 +67,7 @@ def test_every_python_snippet_imports_what_there_is(page):
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
-    """No link leads nowhere, no page is left out, no included file is missing, no name is unknown to the reference."""
+    """Links, navigation, included files and names in the reference are all complete."""
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
@@ -78,13 +78,13 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert any("billing.milepost" in page for page in pages)
 
 
-def test_the_reference_of_the_command_line_is_the_present_one():
-    """`make contracts` writes it anew."""
+def test_the_command_line_reference_is_up_to_date():
+    """`make contracts` regenerates it."""
     written = runpy.run_path(str(ROOT / "tools" / "contracts"))["command_line"]()
     assert written == (REFERENCE / "cli.md").read_text(), "run 'make contracts'"
 
 
-def test_the_readmes_handler_works_as_it_stands():
+def test_the_readmes_handler_works_as_written():
     """The snippet is run, with the test that the README shows."""
     (snippet,) = re.findall(r"```python\n(# my_jobs.py.+?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     scope = {"__name__": "my_jobs"}

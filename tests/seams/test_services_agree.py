@@ -1,4 +1,4 @@
-"""What one service says, another one understands: the same bytes, no broker between."""
+"""The services read each other's messages: the same bytes, without a broker."""
 
 import jsonschema_rs
 import pytest
@@ -7,15 +7,15 @@ from samples import SUBMITTED
 
 import milepost_basics
 from milepost import definitions_in
-from milepost_contracts.events import JobSubmitted, decode_event, encode_event
-from milepost_contracts.topology import Topology
-from milepost_gateway.broker import CONFIRM_WITHIN
-from milepost_gateway.catalogue import KnownType
-from milepost_processor.encoder import EnvelopeEncoder
-from milepost_tracker.projector import sort_out
+from milepost_contracts.messages.job_events import JobSubmitted, decode_event, encode_event
+from milepost_contracts.messages.topology import Topology
+from milepost_gateway.adapters.broker import CONFIRM_TIMEOUT
+from milepost_gateway.core.job_types import KnownType
+from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
+from milepost_tracker.core.projector import decode_all
 
 
-class Taken:
+class FakeDelivery:
     queue = "lifecycle"
 
     def __init__(self, body):
@@ -23,7 +23,7 @@ class Taken:
 
 
 def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event_for_the_tracker():
-    """One message, three readers."""
+    """Both decode the same message to the same value."""
     body = encode_event(JobSubmitted(job=SUBMITTED))
     before = get_encoder()
     set_encoder(EnvelopeEncoder(Topology()))
@@ -31,14 +31,14 @@ def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event
         command = Message.decode(body).kwargs["command"]
     finally:
         set_encoder(before)
-    events, poison = sort_out([Taken(body)], decode_event)
+    events, poison = decode_all([FakeDelivery(body)], decode_event)
     assert ([command], []) == (events, poison)
     assert "digest-files" == command.job.type
 
 
 @pytest.mark.parametrize("definition", definitions_in(milepost_basics), ids=lambda one: one.type)
-def test_what_a_handler_announces_the_gateway_can_hold_params_against(definition):
-    """The handler's model and the announced schema refuse the same typo."""
+def test_the_gateway_validates_params_against_the_announced_schema(definition):
+    """The handler's model and the announced schema reject the same unknown field."""
     announced = definition.announcement()
     known = KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema))
     with pytest.raises(Exception, match="params"):
@@ -47,6 +47,6 @@ def test_what_a_handler_announces_the_gateway_can_hold_params_against(definition
         definition.params.model_validate({"a_typo": 1})
 
 
-def test_the_gateway_answers_within_the_promised_time():
-    """2 s for the confirm leave half a second for everything else of the promised 2.5 s."""
-    assert CONFIRM_WITHIN <= 2.0
+def test_the_confirm_timeout_fits_the_promised_response_time():
+    """2 s for the publisher confirm leave half a second of the promised 2.5 s for everything else."""
+    assert CONFIRM_TIMEOUT <= 2.0

@@ -1,4 +1,4 @@
-"""The synchronous SDK is made of the asynchronous one."""
+"""The synchronous SDK is generated from the asynchronous one."""
 
 import runpy
 from pathlib import Path
@@ -7,8 +7,8 @@ ROOT = Path(__file__).parent.parent.parent
 SYNC = ROOT / "libs" / "client" / "src" / "milepost_client" / "_sync"
 
 
-def test_the_committed_synchronous_client_is_the_present_one(tmp_path):
-    """`make contracts` makes it anew; nobody changes it by hand."""
+def test_the_committed_synchronous_client_is_up_to_date(tmp_path):
+    """`make contracts` regenerates it; it is not edited by hand."""
     made = tmp_path / "_sync"
     runpy.run_path(str(ROOT / "tools" / "contracts"))["write_sync_client"](made)
     names = {path.name for path in made.glob("*.py")}

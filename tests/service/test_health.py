@@ -1,4 +1,4 @@
-"""Health and metrics, asked through WSGI: no socket."""
+"""Health and metrics, called through WSGI without a socket."""
 
 import pytest
 from prometheus_client import make_wsgi_app
@@ -7,44 +7,44 @@ from milepost_service.health import HealthServer
 
 
 @pytest.fixture
-def ask():
+def get():
     server = HealthServer.__new__(HealthServer)
     missing = []
 
-    def get(path, *, without=()):
+    def call(path, *, without=()):
         missing[:] = without
-        answered = []
+        statuses = []
         body = server._app(
             {"PATH_INFO": path, "REQUEST_METHOD": "GET", "QUERY_STRING": ""},
-            lambda status, _: answered.append(status),
+            lambda status, _: statuses.append(status),
         )
-        return answered[0], b"".join(body).decode()
+        return statuses[0], b"".join(body).decode()
 
     server._unready = lambda: missing
     server._metrics = make_wsgi_app()
-    return get
+    return call
 
 
-def test_a_live_process_says_so_whatever_else_is_away(ask):
-    """Restarting it would mend nothing."""
-    assert ("200 OK", "alive\n") == ask("/livez", without=["rabbitmq"])
+def test_liveness_does_not_depend_on_other_services(get):
+    """A restart of the process would not repair them."""
+    assert ("200 OK", "alive\n") == get("/livez", without=["rabbitmq"])
 
 
-def test_readiness_names_what_is_missing(ask):
-    """Whoever looks learns more than no."""
-    assert ("200 OK", "ready\n") == ask("/readyz")
-    assert ("503 Service Unavailable", "not ready: rabbitmq\n") == ask("/readyz", without=["rabbitmq"])
+def test_readiness_names_what_is_missing(get):
+    """The response names the parts that are not ready."""
+    assert ("200 OK", "ready\n") == get("/readyz")
+    assert ("503 Service Unavailable", "not ready: rabbitmq\n") == get("/readyz", without=["rabbitmq"])
 
 
-def test_metrics_are_in_prometheus_text(ask):
-    """A scraper reads them as they are."""
-    status, body = ask("/metrics")
+def test_metrics_are_in_the_prometheus_text_format(get):
+    """Prometheus can scrape them."""
+    status, body = get("/metrics")
     assert "200 OK" == status
     assert "# HELP" in body
 
 
-def test_anything_else_is_not_found(ask):
-    """And it is said what there is."""
-    status, body = ask("/elsewhere")
+def test_other_paths_are_not_found(get):
+    """The response lists the paths."""
+    status, body = get("/elsewhere")
     assert "404 Not Found" == status
     assert "/readyz" in body

@@ -1,4 +1,4 @@
-"""Logs: JSON lines for machines, each with its service."""
+"""Logs are JSON lines, each with the name of its service."""
 
 import json
 import logging
@@ -19,20 +19,20 @@ def restored():
     structlog.reset_defaults()
 
 
-def test_every_line_is_json_and_names_its_service_from_any_thread(capsys):
-    """Worker threads inherit no context, and their lines must not be anonymous."""
+def test_a_line_of_any_thread_is_json_and_names_its_service(capsys):
+    """Worker threads do not inherit context variables."""
     logs.configure(service="processor", level="info", log_format="json")
     thread = threading.Thread(target=lambda: structlog.get_logger("test").info("it_happened", job_id="1"))
     thread.start()
     thread.join()
     logging.getLogger("a.library").warning("careful")
-    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
-    assert ("it_happened", "processor", "1") == (ours["event"], ours["service"], ours["job_id"])
-    assert ("careful", "processor") == (theirs["event"], theirs["service"])
+    own_line, library_line = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert ("it_happened", "processor", "1") == (own_line["event"], own_line["service"], own_line["job_id"])
+    assert ("careful", "processor") == (library_line["event"], library_line["service"])
 
 
-def test_chatty_libraries_are_quiet(capsys):
-    """Nobody wants every AMQP frame."""
+def test_info_lines_of_chatty_libraries_are_dropped(capsys):
+    """The pika library would log every AMQP frame."""
     logs.configure(service="tracker", level="info", log_format="json")
     logging.getLogger("pika").info("frame")
     assert "" == capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Settings that are wrong are told in one sentence, without showing secrets."""
+"""An invalid setting is reported in one sentence, without secrets."""
 
 import pytest
 
@@ -11,8 +11,8 @@ def clean_environment(monkeypatch):
         monkeypatch.delenv(f"MILEPOST_{name}", raising=False)
 
 
-def test_the_defaults_work_with_nothing_set():
-    """A service starts beside a local RabbitMQ and Redis without a file."""
+def test_no_setting_is_required():
+    """A service starts beside a local RabbitMQ and Redis without configuration."""
     assert "milepost" == load(ServiceSettings).namespace
 
 
@@ -27,8 +27,8 @@ def test_the_defaults_work_with_nothing_set():
         ("MILEPOST_LOG_FORMAT", "xml"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_that_names_the_variable(monkeypatch, variable, value):
-    """Whoever starts the service knows what to change."""
+def test_an_invalid_value_is_reported_in_one_sentence_with_the_variable(monkeypatch, variable, value):
+    """The operator knows what to change."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings)
@@ -36,8 +36,8 @@ def test_a_wrong_value_is_one_sentence_that_names_the_variable(monkeypatch, vari
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_url_is_not_repeated_with_its_password(monkeypatch):
-    """A password that was mistyped into the wrong place does not land in a log."""
+def test_the_error_for_an_invalid_url_does_not_contain_its_password(monkeypatch):
+    """The error may be written to a log."""
     monkeypatch.setenv("MILEPOST_RABBITMQ_URL", "amqx://user:hunter2@host")
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings)
@@ -45,7 +45,7 @@ def test_a_wrong_url_is_not_repeated_with_its_password(monkeypatch):
 
 
 def test_a_misconfigured_service_exits_with_two(capsys):
-    """Supervisors tell a wrong configuration from a crash."""
+    """A supervisor can tell a wrong configuration from a crash."""
     with pytest.raises(SystemExit) as caught:
         exit_misconfigured("this is wrong")
     assert 2 == caught.value.code

@@ -1,4 +1,4 @@
-"""The stack's parts that need no servers; whole stacks are in tests/e2e."""
+"""The parts of the stack that need no servers. Tests of complete stacks are in tests/e2e."""
 
 import stat
 import sys
@@ -6,22 +6,22 @@ import threading
 
 import pytest
 
-from milepost_stack import install, ports, processes, rabbitmq
+from milepost_stack import free_ports, install, processes, rabbitmq
 from milepost_stack.errors import NotInstalled, NotUp, StackError, StartFailed
 from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState, StackState
 
 
 def quiet(text):
-    """Say nothing."""
+    """Print nothing."""
 
 
-def python(tmp_path, program, name="child"):
+def python_process(tmp_path, program, name="child"):
     return ProcessState(name=name, command=[sys.executable, "-c", program], environment={}, log=tmp_path / "child.log")
 
 
-def test_a_state_is_kept_for_its_owner_alone(tmp_path):
-    """It holds the key that signs ids."""
+def test_only_the_owner_can_read_the_state_file(tmp_path):
+    """It contains the key that signs ids."""
     state = StackState(name="x", url=None, rabbitmq_url="amqp://a", redis_url="redis://b")
     state.save(tmp_path)
     assert state == StackState.load(tmp_path)
@@ -29,10 +29,10 @@ def test_a_state_is_kept_for_its_owner_alone(tmp_path):
 
 
 def test_no_free_port_is_chosen_twice(monkeypatch):
-    """Whoever was given one may not have bound it yet."""
-    start = ports.any_port()
-    monkeypatch.setattr(ports, "CHOICE", range(start, start + 50))
-    chosen = [start, *(ports.any_port() for _ in range(20))]
+    """The caller may not have bound the port yet."""
+    start = free_ports.any_port()
+    monkeypatch.setattr(free_ports, "PORT_RANGE", range(start, start + 50))
+    chosen = [start, *(free_ports.any_port() for _ in range(20))]
     assert len(chosen) == len(set(chosen))
 
 
@@ -45,7 +45,7 @@ def test_two_processes_install_one_after_the_other(tmp_path, monkeypatch):
     def install_slowly(missing, say, otherwise):
         installed.append(missing)
         running.set()
-        assert waiting.wait(20), "the other one says that it waits"
+        assert waiting.wait(20), "the second process reports that it waits"
         (tmp_path / "made-program").touch(0o755)
 
     monkeypatch.setattr(install, "_install", install_slowly)
@@ -59,29 +59,29 @@ def test_two_processes_install_one_after_the_other(tmp_path, monkeypatch):
     assert 2 * [{"made-program": str(tmp_path / "made-program")}] == found
 
 
-def test_a_process_is_found_again_and_ended(tmp_path):
-    """By id and age, so that another process that got the same id is left alone."""
-    process = python(tmp_path, "import time; time.sleep(60)")
+def test_a_process_is_found_and_stopped_by_pid_and_start_time(tmp_path):
+    """Another process with the same pid is left alone."""
+    process = python_process(tmp_path, "import time; time.sleep(60)")
     processes.start(process)
     assert processes.find(process) is not None
     assert processes.find(process.model_copy(update={"created": 1.0})) is None
     assert processes.stop(process)
     assert processes.find(process) is None
-    assert processes.stop(process), "ending what has ended is fine"
+    assert processes.stop(process), "stopping an ended process succeeds"
 
 
 def test_a_failed_start_shows_the_last_lines_of_the_log(tmp_path):
-    """Whoever waits sees why, at once."""
-    process = python(tmp_path, "import sys; print('out of luck'); sys.exit(3)")
+    """They usually have the reason."""
+    process = python_process(tmp_path, "import sys; print('out of luck'); sys.exit(3)")
     processes.start(process)
     with pytest.raises(StartFailed, match=r"child ended while it started\n(.|\n)*out of luck"):
         processes.wait_ready(process, lambda: False, within=20)
     processes.stop(process)
 
 
-def test_a_start_that_takes_too_long_is_given_up(tmp_path):
-    """Nothing waits for ever."""
-    process = python(tmp_path, "import time; time.sleep(60)")
+def test_a_start_that_takes_too_long_fails(tmp_path):
+    """`wait_ready` has a timeout."""
+    process = python_process(tmp_path, "import time; time.sleep(60)")
     processes.start(process)
     try:
         with pytest.raises(StartFailed, match="not ready within"):
@@ -91,7 +91,7 @@ def test_a_start_that_takes_too_long_is_given_up(tmp_path):
 
 
 def test_nodes_share_nothing(tmp_path):
-    """Two stacks side by side have their own names, ports and cookies."""
+    """Two stacks have different names, ports and cookies."""
     programs = {"rabbitmq-server": "/r", "epmd": "/e"}
     made = []
     for name in ("a", "b"):
@@ -103,21 +103,21 @@ def test_nodes_share_nothing(tmp_path):
         assert one[1].environment[variable] != other[1].environment[variable]
 
 
-def test_a_server_that_can_not_be_installed_is_told_with_what_to_do(monkeypatch):
-    """Neither apt-get nor brew: name servers of your own."""
+def test_the_error_for_a_missing_server_says_what_to_do(monkeypatch):
+    """Without apt-get and brew, the user has to set the URL of a server."""
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(NotInstalled, match="MILEPOST_REDIS_URL"):
         install.ensure((install.Program("no-such-server", (), apt="x", brew="x"),), quiet)
 
 
 @pytest.mark.parametrize("name", ["", "../../victim", "/abs", "a/b", "A", "-x", "."])
-def test_a_stack_can_not_be_named_out_of_its_folder(tmp_path, name):
-    """Its folder is emptied when it starts."""
+def test_a_stack_name_cannot_lead_out_of_the_stacks_folder(tmp_path, name):
+    """The folder of a stack is emptied when it starts."""
     with pytest.raises(StackError, match="lower-case"):
         Stack(tmp_path, name, quiet)
 
 
-def test_a_stack_that_is_not_there_can_not_be_taken_down(tmp_path):
-    """And says so."""
+def test_stopping_an_unknown_stack_is_an_error(tmp_path):
+    """The error names the stack."""
     with pytest.raises(NotUp, match="there is no stack 'x'"):
         Stack(tmp_path, "x", quiet).down()

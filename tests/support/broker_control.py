@@ -1,4 +1,4 @@
-"""RabbitMQ's own command, against the node of a stack."""
+"""`rabbitmqctl` for the node of a stack."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from milepost_stack import install
 
 
 def rabbitmqctl(stack, *words):
-    """Run it; raises if it fails."""
+    """Run `rabbitmqctl`; raise CalledProcessError if it fails."""
     node = stack.state.process("rabbitmq")
     program = install.Program("rabbitmqctl", ("/usr/lib/rabbitmq/bin/rabbitmqctl",), apt="", brew="").find()
     command = [program, "-n", node.environment["RABBITMQ_NODENAME"], *words]

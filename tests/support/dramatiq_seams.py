@@ -1,4 +1,4 @@
-"""The processor's seam to Dramatiq, and Dramatiq as it comes, side by side; and an actor for either."""
+"""The processor's adapter to Dramatiq and stock Dramatiq, with the same interface, and an actor for both."""
 
 import json
 import threading
@@ -10,16 +10,16 @@ from dramatiq.encoder import JSONEncoder
 from dramatiq.message import set_encoder
 from samples import SUBMITTED
 
-from milepost_contracts.envelope import encode
-from milepost_contracts.events import JobSubmitted
-from milepost_processor.broker import CommandBroker, CommandWorker, Consuming, connection_url
-from milepost_processor.encoder import EnvelopeEncoder
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import JobSubmitted
+from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
+from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 
 ACTOR = SUBMITTED.type
 
 
 class Ours:
-    """The processor's seam to Dramatiq, with an actor that only notes what it was given."""
+    """The processor's adapter to Dramatiq, with an actor that calls `act`."""
 
     worker = CommandWorker
 
@@ -45,7 +45,7 @@ class Ours:
 
 
 class Stock:
-    """Dramatiq as it comes."""
+    """Dramatiq without our adapter."""
 
     worker = dramatiq.Worker
 
@@ -59,9 +59,9 @@ class Stock:
             actor_name=ACTOR,
             queue_name=self.queue,
             priority=0,
-            options={"max_retries": 3},  # after 7 s at least: nothing that a test waits for
+            options={"max_retries": 3},  # the first retry comes after at least 7 s, later than a test waits
         )
-        # Its consumer would declare the queue by and by, and what is published before that goes nowhere.
+        # Its consumer declares the queue later, and messages published before that would be lost.
         self.broker.declare_queue(self.queue, ensure=True)
 
     def body(self, name, **wrong):
@@ -77,20 +77,20 @@ class Stock:
         return json.dumps(message | wrong).encode()
 
 
-class Acts:
-    """An actor that notes its calls, and holds those that it is told to."""
+class RecordingActor:
+    """An actor that records its calls, and blocks in those that the test holds."""
 
     def __init__(self):
         self.calls = []
         self.done = []
-        self.gates = {}
+        self.held = {}
 
     def __call__(self, name, count):
         self.calls.append((name, count))
-        if name in self.gates:
-            self.gates[name].wait(20)
+        if name in self.held:
+            self.held[name].wait(20)
         self.done.append(name)
 
     def hold(self, name):
-        self.gates[name] = threading.Event()
-        return self.gates[name]
+        self.held[name] = threading.Event()
+        return self.held[name]

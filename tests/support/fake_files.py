@@ -7,7 +7,7 @@ from milepost_contracts.values import FileRef
 
 
 class FakeOutputs:
-    """Keeps what is written; is away on demand."""
+    """Stores what is written, and fails while `away` is set."""
 
     def __init__(self, files):
         self.files = files

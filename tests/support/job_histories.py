@@ -1,26 +1,26 @@
-"""Hypothesis strategies: what may be said of one job, by honest and by confused speakers."""
+"""Hypothesis strategies for the messages of one job, consistent and contradictory ones."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from milepost_contracts.events import (
+from milepost_contracts.messages.job_events import (
     JOB_EVENTS,
     AnyJobMessage,
     CancelRequest,
     CancelRequested,
-    Forgotten,
+    DeletionRequest,
     JobCanceled,
+    JobDeleted,
     JobEvent,
     JobFailed,
-    JobForgotten,
     JobRetrying,
     JobScheduled,
     JobSubmitted,
 )
+from milepost_contracts.status.merge import cancel_key
 from milepost_contracts.values import Items, Job, JobError, Progress
-from milepost_contracts.view import cancel_key
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(0, 10**8).map(lambda ms: EPOCH + timedelta(milliseconds=ms))
@@ -55,7 +55,7 @@ def job_events(draw: st.DrawFn, job_id: str = "job", kinds: Sequence[type[JobEve
         params=draw(st.dictionaries(st.text(max_size=5), JSON, max_size=2)),
         created_at=EPOCH,
         run=draw(st.integers(1, 2)),
-        turn=0 if submitted else draw(st.integers(1, 3)),
+        delivery=0 if submitted else draw(st.integers(1, 3)),
         attempt=0 if submitted else draw(st.integers(1, 3)),
         execution="0" * 7 + str(int(kind is JobScheduled))
         if submitted
@@ -73,7 +73,7 @@ def job_events(draw: st.DrawFn, job_id: str = "job", kinds: Sequence[type[JobEve
 
 
 def ended_events() -> st.SearchStrategy[JobEvent]:
-    """The end of a run, one way or another."""
+    """Terminal events of a run."""
     return job_events(kinds=[kind for kind in JOB_EVENTS if kind.status.terminal])
 
 
@@ -86,31 +86,33 @@ def cancel_requests(draw: st.DrawFn, job_id: str = "job") -> CancelRequested:
 
 
 @st.composite
-def forgets(draw: st.DrawFn, job_id: str = "job") -> JobForgotten:
-    told = Forgotten(job_id=job_id, tenant="default", type="count", queue="default", run=draw(st.integers(1, 2)))
-    return JobForgotten(forgotten=told)
+def deletions(draw: st.DrawFn, job_id: str = "job") -> JobDeleted:
+    request = DeletionRequest(
+        job_id=job_id, tenant="default", type="count", queue="default", run=draw(st.integers(1, 2))
+    )
+    return JobDeleted(request=request)
 
 
 def order_key(event: AnyJobMessage) -> str:
-    """What the merge law orders by. Two events that share it are the same event, published twice."""
-    if isinstance(event, JobForgotten):
-        return f"forgotten {event.forgotten.run}"
+    """Return the key by which the merge law orders. Two events with the same key are one event, published twice."""
+    if isinstance(event, JobDeleted):
+        return f"deleted {event.request.run}"
     return event.sequence if isinstance(event, JobEvent) else "cancel " + cancel_key(event.request)
 
 
 def histories(
-    job_id: str = "job", *, min_size: int = 1, forgetful: bool = False
+    job_id: str = "job", *, min_size: int = 1, with_deletions: bool = False
 ) -> st.SearchStrategy[list[AnyJobMessage]]:
-    """Everything that is ever said of one job, in some order; also that it is to be forgotten, where that is wanted."""
-    said = job_events(job_id) | cancel_requests(job_id)
-    if forgetful:
-        said |= forgets(job_id)
-    return st.lists(said, min_size=min_size, max_size=12, unique_by=order_key)
+    """Messages of one job in any order; with deletions on request."""
+    messages = job_events(job_id) | cancel_requests(job_id)
+    if with_deletions:
+        messages |= deletions(job_id)
+    return st.lists(messages, min_size=min_size, max_size=12, unique_by=order_key)
 
 
 @st.composite
 def deliveries(draw: st.DrawFn, job_id: str = "job") -> tuple[list[AnyJobMessage], list[AnyJobMessage]]:
-    """A history, and the same events as a broker may deliver them: in another order, some of them again."""
-    history = draw(histories(job_id, forgetful=True))
-    again = draw(st.lists(st.sampled_from(history), max_size=6))
-    return history, draw(st.permutations(history + again))
+    """A history, and the same events as a broker may deliver them: reordered, and some of them twice."""
+    history = draw(histories(job_id, with_deletions=True))
+    duplicates = draw(st.lists(st.sampled_from(history), max_size=6))
+    return history, draw(st.permutations(history + duplicates))

@@ -1,21 +1,16 @@
-"""The merge law as a test suite. The pure function passes it, and so does the Lua script in a real Redis."""
+"""The merge law as a conformance suite. The pure function passes it, and so does the Lua script in a real Redis."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from job_histories import EPOCH, deliveries, ended_events, forgets, histories, job_events
+from job_histories import EPOCH, deletions, deliveries, ended_events, histories, job_events
 
-from milepost_contracts.events import (
-    AnyJobMessage,
-    JobEvent,
-    JobForgotten,
-    JobProgressed,
-)
+from milepost_contracts.messages.job_events import AnyJobMessage, JobDeleted, JobEvent, JobProgressed
 from milepost_contracts.states import Status
 
-#: Takes batches of events of one job, in order, and returns its document without the version, or nothing.
+#: Takes batches of events of one job, in order, and returns its document without the version, or None.
 Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
 
 RELAXED = settings(
@@ -32,7 +27,7 @@ def one_by_one(events: Iterable[AnyJobMessage]) -> list[list[AnyJobMessage]]:
 
 
 class MergeLaw:
-    """Subclasses say how to fold."""
+    """Subclasses implement `fold`."""
 
     def fold(self, batches: Iterable[Sequence[AnyJobMessage]]) -> dict[str, Any] | None:
         raise NotImplementedError
@@ -42,7 +37,7 @@ class MergeLaw:
     def test_any_permutation_and_duplication_gives_the_same_view(
         self, history_and_delivered: tuple[list[AnyJobMessage], list[AnyJobMessage]], data: st.DataObject
     ) -> None:
-        """However the broker orders, repeats and batches what was said of a job, its document ends the same."""
+        """The document does not depend on how the broker orders, repeats and batches the messages of a job."""
         history, delivered = history_and_delivered
         cut = data.draw(st.integers(0, len(delivered)))
         expected = self.fold(one_by_one(history))
@@ -51,8 +46,10 @@ class MergeLaw:
 
     @RELAXED
     @given(histories(), job_events())
-    def test_what_sorts_before_the_winner_changes_nothing(self, history: list[AnyJobMessage], late: JobEvent) -> None:
-        """Stale attempts, late progress and runs gone by are fenced out, whenever they arrive."""
+    def test_an_event_that_sorts_before_the_latest_changes_nothing(
+        self, history: list[AnyJobMessage], late: JobEvent
+    ) -> None:
+        """Stale attempts, late progress and earlier runs are fenced out, whenever they arrive."""
         states = [event for event in history if isinstance(event, JobEvent)]
         assume(bool(states) and late.sequence <= max(event.sequence for event in states))
         assume(late.sequence not in {event.sequence for event in states})
@@ -63,28 +60,28 @@ class MergeLaw:
     def test_progress_after_the_end_of_its_execution_changes_nothing(
         self, history: list[AnyJobMessage], ended: JobEvent
     ) -> None:
-        """A progress event that lay in a queue longer than the outcome does not bring the job back to life."""
+        """A progress event that arrives after the outcome does not reopen the job."""
         job = ended.job.model_copy(update={"step": ended.job.step + 7, "finished_at": None, "error": None})
         late = JobProgressed(job=job, time=EPOCH)
         before = self.fold(one_by_one([*history, ended]))
         assert before == self.fold(one_by_one([*history, ended, late]))
 
     @RELAXED
-    @given(histories(forgetful=True), forgets(), st.data())
-    def test_nothing_brings_back_what_is_forgotten_but_a_later_run(
-        self, history: list[AnyJobMessage], forgotten: JobForgotten, data: st.DataObject
+    @given(histories(with_deletions=True), deletions(), st.data())
+    def test_only_a_later_run_brings_a_deleted_job_back(
+        self, history: list[AnyJobMessage], deletion: JobDeleted, data: st.DataObject
     ) -> None:
-        """Wherever among the events it comes, and whatever is said of that run after it."""
+        """Wherever among the events the deletion arrives."""
         at = data.draw(st.integers(0, len(history)))
-        document = self.fold(one_by_one([*history[:at], forgotten, *history[at:]]))
-        assert document is None or document["run"] > forgotten.forgotten.run
+        document = self.fold(one_by_one([*history[:at], deletion, *history[at:]]))
+        assert document is None or document["run"] > deletion.request.run
 
     @RELAXED
     @given(histories(), ended_events())
     def test_nothing_of_the_same_run_undoes_success_or_cancel(
         self, history: list[AnyJobMessage], ended: JobEvent
     ) -> None:
-        """Once a run has succeeded or was canceled, no failure, retry or progress of it or an earlier one shows."""
+        """After success or cancellation, no failure, retry or progress of that run or an earlier one shows."""
         assume(ended.status.absorbing)
         last_run = ended.model_copy(update={"job": ended.job.model_copy(update={"run": 2})})
         document = self.fold(one_by_one([last_run, *history]))

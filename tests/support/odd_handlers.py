@@ -1,4 +1,4 @@
-"""Handlers that do whatever handlers can do, and the commands that call them."""
+"""Handlers for every way in which a run can end, and the commands that call them."""
 
 import types
 from datetime import timedelta
@@ -18,11 +18,11 @@ from milepost import (
     definitions_in,
     job,
 )
-from milepost_contracts.envelope import now
-from milepost_contracts.events import JobSubmitted
+from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import JobSubmitted
 from milepost_contracts.values import MAX_RESULT
-from milepost_processor.executor import Delivery
-from milepost_processor.registry import Registry
+from milepost_processor.core.handlers import Handlers
+from milepost_processor.core.runner import Delivery
 
 FIRST = Delivery(count=0)
 
@@ -35,8 +35,8 @@ class Answer(BaseModel):
     n: int
 
 
-class UnspeakableError(Exception):
-    """Its message can't be had."""
+class UnprintableError(Exception):
+    """`str()` of it raises."""
 
     def __str__(self):
         raise RuntimeError
@@ -96,7 +96,7 @@ def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
         case "control":
             raise ValueError("\x01" * 20_000)
         case "no-text":
-            raise UnspeakableError
+            raise UnprintableError
         case "deep":
             return nested(150)
         case "surrogate":
@@ -155,13 +155,13 @@ MODULE.__dict__.update(
     d=odd_handler,
     e=tricky_handler,
 )
-REGISTRY = Registry({definition.type: definition for definition in definitions_in(MODULE)})
+REGISTRY = Handlers({definition.type: definition for definition in definitions_in(MODULE)})
 
 
 def command(type="sync", **changes):
-    told = {"type": type, "params": {"do": changes.pop("do", "return")}, "created_at": now()}
-    return JobSubmitted(job=SUBMITTED.model_copy(update=told | changes), traceparent=TRACE)
+    fields = {"type": type, "params": {"do": changes.pop("do", "return")}, "created_at": now()}
+    return JobSubmitted(job=SUBMITTED.model_copy(update=fields | changes), traceparent=TRACE)
 
 
-def facts(outbox):
-    return [event.fact for event in outbox.events]
+def facts(publisher):
+    return [event.fact for event in publisher.events]

@@ -1,4 +1,4 @@
-"""What every error answer of the gateway has in common."""
+"""Assertions that hold for every problem response of the gateway."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def problem(response: httpx.Response, status: int, slug: str | None) -> dict[str, Any]:
-    """Assert that the response is this problem (any, for no slug), and whole; return it."""
+    """Assert that the response is a complete problem with this status and slug (None: any slug); return its body."""
     body: dict[str, Any] = response.json()
     assert (status, "application/problem+json") == (response.status_code, response.headers["content-type"])
     assert status == body["status"]

@@ -1,15 +1,15 @@
-"""One message of each kind, with every field in use: what the golden bytes are made of."""
+"""One message of each kind, with every field in use; the golden bytes are made of them."""
 
 from datetime import UTC, datetime, timedelta
 
-from milepost_contracts.envelope import Message
-from milepost_contracts.events import (
+from milepost_contracts.messages.cloudevent import Message
+from milepost_contracts.messages.job_events import (
     CancelRequest,
     CancelRequested,
-    Forgotten,
+    DeletionRequest,
     JobCanceled,
+    JobDeleted,
     JobFailed,
-    JobForgotten,
     JobInterrupted,
     JobPostponed,
     JobProgressed,
@@ -20,12 +20,12 @@ from milepost_contracts.events import (
     JobSubmitted,
     JobSucceeded,
 )
-from milepost_contracts.fleet import (
-    Beat,
-    Catalogue,
+from milepost_contracts.messages.worker_events import (
+    Announcement,
+    Heartbeat,
     JobType,
     ProcessorAnnounced,
-    ProcessorBeat,
+    ProcessorHeartbeat,
     ProcessorStopped,
     RunningJob,
 )
@@ -47,7 +47,7 @@ SUBMITTED = Job(
 )
 RUNNING = SUBMITTED.model_copy(
     update={
-        "turn": 2,
+        "delivery": 2,
         "attempt": 2,
         "attempts": (
             Attempt(number=1, worker="host-2-cd34", started_at=AT, why="lost"),
@@ -66,7 +66,7 @@ RUNNING = SUBMITTED.model_copy(
 )
 LATER = AT + timedelta(seconds=5)
 ENDED = RUNNING.model_copy(update={"step": 8, "finished_at": AT + timedelta(seconds=3)})
-BEAT = Beat(
+HEARTBEAT = Heartbeat(
     instance="host-1-ab12",
     started_at=AT,
     types=("count",),
@@ -97,8 +97,8 @@ SAMPLES: tuple[Message, ...] = (
         **_ENVELOPE,
     ),
     JobInterrupted(job=RUNNING.model_copy(update={"worker": None, "saved_state": {"at": 3}}), **_ENVELOPE),
-    JobPostponed(job=SUBMITTED.model_copy(update={"turn": 3, "run_at": LATER}), **_ENVELOPE),
-    JobQuarantined(job=SUBMITTED.model_copy(update={"turn": 100, "quarantined": 100}), **_ENVELOPE),
+    JobPostponed(job=SUBMITTED.model_copy(update={"delivery": 3, "run_at": LATER}), **_ENVELOPE),
+    JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}), **_ENVELOPE),
     JobSucceeded(job=ENDED.model_copy(update={"result": {"files": 1}}), **_ENVELOPE),
     JobFailed(
         job=ENDED.model_copy(
@@ -110,10 +110,10 @@ SAMPLES: tuple[Message, ...] = (
     CancelRequested(
         request=CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=AT), **_ENVELOPE
     ),
-    JobForgotten(
-        forgotten=Forgotten(job_id=ID, tenant="default", type="digest-files", queue="default", run=1), **_ENVELOPE
+    JobDeleted(
+        request=DeletionRequest(job_id=ID, tenant="default", type="digest-files", queue="default", run=1), **_ENVELOPE
     ),
-    ProcessorAnnounced(catalogue=Catalogue(instance="host-1-ab12", types=(COUNT,)), **_ENVELOPE),
-    ProcessorBeat(beat=BEAT, **_ENVELOPE),
-    ProcessorStopped(beat=BEAT, **_ENVELOPE),
+    ProcessorAnnounced(announcement=Announcement(instance="host-1-ab12", types=(COUNT,)), **_ENVELOPE),
+    ProcessorHeartbeat(heartbeat=HEARTBEAT, **_ENVELOPE),
+    ProcessorStopped(heartbeat=HEARTBEAT, **_ENVELOPE),
 )

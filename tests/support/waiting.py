@@ -1,4 +1,4 @@
-"""In place of every sleep: wait until something is so, and say what was waited for when it is not."""
+"""Polling in place of sleeps; the error names what did not happen in time."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def wait_until(ask: Callable[[], T], *, within: float, what: str) -> T:
-    """Return the first true answer.
+    """Return the first true answer of `ask`.
 
     Raises:
         AssertionError: There was none in `within` seconds.
@@ -25,7 +25,7 @@ def wait_until(ask: Callable[[], T], *, within: float, what: str) -> T:
 
 
 async def wait_until_async(ask: Callable[[], Awaitable[T]], *, within: float, what: str) -> T:
-    """As `wait_until`, for questions that are awaited."""
+    """Do as `wait_until`, with an `ask` that is awaited."""
     deadline = time.monotonic() + within
     while True:
         answer = await ask()

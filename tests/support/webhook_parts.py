@@ -1,14 +1,15 @@
-"""Fakes of what a tracker's webhooks need of the world."""
+"""Fakes of the ports that the tracker's webhooks use."""
 
 from datetime import timedelta
 
-from milepost_tracker.ports import Answer, WebhookStory
+from milepost_tracker.ports.webhook_client import WebhookAnswer
+from milepost_tracker.ports.webhook_log import WebhookState
 
-TAKEN = Answer(status_code=204, error=None, milliseconds=7)
+TAKEN = WebhookAnswer(status_code=204, error=None, milliseconds=7)
 
 
 class FakeEndpoint:
-    """A receiver; answers as the test wants."""
+    """A receiver that answers as the test sets."""
 
     def __init__(self):
         self.answers = []
@@ -26,35 +27,35 @@ class FakeWebhookLog:
     def __init__(self):
         self.tries = []
         self.sequence = ""
-        self.forgotten = 0
+        self.deleted_run = 0
         self.disabled = False
         self.waiting = []
 
-    async def story(self, job):
-        return WebhookStory(
-            sequence=self.sequence, forgotten=self.forgotten, disabled=self.disabled, tries=tuple(self.tries)
+    async def state(self, job):
+        return WebhookState(
+            sequence=self.sequence, deleted_run=self.deleted_run, disabled=self.disabled, tries=tuple(self.tries)
         )
 
     async def record(self, job, tried):
         self.tries.append(tried)
 
-    async def waits(self, name, until):
+    async def record_wait(self, name, until):
         self.waiting.append(name)
 
     async def disable(self, job, *, disabled):
         self.disabled = disabled
 
 
-class FakeOutbox:
-    """Keeps what is said."""
+class FakeEventPublisher:
+    """Records what is published."""
 
     def __init__(self):
-        self.told = []
+        self.published = []
         self.poison = []
 
-    async def tell(self, event, *, after=timedelta(0), tries=0, asked=False, put_off=0):
-        self.told.append((event, after, tries, asked))
+    async def publish_webhook(self, event, *, after=timedelta(0), tries=0, asked=False, put_off=0):
+        self.published.append((event, after, tries, asked))
         self.put_off = put_off
 
-    async def keep_poison(self, body, *, queue, reason):
+    async def publish_poison(self, body, *, queue, reason):
         self.poison.append((body, queue, reason))

@@ -1,4 +1,4 @@
-"""The handler with a heavy dependency of its own."""
+"""The thumbnails handler, which has a heavy dependency of its own."""
 
 from base64 import b64decode
 from io import BytesIO
@@ -17,8 +17,8 @@ def picture(width, height):
     return MemoryFile("teal.png", buffer.getvalue())
 
 
-def test_an_image_becomes_a_thumbnail_of_the_same_shape():
-    """The longer side has the size asked for."""
+def test_a_thumbnail_has_the_aspect_ratio_of_its_image():
+    """Its longer side has the requested size."""
     outcome = run_handler(thumbnails, {"size": 32}, files=[picture(640, 320)])
     (made,) = outcome.result["thumbnails"]
     assert (32, 16) == (made["width"], made["height"])
@@ -28,7 +28,7 @@ def test_an_image_becomes_a_thumbnail_of_the_same_shape():
 
 
 @pytest.mark.parametrize("files", [[], [MemoryFile("a.txt", b"text")]])
-def test_what_is_no_image_is_an_error_that_helps(files):
-    """The job fails with words, not with a traceback."""
+def test_input_without_an_image_is_an_input_error(files):
+    """The job fails with a message and without a traceback."""
     with pytest.raises(InputError):
         run_handler(thumbnails, {}, files=files)

@@ -13,8 +13,8 @@ from milepost_tracker.settings import TrackerSettings
         {"MILEPOST_LIVE_FOR": "P1D", "MILEPOST_RETENTION": "P2D"},
     ],
 )
-def test_settings_that_contradict_each_other_are_one_sentence(monkeypatch, variables):
-    """It names both of them."""
+def test_contradictory_settings_are_one_error_sentence(monkeypatch, variables):
+    """It names both settings."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:

@@ -1,4 +1,4 @@
-"""The system under test: a whole Milepost on loopback, whose processes can be killed, frozen and brought back."""
+"""The system under test: a complete Milepost on loopback, whose processes can be killed, frozen and restarted."""
 
 import asyncio
 import signal
@@ -15,20 +15,20 @@ import psutil
 from aio_pika.abc import AbstractConnection
 from redis import Redis
 
-from milepost_contracts.keys import Keys
-from milepost_contracts.topology import Topology
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.status.redis_keys import Keys
 from milepost_stack import install, processes
 from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState, StackState
 
-MOST_MEMORY = 500_000_000
+MAX_MEMORY = 500_000_000
 """Bytes; a service that takes more is killed, as the kernel of a container would."""
-RESTARTED_AFTER = 0.5
-"""Seconds after which a service that has ended is started again, as an orchestrator would."""
+RESTART_INTERVAL = 0.5
+"""Seconds between checks for ended services, which are restarted, as by an orchestrator."""
 
 
 class Cluster:
-    """One stack, with an orchestrator that brings back every service that ends, unless it is held down."""
+    """One stack, with an orchestrator that restarts every service that ends, unless it is held down."""
 
     def __init__(self, stack: Stack, ledger: str | Path) -> None:
         state = stack.state
@@ -47,14 +47,14 @@ class Cluster:
         self._closed.set()
         self._orchestrator.join()
 
-    # Who is there.
+    # Processes and addresses.
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all processes of a kind, for example `processor`."""
         return [one.name for one in self._state.processes if one.name.startswith(f"{kind}-")]
 
     def urls(self) -> list[str]:
-        """Return where the gateways are."""
+        """Return the URLs of the gateways."""
         return [str(one.url) for one in self._state.processes if one.name.startswith("gateway-")]
 
     @property
@@ -65,29 +65,29 @@ class Cluster:
     def redis(self) -> "Redis[bytes]":
         return Redis.from_url(self._state.redis_url, socket_timeout=5)
 
-    # What can be done to them.
+    # Actions on processes.
 
     def kill(self, name: str) -> None:
-        """End a process at once, without its knowledge (SIGKILL)."""
+        """Kill a process (SIGKILL), and wait until it is gone."""
         with self._lock:
             found = processes.find(self._process(name))
             if found is not None:
                 with suppress(psutil.NoSuchProcess):  # it may end by itself
                     found.kill()
-                self._gone(name)
+                self._wait_until_gone(name)
 
     def stop(self, name: str) -> None:
-        """Ask a process to end, and wait for it; the orchestrator starts it again, unless it is held down."""
+        """Stop a process (SIGTERM), and wait for it; the orchestrator restarts it, unless it is held down."""
         processes.stop(self._process(name))
 
     def terminate(self, name: str) -> None:
-        """Restart a process in good order."""
+        """Restart a process gracefully."""
         with self.held_down(name):
             self.stop(name)
 
     @contextmanager
     def held_down(self, *names: str) -> Iterator[None]:
-        """Leave these down when they end, until the block is over; then bring them back."""
+        """Keep these processes down if they end, until the block ends; then restart them."""
         self._held_down.update(names)
         try:
             yield
@@ -98,7 +98,7 @@ class Cluster:
 
     @contextmanager
     def changed(self, name: str, **environment: str) -> Iterator[None]:
-        """Run a service with more in its environment until the block is over."""
+        """Run a service with more environment variables until the block ends."""
         process = self._process(name)
         before = process.environment
         process.environment = before | environment
@@ -110,13 +110,13 @@ class Cluster:
             self.terminate(name)
 
     def memory(self) -> dict[str, int]:
-        """Return how many bytes each service holds."""
+        """Return the resident memory of each service, in bytes."""
         found = {one.name: processes.find(one) for one in self._services()}
         return {name: process.memory_info().rss for name, process in found.items() if process is not None}
 
     @contextmanager
     def frozen(self, *names: str) -> Iterator[None]:
-        """Stop processes where they are (SIGSTOP), and let them go on when the block is over."""
+        """Freeze processes (SIGSTOP) until the block ends."""
         found = [one for one in (processes.find(self._process(name)) for name in names) if one is not None]
         self._signal(found, signal.SIGSTOP)
         try:
@@ -138,14 +138,14 @@ class Cluster:
                 self._state.save(self.stack.folder)
 
     def all_ready(self) -> bool:
-        """Whether every service says that it is."""
+        """Return whether every service is ready."""
         urls = [one.ready_url for one in self._state.processes if one.ready_url]
         return all(processes.answers(url) for url in urls)
 
-    def settled(self) -> bool:
-        """Whether the last fault is over too: a tracker that it killed is waited for before a new Redis is trusted."""
+    def recovered(self) -> bool:
+        """Return whether all services are ready and no killed tracker delays the trust in a new Redis."""
         trackers = sum(one.name.startswith("tracker") for one in self._state.processes)
-        return self.all_ready() and self.redis.hlen(Keys().lookers) <= trackers
+        return self.all_ready() and self.redis.hlen(Keys().trackers) <= trackers
 
     # The broker.
 
@@ -162,7 +162,7 @@ class Cluster:
         )
 
     def at_broker(self, act: Callable[[AbstractConnection], Awaitable[Any]]) -> Any:
-        """Do something on a connection of its own."""
+        """Run `act` with an AMQP connection of its own."""
 
         async def connected() -> Any:
             async with await aio_pika.connect(self.rabbitmq_url, timeout=10) as connection:
@@ -171,9 +171,14 @@ class Cluster:
         return asyncio.run(connected())
 
     def depths(self) -> dict[str, int]:
-        """Return how many messages are ready in each queue that is empty when all is quiet."""
+        """Return the number of ready messages in each queue that is empty when the cluster is idle."""
         topology = self.topology
-        queues = [topology.parked, topology.lifecycle, *topology.work_queues(["default"]), *topology.ladder]
+        queues = [
+            topology.dead_letter_queue,
+            topology.lifecycle,
+            *topology.work_queues(["default"]),
+            *topology.delay_queues,
+        ]
 
         async def look(connection: AbstractConnection) -> dict[str, int]:
             channel = await connection.channel()
@@ -186,7 +191,7 @@ class Cluster:
         answer: dict[str, int] = self.at_broker(look)
         return answer
 
-    # Inside.
+    # Private.
 
     def _services(self) -> list[ProcessState]:
         return [one for one in self._state.processes if one.ready_url]
@@ -197,18 +202,18 @@ class Cluster:
             raise KeyError(name)
         return process
 
-    def _gone(self, name: str) -> None:
+    def _wait_until_gone(self, name: str) -> None:
         deadline = time.monotonic() + 5
         while processes.find(self._process(name)) is not None and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _orchestrate(self) -> None:
-        while not self._closed.wait(RESTARTED_AFTER):
+        while not self._closed.wait(RESTART_INTERVAL):
             for process in self._services():
                 found = processes.find(process)
                 if found is None and process.name not in self._held_down:
                     self.bring_back(process.name)
-                elif found is not None and _bytes_of(found) > MOST_MEMORY:
+                elif found is not None and _bytes_of(found) > MAX_MEMORY:
                     self.kill(process.name)
 
 

@@ -1,4 +1,4 @@
-"""What befalls RabbitMQ, its queues and its messages."""
+"""Faults of RabbitMQ, its queues and its messages."""
 
 import random
 import time
@@ -10,17 +10,17 @@ from aio_pika.abc import AbstractConnection
 
 from fault_suite.cluster import Cluster
 from fault_suite.scenario import Act, Pace
-from milepost_contracts.topology import Topology
+from milepost_contracts.messages.topology import Topology
 
 
 def restart_broker(cluster: Cluster, pace: Pace) -> None:
-    """Stop RabbitMQ and start it again; with SIGTERM, for its quorum queues have one member only."""
+    """Restart RabbitMQ with SIGTERM, for its quorum queues have one member only."""
     del pace
     cluster.terminate("rabbitmq")
 
 
 def alarm(set_words: tuple[str, ...], clear_words: tuple[str, ...], *, seconds: float) -> Act:
-    """Make RabbitMQ block whoever publishes."""
+    """Make RabbitMQ block all publishers."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         cluster.rabbitmqctl(*set_words)
@@ -33,13 +33,13 @@ def alarm(set_words: tuple[str, ...], clear_words: tuple[str, ...], *, seconds: 
 
 
 def block_memory(seconds: float) -> Act:
-    """Let RabbitMQ think that it has no memory left."""
+    """Raise RabbitMQ's memory alarm."""
     words = "set_vm_memory_high_watermark"
     return alarm((words, "0"), (words, "0.4"), seconds=seconds)
 
 
 def refuse_outcomes(cluster: Cluster, pace: Pace) -> None:
-    """Let the broker refuse every event: outcomes and retries can't be published."""
+    """Make the broker reject every event: outcomes and retries can't be published."""
     queue = cluster.topology.lifecycle.name.replace(".", r"\.")
     policy = '{"max-length":0,"overflow":"reject-publish"}'
     cluster.rabbitmqctl("set_policy", "--apply-to", "queues", "refuse", f"^{queue}$", policy)
@@ -50,11 +50,11 @@ def refuse_outcomes(cluster: Cluster, pace: Pace) -> None:
 
 
 def spoil(cluster: Cluster, pace: Pace) -> None:
-    """Put messages that nobody can read among the others."""
+    """Publish unreadable messages among the others."""
     bodies = (b"garbage", b"{}", b'{"options":5,"actor_name":["x"],"queue_name":"default"}', b"\xff" * 1_000)
 
     async def inject(connection: AbstractConnection) -> None:
-        channel = await connection.channel(publisher_confirms=False)  # whether the broker takes it is all the same
+        channel = await connection.channel(publisher_confirms=False)  # the outcome does not matter
         exchange = await channel.get_exchange(cluster.topology.jobs.name, ensure=False)
         for body, key in zip(cycle(bodies), _keys(pace), strict=False):
             await exchange.publish(aio_pika.Message(body), key)
@@ -69,7 +69,7 @@ def _keys(pace: Pace) -> list[str]:
 
 
 def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) -> Act:
-    """Publish a share of what is published again, up to `hold` messages at a time in another order."""
+    """Publish a share of the messages again, shuffled in groups of up to `hold`."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         chance = random.Random(1)
@@ -114,22 +114,22 @@ def delete_queue(name: Callable[[Topology], str]) -> Act:
 
 
 def purge(cluster: Cluster, pace: Pace) -> int:
-    """Let jobs pile up, and throw them away; return how many."""
+    """Let jobs queue up, and purge the queue; return how many were deleted."""
 
-    async def throw_away(connection: AbstractConnection) -> int:
+    async def purge_queue(connection: AbstractConnection) -> int:
         channel = await connection.channel()
         queue = await channel.get_queue(cluster.topology.work_queue_name("default"), ensure=False)
         return (await queue.purge()).message_count or 0
 
     with cluster.held_down(*cluster.names("processor")):
         for name in cluster.names("processor"):
-            cluster.stop(name)  # one that is killed may leave messages of jobs that have ended
+            cluster.stop(name)  # a killed one may leave messages of ended jobs
         time.sleep(pace.seconds(5))
-        return int(cluster.at_broker(throw_away))
+        return int(cluster.at_broker(purge_queue))
 
 
 def unbind(cluster: Cluster, pace: Pace) -> None:
-    """Unbind the tracker's queue, and bind it again: meanwhile the gateway's look for queues does not help."""
+    """Unbind the tracker's queue, and bind it again: the gateway's check for queues does not detect this."""
     words = cluster.topology.lifecycle.bindings
 
     async def change(connection: AbstractConnection, *, bind: bool) -> None:
@@ -144,7 +144,7 @@ def unbind(cluster: Cluster, pace: Pace) -> None:
 
 
 def revoke(cluster: Cluster, pace: Pace) -> None:
-    """Take the permission to write away, and give it back."""
+    """Revoke the permission to write, and restore it."""
     cluster.rabbitmqctl("set_permissions", "guest", ".*", "^$", ".*")
     try:
         time.sleep(pace.seconds(10))
@@ -153,7 +153,7 @@ def revoke(cluster: Cluster, pace: Pace) -> None:
 
 
 def rotate_password(cluster: Cluster, pace: Pace) -> None:
-    """Change the password behind everybody's back: whoever connects anew is refused."""
+    """Change the password without telling the services: new connections are refused."""
     cluster.rabbitmqctl("change_password", "guest", "another")
     try:
         for kind in ("gateway", "processor", "tracker"):

@@ -1,4 +1,4 @@
-"""What befalls Redis."""
+"""Faults of Redis."""
 
 import time
 
@@ -7,21 +7,21 @@ from fault_suite.scenario import Pace
 
 
 def kill_redis(cluster: Cluster, pace: Pace) -> None:
-    """End Redis at once, and start it again on what its log holds."""
+    """Kill Redis, and restart it with what its append-only file holds."""
     del pace
     cluster.kill("redis")
     time.sleep(2)
     cluster.bring_back("redis")
 
 
-def forget_all(cluster: Cluster, pace: Pace) -> None:
-    """FLUSHALL: status, claims, catalogue and all."""
+def flush_redis(cluster: Cluster, pace: Pace) -> None:
+    """FLUSHALL: status, claims, job types and all other keys."""
     del pace
     cluster.redis.flushall()
 
 
 def fill_redis(cluster: Cluster, pace: Pace) -> None:
-    """Give Redis no memory to write with."""
+    """Leave Redis no memory to write with."""
     with cluster.redis as redis:
         redis.config_set("maxmemory", "1mb")
         try:

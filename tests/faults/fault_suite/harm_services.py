@@ -1,4 +1,4 @@
-"""What befalls services: they are killed, frozen, restarted, get a wrong clock, or are kept waiting."""
+"""Faults of services: they are killed, frozen, restarted, given a wrong clock, or kept waiting by clients."""
 
 import socket
 import time
@@ -11,12 +11,12 @@ from fault_suite.cluster import Cluster
 from fault_suite.scenario import Act, Pace
 from milepost_stack import install
 
-WARM_UP = 3
+WARM_UP_ROUNDS = 3
 """Rounds before memory is measured."""
 FAKETIME = install.Program("faketime", ("/usr/bin/faketime",), apt="faketime", brew="libfaketime")
 
 
-def kill_again_and_again(kind: str, *, every: float, times: int) -> Act:
+def kill_repeatedly(kind: str, *, every: float, times: int) -> Act:
     """Kill one process of a kind after the other."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
@@ -28,7 +28,7 @@ def kill_again_and_again(kind: str, *, every: float, times: int) -> Act:
 
 
 def freeze(*kinds: str, seconds: float, one: bool = True, scaled: bool = True) -> Act:
-    """Stop processes where they are for a while; the first of each kind, or all."""
+    """Freeze processes for a while: the first of each kind, or all."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         names = [name for kind in kinds for name in cluster.names(kind)[: 1 if one else None] or [kind]]
@@ -39,7 +39,7 @@ def freeze(*kinds: str, seconds: float, one: bool = True, scaled: bool = True) -
 
 
 def roll(cluster: Cluster, pace: Pace) -> None:
-    """Restart every service in good order, one after the other."""
+    """Restart every service gracefully, one after the other."""
     del pace
     for kind in ("processor", "tracker", "gateway"):
         for name in cluster.names(kind):
@@ -47,7 +47,7 @@ def roll(cluster: Cluster, pace: Pace) -> None:
 
 
 def all_down(*kinds: str, seconds: float) -> Act:
-    """Leave all of a kind down for a while."""
+    """Keep all processes of the given kinds down for a while."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         names = [name for kind in kinds for name in cluster.names(kind)]
@@ -60,7 +60,7 @@ def all_down(*kinds: str, seconds: float) -> Act:
 
 
 def wrong_clock(kind: str, offset: str) -> Act:
-    """Run one service with a clock that is off."""
+    """Run one service with its clock set off."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         install.ensure((FAKETIME,), print)
@@ -73,7 +73,7 @@ def wrong_clock(kind: str, offset: str) -> Act:
 
 
 def silent_sockets(count: int, *, seconds: float) -> Act:
-    """Open connections to each gateway; half say nothing, and half stop in the middle of their request."""
+    """Open connections to each gateway; half send nothing, half send a part of a request."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
         with ExitStack() as opened:
@@ -88,14 +88,14 @@ def silent_sockets(count: int, *, seconds: float) -> Act:
     return act
 
 
-def again_and_again(*acts: Act, times: int) -> Act:
-    """Let the same things happen many times; no service may hold much more memory for it."""
+def repeatedly(*acts: Act, times: int) -> Act:
+    """Repeat the same faults many times; no service may hold much more memory afterwards."""
 
     def act(cluster: Cluster, pace: Pace) -> None:
-        for round_ in range(WARM_UP + times):
+        for round_ in range(WARM_UP_ROUNDS + times):
             for one in acts:
                 one(cluster, pace)
-            if round_ == WARM_UP - 1:
+            if round_ == WARM_UP_ROUNDS - 1:
                 before = cluster.memory()
         after = cluster.memory()
         grown = {name: round(after[name] / before[name] - 1, 2) for name in before if after[name] > 1.2 * before[name]}

@@ -1,4 +1,4 @@
-"""The ledger: every job that was handed over, what the gateway said of it, what readers saw, and what handlers did."""
+"""The ledger: every submitted job, the gateway's answers, what readers saw, and what handlers did."""
 
 import json
 import threading
@@ -7,22 +7,22 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ORDER = ("scheduled", "queued", "running", "retrying")
-"""States of a job that has not ended."""
+UNFINISHED = ("scheduled", "queued", "running", "retrying")
+"""Statuses of a job that has not ended."""
 ENDED = ("succeeded", "failed", "canceled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
-    """One job that was handed over."""
+class Submitted:
+    """One submitted job."""
 
     nonce: str
     behave: str
-    #: Nothing where no answer came.
+    #: None if no answer arrived.
     job_id: str | None = None
     accepted: bool = False
-    #: Whether its end is to be told to the receiver.
-    calls_back: bool = False
+    #: Whether it has a callback URL.
+    has_callback: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Seen:
 
 @dataclass
 class Ledger:
-    """Written by the load's threads."""
+    """The records of one run; written by the load's threads."""
 
     file: Path
-    handed: dict[str, Handed] = field(default_factory=dict)
+    submitted: dict[str, Submitted] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
-    #: What a reader saw that can't be: one sentence each.
-    lies: list[str] = field(default_factory=list)
+    #: Answers that contradict earlier ones: one sentence each.
+    contradictions: list[str] = field(default_factory=list)
     #: The longest time between two jobs that were accepted, in seconds.
     longest_gap: float = 0.0
     _accepted_at: float | None = None
@@ -54,15 +54,15 @@ class Ledger:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def accepted(self) -> list[Handed]:
+    def accepted(self) -> list[Submitted]:
         with self._lock:
-            return [one for one in self.handed.values() if one.accepted]
+            return [one for one in self.submitted.values() if one.accepted]
 
-    def note(self, handed: Handed, answer: str) -> None:
-        """Note that a job was handed over, and how that was answered."""
+    def note(self, submitted: Submitted, answer: str) -> None:
+        """Record a submission, and how it was answered."""
         with self._lock:
-            self.handed[handed.nonce] = handed
-            if not handed.accepted:
+            self.submitted[submitted.nonce] = submitted
+            if not submitted.accepted:
                 self.refused[answer] += 1
                 return
             at = time.monotonic()
@@ -70,15 +70,15 @@ class Ledger:
             self._accepted_at = at
 
     def seen(self, job_id: str) -> Seen:
-        """Return what any reader was told of a job up to now: whoever asks after this must not be told less."""
+        """Return what readers have seen of a job so far; a later read must not return less."""
         with self._lock:
             return self._seen[job_id]
 
     def read(self, job_id: str, code: int, document: dict[str, object], *, before: Seen) -> None:
-        """Note what a reader was told; it must not contradict what any reader was told before this one asked."""
+        """Record a reader's answer; it must not contradict what any reader had seen before the request."""
         with self._lock:
             if code in (404, 410):
-                self.lies.append(f"{job_id}: {code} for a job that was accepted")
+                self.contradictions.append(f"{job_id}: {code} for a job that was accepted")
             if code == 200:
                 self._compare(job_id, document, before)
 
@@ -87,29 +87,29 @@ class Ledger:
         run, attempt = int(str(document["run"])), int(str(document["attempt"]))
         progress = document["progress"]
         percent = float(progress["percent"] or 0) if isinstance(progress, dict) else 0.0
-        told = f"{job_id}: {seen} and then {document['status']}, version {version}, attempt {attempt}, {percent} %"
+        change = f"{job_id}: {seen} and then {document['status']}, version {version}, attempt {attempt}, {percent} %"
         if version < seen.version:
-            self.lies.append(f"the version went back: {told}")
-        elif run == seen.run and seen.status and seen.status not in ORDER and status in ORDER:
-            self.lies.append(f"it had ended: {told}")
+            self.contradictions.append(f"the version went back: {change}")
+        elif run == seen.run and seen.status and seen.status not in UNFINISHED and status in UNFINISHED:
+            self.contradictions.append(f"the job had ended: {change}")
         elif document["started_at"] == seen.started_at and status == seen.status and percent < seen.percent:
-            self.lies.append(f"the percent went back: {told}")
+            self.contradictions.append(f"the percent went back: {change}")
         elif version == seen.version and status != seen.status:
-            self.lies.append(f"one version, two states: {told}")
+            self.contradictions.append(f"one version, two states: {change}")
         if version >= self._seen[job_id].version:
             self._seen[job_id] = Seen(version, run, attempt, status, percent, document["started_at"])
 
 
 @dataclass
 class Executions:
-    """What handlers wrote down: how often each job was started and finished, by nonce."""
+    """What handlers recorded: the number of starts and finishes of each job, by nonce."""
 
     starts: Counter[str] = field(default_factory=Counter)
     finishes: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def read(cls, file: Path, begun_at: int = 0) -> "Executions":
-        """Read what was appended since the file had so many bytes."""
+        """Read what was appended after the first `begun_at` bytes."""
         made = cls()
         if file.exists():
             for line in file.read_bytes()[begun_at:].splitlines():

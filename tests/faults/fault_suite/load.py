@@ -1,4 +1,4 @@
-"""The load: submitters and readers on threads of their own, and a probe that tells when all is well again."""
+"""The load: threads that submit and read, and a probe that detects the recovery."""
 
 import math
 import random
@@ -13,26 +13,26 @@ from secrets import token_hex
 
 import httpx
 
-from fault_suite.ledger import ENDED, Handed, Ledger
+from fault_suite.ledger import ENDED, Ledger, Submitted
 
 TIMEOUT = httpx.Timeout(5.0, connect=1.0)
-CALLS_BACK = 4
-"""The end of every fourth job is to be told by a webhook."""
-FOLLOWED_EVERY = 0.005
-"""Seconds. So often each of two gateways is asked often enough to remember the job, and to answer out of memory."""
-OFTEN = 24
-"""Looks in a second at two gateways in turn, of which ten at each are enough for that."""
-FOLLOWED_FOR = 3.0
-"""Seconds for which a job is followed that does not end."""
-ANSWERED_WITHIN = 2.5
-"""Seconds within which a submission is to be answered."""
-LATEST = 4.5
-"""Seconds after which it is late on any machine; who asks gives up a little later."""
+CALLBACK_EVERY = 4
+"""Every fourth job has a callback URL."""
+POLL_INTERVAL = 0.005
+"""Seconds between two polls of one job; at this rate, each of two gateways answers it from its hot cache."""
+HOT_POLLS = 24
+"""Polls per second at two gateways in turn; ten at each suffice for the hot cache."""
+MAX_POLLING = 3.0
+"""Seconds after which polling a job that does not end stops."""
+ANSWER_TIMEOUT = 2.5
+"""Seconds within which a submission must be answered."""
+MAX_ANSWER_TIMEOUT = 4.5
+"""Seconds after which an answer is late on any machine; the HTTP client times out a little later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What the jobs do: the share of each behaviour, of 1,000."""
+    """What the jobs do: the share of each behaviour, per 1,000."""
 
     raise_once: int = 50
     raise_always: int = 10
@@ -51,15 +51,15 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a gateway said of a job."""
+class Answer:
+    """A gateway's answer to a status request."""
 
     etag: str
     document: dict[str, object]
 
 
 class Load:
-    """Hands jobs over at a steady rate and looks at them, while everything around may break."""
+    """Submits jobs at a steady rate and reads their status, while faults occur."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class Load:
         """Prepare.
 
         Args:
-            urls: Where the gateways are.
-            ledger: Takes note of everything.
-            rate: Jobs a second.
-            seed: Decides what the jobs do.
-            mix: The shares of what they may do.
-            callback_url: Where some of their ends are to be told.
-            first: What the first ones do, whatever the seed.
-            options: What each is handed over with, beside its type and params.
+            urls: Returns the URLs of the gateways.
+            ledger: Records everything.
+            rate: Jobs per second.
+            seed: Seed of the jobs' behaviours.
+            mix: The shares of the behaviours.
+            callback_url: The callback URL of some of the jobs.
+            first: The behaviours of the first jobs.
+            options: Fields of each submission besides its type and params.
         """
         self._urls = urls
         self._first = deque(first)
@@ -96,21 +96,21 @@ class Load:
         self._mix = mix
         self._chance = random.Random(seed)
         self._ended = threading.Event()
-        #: How many jobs were asked for so often within a second that gateways remembered them.
-        self.followed = 0
-        #: How many seconds it took to answer each submission; without end for those that were not.
-        self.took: list[float] = []
+        #: How many jobs were polled often enough to be answered from the hot cache.
+        self.polled_hot = 0
+        #: Seconds until each submission was answered; infinite if it was not.
+        self.answer_times: list[float] = []
 
-    def is_ours(self, nonce: str) -> bool:
-        """Whether this load made it up: what an earlier one left behind may still run."""
+    def is_of_this_load(self, nonce: str) -> bool:
+        """Return whether this load created the nonce: jobs of an earlier load may still run."""
         return nonce.startswith(self._run)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hand over and look until the block ends."""
+        """Submit and read until the block ends."""
         threads = [threading.Thread(target=self._submit_all, name="submitter")]
         threads += [threading.Thread(target=self._read_all, args=(n,), name=f"reader {n}") for n in range(2)]
-        threads.append(threading.Thread(target=self._follow_all, name="follower"))
+        threads.append(threading.Thread(target=self._poll_newest, name="poller"))
         for thread in threads:
             thread.start()
         try:
@@ -131,31 +131,33 @@ class Load:
                 due = max(due + 1 / self._rate, time.monotonic() - 1)
                 self._ended.wait(max(0.0, due - time.monotonic()))
 
-    def submit(self, http: httpx.Client, behave: str, milliseconds: int) -> Handed:
-        """Hand one job over, and note what was said."""
+    def submit(self, http: httpx.Client, behave: str, milliseconds: int) -> Submitted:
+        """Submit one job, and record the answer."""
         nonce = f"{self._run}-{token_hex(6)}"
         params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
-        calls_back = next(self._numbers) % CALLS_BACK == 0
+        has_callback = next(self._numbers) % CALLBACK_EVERY == 0
         job = {"type": "chaos", "params": params, **self._options}
-        if calls_back:
+        if has_callback:
             job["callback_url"] = self._callback_url
         url = self._chance.choice(self._urls())
         begun = time.monotonic()
         try:
             answer = http.post(f"{url}/v1/jobs", json=job)
         except httpx.HTTPError as error:
-            handed, said = Handed(nonce=nonce, behave=behave), type(error).__name__
+            submitted, answered = Submitted(nonce=nonce, behave=behave), type(error).__name__
             if isinstance(error, httpx.ReadTimeout):
-                self.took.append(math.inf)
+                self.answer_times.append(math.inf)
         else:
             body = answer.json()
             accepted = answer.status_code == 202
             job_id = body.get("id") if accepted else body.get("job_id")
-            handed = Handed(nonce=nonce, behave=behave, job_id=job_id, accepted=accepted, calls_back=calls_back)
-            said = str(body.get("type", "")).rpartition("#")[2]
-            self.took.append(time.monotonic() - begun)
-        self._ledger.note(handed, said)
-        return handed
+            submitted = Submitted(
+                nonce=nonce, behave=behave, job_id=job_id, accepted=accepted, has_callback=has_callback
+            )
+            answered = str(body.get("type", "")).rpartition("#")[2]
+            self.answer_times.append(time.monotonic() - begun)
+        self._ledger.note(submitted, answered)
+        return submitted
 
     def _read_all(self, number: int) -> None:
         chance = random.Random(number)
@@ -163,53 +165,57 @@ class Load:
             while not self._ended.wait(0.02):
                 accepted = self._ledger.accepted[-200:]
                 if accepted:
-                    self.look(http, chance.choice(accepted), chance.choice(self._urls()))
+                    self.get(http, chance.choice(accepted), chance.choice(self._urls()))
 
-    def _follow_all(self) -> None:
-        """Follow one new job after the other as the most impatient client would, at all gateways in turn."""
+    def _poll_newest(self) -> None:
+        """Poll one new job after the other as the most impatient client would, at all gateways in turn."""
         with httpx.Client(timeout=TIMEOUT) as http:
             while not self._ended.wait(0.02):
-                for handed in self._ledger.accepted[-1:]:
-                    self._follow(http, handed)
+                for submitted in self._ledger.accepted[-1:]:
+                    self._poll(http, submitted)
 
-    def _follow(self, http: httpx.Client, handed: Handed) -> None:
+    def _poll(self, http: httpx.Client, submitted: Submitted) -> None:
         begun = time.monotonic()
-        told: Told | None = None
-        for asked, url in enumerate(cycle(self._urls()), 1):
-            told = self._ask(http, handed, url, told) or told
-            if asked == OFTEN and time.monotonic() < begun + 1:
-                self.followed += 1
-            if told and told.document["status"] in ENDED:
+        answer: Answer | None = None
+        for polls, url in enumerate(cycle(self._urls()), 1):
+            answer = self._request(http, submitted, url, answer) or answer
+            if polls == HOT_POLLS and time.monotonic() < begun + 1:
+                self.polled_hot += 1
+            if answer and answer.document["status"] in ENDED:
                 break
-            if time.monotonic() > begun + FOLLOWED_FOR:
+            if time.monotonic() > begun + MAX_POLLING:
                 return
-            if self._ended.wait(FOLLOWED_EVERY):
+            if self._ended.wait(POLL_INTERVAL):
                 return
-        for url in self._urls():  # the others know that it has ended
-            self._ask(http, handed, url, told)
+        for url in self._urls():  # the other gateways must know that it has ended
+            self._request(http, submitted, url, answer)
 
-    def look(self, http: httpx.Client, handed: Handed, url: str) -> dict[str, object] | None:
-        """Look at one job, and note what was said."""
-        told = self._ask(http, handed, url)
-        return told and told.document
+    def get(self, http: httpx.Client, submitted: Submitted, url: str) -> dict[str, object] | None:
+        """Read one job, and record the answer."""
+        answer = self._request(http, submitted, url)
+        return answer and answer.document
 
-    def _ask(self, http: httpx.Client, handed: Handed, url: str, held: Told | None = None) -> Told | None:
-        """Ask for what differs from `held`; that nothing does is noted as if all of it had been told again."""
-        assert handed.job_id is not None
-        before = self._ledger.seen(handed.job_id)
+    def _request(
+        self, http: httpx.Client, submitted: Submitted, url: str, known: Answer | None = None
+    ) -> Answer | None:
+        """Request a job unless it equals `known`; a 304 is recorded like the same answer again."""
+        assert submitted.job_id is not None
+        before = self._ledger.seen(submitted.job_id)
         try:
-            answer = http.get(f"{url}/v1/jobs/{handed.job_id}", headers={"If-None-Match": held.etag} if held else {})
+            response = http.get(
+                f"{url}/v1/jobs/{submitted.job_id}", headers={"If-None-Match": known.etag} if known else {}
+            )
         except httpx.HTTPError:
             return None
-        told = held if answer.status_code == 304 else None
-        if answer.status_code == 200:
-            told = Told(etag=answer.headers["ETag"], document=answer.json())
-        code = 200 if told else answer.status_code
-        self._ledger.read(handed.job_id, code, told.document if told else {}, before=before)
-        return told
+        answer = known if response.status_code == 304 else None
+        if response.status_code == 200:
+            answer = Answer(etag=response.headers["ETag"], document=response.json())
+        code = 200 if answer else response.status_code
+        self._ledger.read(submitted.job_id, code, answer.document if answer else {}, before=before)
+        return answer
 
     def recovered(self, within: float) -> float | None:
-        """Return how long it takes until a job is accepted and done in a second; nothing if it takes too long."""
+        """Return the seconds until a new job is accepted and succeeds within a second; None if it takes too long."""
         begun = time.monotonic()
         with httpx.Client(timeout=TIMEOUT) as http:
             while time.monotonic() - begun < within:
@@ -220,9 +226,9 @@ class Load:
 
     def _probe(self, http: httpx.Client) -> bool:
         begun = time.monotonic()
-        handed = self.submit(http, "well", 5)
-        while handed.accepted and time.monotonic() - begun < 1.0:
-            document = self.look(http, handed, self._chance.choice(self._urls()))
+        submitted = self.submit(http, "well", 5)
+        while submitted.accepted and time.monotonic() - begun < 1.0:
+            document = self.get(http, submitted, self._chance.choice(self._urls()))
             if document and document["status"] == "succeeded":
                 return True
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The matrix of faults (guarantees §4) of one of each server: what happens, and what may come of it."""
+"""The fault matrix (docs/faults.md) with one RabbitMQ and one Redis: each fault, and its allowed effects."""
 
 import random
 import time
@@ -18,12 +18,12 @@ from fault_suite.harm_broker import (
     spoil,
     unbind,
 )
-from fault_suite.harm_redis import fill_redis, forget_all, kill_redis
+from fault_suite.harm_redis import fill_redis, flush_redis, kill_redis
 from fault_suite.harm_services import (
-    again_and_again,
     all_down,
     freeze,
-    kill_again_and_again,
+    kill_repeatedly,
+    repeatedly,
     roll,
     silent_sockets,
     wrong_clock,
@@ -34,12 +34,12 @@ THREADS = 8
 
 
 def two_at_a_time(cluster: Cluster, pace: Pace) -> None:
-    """Random faults, two at once, again and again."""
+    """Random faults, two at a time, repeatedly."""
     chance = random.Random(pace.seed)
-    singles: list[Act] = [
-        kill_again_and_again("gateway", every=1, times=2),
-        kill_again_and_again("processor", every=1, times=3),
-        kill_again_and_again("tracker", every=1, times=2),
+    acts: list[Act] = [
+        kill_repeatedly("gateway", every=1, times=2),
+        kill_repeatedly("processor", every=1, times=3),
+        kill_repeatedly("tracker", every=1, times=2),
         freeze("processor", seconds=6),
         freeze("tracker", seconds=6),
         freeze("redis", seconds=5),
@@ -50,7 +50,7 @@ def two_at_a_time(cluster: Cluster, pace: Pace) -> None:
     ends = time.monotonic() + pace.seconds(60)
     while time.monotonic() < ends:
         with ThreadPoolExecutor() as pool:
-            for done in [pool.submit(act, cluster, pace) for act in chance.sample(singles, 2)]:
+            for done in [pool.submit(act, cluster, pace) for act in chance.sample(acts, 2)]:
                 done.result()
 
 
@@ -58,25 +58,25 @@ MATRIX: tuple[Fault, ...] = (
     Fault(name="no fault at all", act=lambda *_: None, star=True),
     Fault(
         name="gateway: kill -9 every 5 s, 6 times",
-        act=kill_again_and_again("gateway", every=5, times=6),
+        act=kill_repeatedly("gateway", every=5, times=6),
         star=True,
     ),
     Fault(name="gateway: frozen for 15 s", act=freeze("gateway", seconds=15), may_be_late=True),
     Fault(
         name="processor: kill -9 every 3 s, 10 times",
-        act=kill_again_and_again("processor", every=3, times=10),
+        act=kill_repeatedly("processor", every=3, times=10),
         star=True,
-        doubled_within=10 * THREADS,
+        max_extra_runs=10 * THREADS,
     ),
     Fault(
         name="processor: frozen beyond its heartbeat, then a zombie",
         act=freeze("processor", seconds=25, scaled=False),
-        doubled_within=2 * THREADS,
+        max_extra_runs=2 * THREADS,
     ),
-    Fault(name="rolling restart of all services, under load", act=roll, star=True, doubled_within=3 * THREADS),
+    Fault(name="rolling restart of all services, under load", act=roll, star=True, max_extra_runs=3 * THREADS),
     Fault(
         name="tracker: kill -9 every 2 s, 6 times",
-        act=kill_again_and_again("tracker", every=2, times=6),
+        act=kill_repeatedly("tracker", every=2, times=6),
         star=True,
     ),
     Fault(name="all trackers down for 30 s", act=all_down("tracker", seconds=30), recovers_within=60),
@@ -84,14 +84,14 @@ MATRIX: tuple[Fault, ...] = (
         name="RabbitMQ: restarted",
         act=restart_broker,
         star=True,
-        doubled_within=3 * THREADS,
+        max_extra_runs=3 * THREADS,
         recovers_within=30,
     ),
     Fault(
         name="RabbitMQ: frozen for 20 s",
         act=freeze("rabbitmq", seconds=20),
         star=True,
-        doubled_within=3 * THREADS,
+        max_extra_runs=3 * THREADS,
         recovers_within=30,
     ),
     Fault(
@@ -107,23 +107,23 @@ MATRIX: tuple[Fault, ...] = (
         name="outcomes and retries can't be published for 30 s",
         act=refuse_outcomes,
         star=True,
-        doubled_within=3 * THREADS,
+        max_extra_runs=3 * THREADS,
     ),
-    Fault(name="binding of the tracker's queue removed for 5 s", act=unbind, may_leave_untold=True),
-    Fault(name="permission to write revoked for 10 s", act=revoke, doubled_within=3 * THREADS),
-    Fault(name="password rotated for 10 s", act=rotate_password, doubled_within=3 * THREADS),
+    Fault(name="binding of the tracker's queue removed for 5 s", act=unbind, may_miss_webhooks=True),
+    Fault(name="permission to write revoked for 10 s", act=revoke, max_extra_runs=3 * THREADS),
+    Fault(name="password rotated for 10 s", act=rotate_password, max_extra_runs=3 * THREADS),
     Fault(
         name="the tracker's queue deleted",
         act=delete_queue(lambda topology: topology.lifecycle.name),
-        may_leave_untold=True,
+        may_miss_webhooks=True,
     ),
     Fault(
         name="the processors' queue deleted",
         act=delete_queue(lambda topology: topology.work_queue_name("default")),
         may_lose=True,
         expires_in=20,
-        all_well=True,
-        doubled_within=3 * THREADS,
+        only_quick_successes=True,
+        max_extra_runs=3 * THREADS,
     ),
     Fault(
         name="the processors' queue purged",
@@ -131,22 +131,22 @@ MATRIX: tuple[Fault, ...] = (
         recovers_within=30,
         may_lose=True,
         expires_in=20,
-        all_well=True,
-        doubled_within=3 * THREADS,
+        only_quick_successes=True,
+        max_extra_runs=3 * THREADS,
     ),
     Fault(
         name="handlers that kill their worker: two of them",
         act=lambda _, pace: time.sleep(pace.seconds(10)),
         star=True,
         first=("kill", "kill"),
-        doubled_within=8 * 2 * THREADS,
+        max_extra_runs=8 * 2 * THREADS,
         recovers_within=30,
     ),
     Fault(
         name="a handler that leaks until its process is killed",
         act=lambda _, pace: time.sleep(pace.seconds(30)),
         first=("leak",),
-        doubled_within=8 * 2 * THREADS,
+        max_extra_runs=8 * 2 * THREADS,
         recovers_within=30,
     ),
     Fault(name="messages that nobody can read, among the others", act=spoil, star=True),
@@ -161,31 +161,31 @@ MATRIX: tuple[Fault, ...] = (
         star=True,
     ),
     Fault(name="Redis: kill -9 and restart", act=kill_redis, star=True),
-    Fault(name="Redis: FLUSHALL", act=forget_all, star=True, doubled_within=THREADS),
+    Fault(name="Redis: FLUSHALL", act=flush_redis, star=True, max_extra_runs=THREADS),
     Fault(name="Redis: frozen for 20 s", act=freeze("redis", seconds=20)),
     Fault(name="Redis: no memory left for 20 s", act=fill_redis),
     Fault(
         name="clock of a gateway 10 min ahead",
         act=wrong_clock("gateway", "+10m"),
-        doubled_within=THREADS,
+        max_extra_runs=THREADS,
     ),
     Fault(
         name="clock of a processor 10 min behind",
         act=wrong_clock("processor", "-10m"),
-        doubled_within=THREADS,
+        max_extra_runs=THREADS,
     ),
     Fault(name="clock of a tracker 10 min ahead", act=wrong_clock("tracker", "+10m")),
     Fault(name="500 silent sockets at each gateway", act=silent_sockets(500, seconds=15)),
     Fault(
         name="Redis frozen and RabbitMQ blocked, 10 times: memory",
-        act=again_and_again(freeze("redis", seconds=2), block_memory(2), times=10),
-        doubled_within=THREADS,
+        act=repeatedly(freeze("redis", seconds=2), block_memory(2), times=10),
+        max_extra_runs=THREADS,
     ),
     Fault(
         name="all at once: two random faults at a time, for a minute",
         act=two_at_a_time,
         may_be_late=True,
-        doubled_within=20 * THREADS,
+        max_extra_runs=20 * THREADS,
         recovers_within=30,
     ),
 )

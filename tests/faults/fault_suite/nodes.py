@@ -1,4 +1,4 @@
-"""Servers of which there are several: three RabbitMQ nodes, and a Redis with a replica; and what befalls them."""
+"""Replicated servers and their faults: three RabbitMQ nodes, and a Redis with a replica."""
 
 import os
 import subprocess
@@ -21,12 +21,12 @@ from milepost_stack.stack import Stack
 from milepost_stack.state import ProcessState
 
 NAMES = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")
-SMALL = "rabbitmq-3"
-"""The node whose disk is small, where the system lets us mount one."""
-SMALL_DISK = 500
-"""MB; RabbitMQ raises its alarm when 50 of them are left."""
-CAUGHT_UP_WITHIN = 25
-"""Seconds after which a node that was brought back should have everything; else it is restarted, as by an operator."""
+SMALL_DISK_NODE = "rabbitmq-3"
+"""The node with a small disk, if mounting one is permitted."""
+SMALL_DISK_SIZE = 500
+"""MB; RabbitMQ raises its disk alarm below 50 MB."""
+CATCH_UP_TIMEOUT = 25
+"""Seconds within which a restarted node must catch up; else the nodes are restarted, as by an operator."""
 THREADS = 8
 
 
@@ -34,11 +34,11 @@ class Servers:
     """RabbitMQ's nodes behind a load balancer, and Redis behind a switch."""
 
     def __init__(self, folder: Path) -> None:
-        """Start all of them, which takes about half a minute."""
+        """Start all servers, which takes about half a minute."""
         self.folder = folder
         self._switches: list[Switch] = []
         self.processes: list[ProcessState] = []
-        self.small_disk = self._mount(folder / SMALL)
+        self.small_disk = self._mount(folder / SMALL_DISK_NODE)
         programs = install.ensure((install.RABBITMQ, install.EPMD, install.REDIS), print)
         try:
             self._start_nodes(programs)
@@ -48,13 +48,13 @@ class Servers:
             raise
 
     def close(self) -> None:
-        """Stop all of them."""
+        """Stop all servers."""
         for switch in self._switches:
             switch.close()
         for process in reversed(self.processes):
             processes.stop(process)
         if self.small_disk:
-            subprocess.run(["umount", self.folder / SMALL], check=True)
+            subprocess.run(["umount", self.folder / SMALL_DISK_NODE], check=True)
             self.small_disk = False
 
     def _start_nodes(self, programs: dict[str, str]) -> None:
@@ -80,7 +80,7 @@ class Servers:
     def _start(self, process: ProcessState, ready: Callable[[], bool]) -> None:
         processes.start(process)
         self.processes.append(process)
-        processes.wait_ready(process, ready, rabbitmq.READY_WITHIN)
+        processes.wait_ready(process, ready, rabbitmq.READY_TIMEOUT)
 
     def _switched(self, addresses: list[Address]) -> Switch:
         switch = Switch(addresses)
@@ -88,20 +88,20 @@ class Servers:
         return switch
 
     def _mount(self, folder: Path) -> bool:
-        """Give a node a disk of its own, if we may."""
+        """Mount a disk for a node, if we are root; return whether it was done."""
         folder.mkdir(parents=True)
-        words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}m", "milepost", folder]
+        words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_SIZE}m", "milepost", folder]
         return os.geteuid() == 0 and subprocess.run(words, check=False, capture_output=True).returncode == 0
 
-    # What can be done to them.
+    # Actions on servers.
 
     def fail_over(self) -> None:
-        """Go on with the replica, with what it has."""
+        """Point the switch at the replica, whatever it has."""
         self.redis_switch.point_at([_address(self.replica_url)])
 
     def fill_disk(self) -> Path:
-        """Write to the small disk until nothing more fits; return what must be removed again."""
-        filler = self.folder / SMALL / "filler"
+        """Fill the small disk; return the file to remove afterwards."""
+        filler = self.folder / SMALL_DISK_NODE / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1_000_000))
@@ -114,7 +114,7 @@ def _address(url: str) -> Address:
 
 
 class Nodes(Cluster):
-    """A stack on servers of which there are several."""
+    """A stack on replicated servers."""
 
     def __init__(self, stack: Stack, ledger: str | Path, servers: Servers) -> None:
         state = stack.state
@@ -125,23 +125,23 @@ class Nodes(Cluster):
         self.servers = servers
 
     def node_name(self, name: str) -> str:
-        """Return what Erlang calls a node."""
+        """Return the Erlang name of a node."""
         return self._process(name).environment["RABBITMQ_NODENAME"]
 
-    def wait_until_others_suffice(self, name: str) -> None:
-        """Wait until every replicated queue can do without this node; a node that does not come back is restarted."""
+    def wait_until_dispensable(self, name: str) -> None:
+        """Wait until every replicated queue has a quorum without this node; restart nodes that do not catch up."""
         for _ in range(len(NAMES)):
-            if self._suffice_without(name):
+            if self._can_do_without(name):
                 return
             for other in NAMES:
                 if other != name:
                     self.terminate(other)
-                    self._suffice_without(name)
+                    self._can_do_without(name)
         raise TimeoutError(f"the other nodes can't do without {name}")
 
-    def _suffice_without(self, name: str) -> bool:
-        deadline = time.monotonic() + CAUGHT_UP_WITHIN
-        while not all(self._answers(other) for other in NAMES) or not self._dispensable(name):
+    def _can_do_without(self, name: str) -> bool:
+        deadline = time.monotonic() + CATCH_UP_TIMEOUT
+        while not all(self._answers(other) for other in NAMES) or not self._is_dispensable(name):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
@@ -150,38 +150,38 @@ class Nodes(Cluster):
     def _answers(self, name: str) -> bool:
         return rabbitmq.answers(self.servers.node_urls[name])
 
-    def _dispensable(self, name: str) -> bool:
+    def _is_dispensable(self, name: str) -> bool:
         with suppress(subprocess.CalledProcessError):
             self.rabbitmqctl("check_if_node_is_quorum_critical", node=name, program="rabbitmq-diagnostics")
             return True
         return False
 
 
-# What befalls them.
+# Faults.
 
 
 def kill_each_node(cluster: Nodes, pace: Pace) -> None:
-    """Kill one node after the other; each once the last one is back and has caught up."""
+    """Kill one node after the other, each after the last one has caught up."""
     for name in NAMES:
-        cluster.wait_until_others_suffice(name)
+        cluster.wait_until_dispensable(name)
         with cluster.held_down(name):
             cluster.kill(name)
             time.sleep(pace.seconds(10))
 
 
 def freeze_node(cluster: Nodes, pace: Pace) -> None:
-    """Stop the node where it is that leads the most queues."""
-    cluster.wait_until_others_suffice(NAMES[0])
+    """Freeze the node that leads the most queues."""
+    cluster.wait_until_dispensable(NAMES[0])
     with cluster.frozen(NAMES[0]):
         time.sleep(pace.seconds(20))
 
 
 def cut_off(*, seconds: float, times: int = 1) -> Callable[[Nodes, Pace], None]:
-    """Cut a node off from the others; RabbitMQ pauses it, for it is a minority."""
+    """Cut a node off from the others; as a minority, RabbitMQ pauses it."""
 
     def act(cluster: Nodes, pace: Pace) -> None:
         for _ in range(times):
-            cluster.wait_until_others_suffice(NAMES[0])
+            cluster.wait_until_dispensable(NAMES[0])
             others = [cluster.node_name(name) for name in NAMES[1:]]
             each = f"N <- [{', '.join(repr(name) for name in others)}]"
             cluster.rabbitmqctl(
@@ -194,8 +194,8 @@ def cut_off(*, seconds: float, times: int = 1) -> Callable[[Nodes, Pace], None]:
 
 
 def lose_majority(cluster: Nodes, pace: Pace) -> None:
-    """Kill two of three: nothing may be accepted any more, for nobody could keep it."""
-    cluster.wait_until_others_suffice(NAMES[0])
+    """Kill two of three nodes: no job may be accepted, for none could be stored safely."""
+    cluster.wait_until_dispensable(NAMES[0])
     with cluster.held_down(*NAMES[1:]):
         for name in NAMES[1:]:
             cluster.kill(name)
@@ -210,7 +210,7 @@ def lose_majority(cluster: Nodes, pace: Pace) -> None:
 
 
 def kill_all_nodes(cluster: Nodes, pace: Pace) -> None:
-    """Kill all three at once, and bring them back together."""
+    """Kill all three nodes at once, and restart them together."""
     with cluster.held_down(*NAMES):
         for name in NAMES:
             cluster.kill(name)
@@ -218,20 +218,20 @@ def kill_all_nodes(cluster: Nodes, pace: Pace) -> None:
 
 
 def fill_disk(cluster: Nodes, pace: Pace) -> None:
-    """Leave a node no room on its disk, for real, and restart it once there is: its log does not recover by itself."""
+    """Fill a node's disk, and restart the node once there is space: its log does not recover by itself."""
     if not cluster.servers.small_disk:
-        raise SkipTest("a small disk can be mounted by root alone")
+        raise SkipTest("only root can mount a small disk")
     filler = cluster.servers.fill_disk()
     try:
         time.sleep(pace.seconds(20))
     finally:
         filler.unlink()
-        with cluster.held_down(SMALL):
-            cluster.kill(SMALL)
+        with cluster.held_down(SMALL_DISK_NODE):
+            cluster.kill(SMALL_DISK_NODE)
 
 
 def fail_over(cluster: Nodes, pace: Pace) -> None:
-    """Kill Redis when its replica has heard nothing for a while, and go on with the replica."""
+    """Stop the replication for a while, kill Redis, and fail over to the replica."""
     with Redis.from_url(cluster.servers.replica_url) as replica:
         replica.replicaof("NO", "ONE")
     time.sleep(pace.seconds(10))
@@ -241,15 +241,15 @@ def fail_over(cluster: Nodes, pace: Pace) -> None:
 
 
 def _row(name: str, act: Callable[[Nodes, Pace], None], **allowed: float) -> Fault:
-    allowed = {"recovers_within": 30, "doubled_within": 6 * THREADS, **allowed}
+    allowed = {"recovers_within": 30, "max_extra_runs": 6 * THREADS, **allowed}
     return Fault(name=name, act=cast(Act, act), **allowed)  # type: ignore[arg-type]
 
 
 MATRIX = (
-    _row("three nodes: each killed, one after the other", kill_each_node, gap_within=5),
-    _row("three nodes: one frozen for 20 s", freeze_node, gap_within=15),
-    _row("three nodes: one cut off for 30 s", cut_off(seconds=30), gap_within=20),
-    _row("three nodes: link of one flaps 5 times", cut_off(seconds=4, times=5), gap_within=20),
+    _row("three nodes: each killed, one after the other", kill_each_node, max_gap=5),
+    _row("three nodes: one frozen for 20 s", freeze_node, max_gap=15),
+    _row("three nodes: one cut off for 30 s", cut_off(seconds=30), max_gap=20),
+    _row("three nodes: link of one flaps 5 times", cut_off(seconds=4, times=5), max_gap=20),
     _row("three nodes: majority lost for 30 s", lose_majority),
     _row("three nodes: all killed", kill_all_nodes),
     _row("three nodes: disk of one full, for real", fill_disk),

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: keeps which ends of which jobs it was told."""
+"""A receiver of webhooks that records which ends of which jobs it received."""
 
 import json
 import threading
@@ -9,14 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes everything."""
+    """Accepts everything."""
 
     daemon_threads = True
     request_queue_size = 100
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Hook)
-        #: The ends that were told, by job.
+        #: The received ends, by job.
         self.ends: dict[str, set[str]] = defaultdict(set)
 
     @property
@@ -39,7 +39,7 @@ class _Hook(BaseHTTPRequestHandler):
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Take webhooks until the block ends."""
+    """Receive webhooks until the block ends."""
     with Receiver() as receiver:
         thread = threading.Thread(target=receiver.serve_forever, name="receiver", daemon=True)
         thread.start()

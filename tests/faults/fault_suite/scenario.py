@@ -1,4 +1,4 @@
-"""One run of one fault: load, fault, quiet, and the verdict."""
+"""One run of one fault: load, fault, recovery, and the verdict."""
 
 import re
 import time
@@ -8,49 +8,49 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from fault_suite.cluster import Cluster
-from fault_suite.ledger import ENDED, Executions, Handed, Ledger
-from fault_suite.load import ANSWERED_WITHIN, LATEST, TIMEOUT, Load, Mix
+from fault_suite.ledger import ENDED, Executions, Ledger, Submitted
+from fault_suite.load import ANSWER_TIMEOUT, MAX_ANSWER_TIMEOUT, TIMEOUT, Load, Mix
 from fault_suite.receiver import Receiver, receiving
 
-NOBODY_SPOKE = ("lost", "expired")
-"""Kinds of errors that the tracker infers: a job whose message is gone was never started, or never heard of again."""
+INFERRED_KINDS = ("lost", "expired")
+"""Error kinds that the tracker infers: the job was not started in time, or no further event of it arrived."""
 
-_LONG_WAIT = re.compile(r"\.delay\.(0[89]|[12][0-9])$")
-"""The levels of the delay ladder from 256 s on."""
+_LONG_DELAY = re.compile(r"\.delay\.(0[89]|[12][0-9])$")
+"""The delay levels from 256 s on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How long and how much."""
+    """Rate of the load, and durations."""
 
-    #: Jobs handed over a second.
+    #: Submissions per second.
     rate: float
     #: Seconds of load before the fault and after it.
     before: float
-    #: Shortens the faults: 1 for the whole length.
+    #: Factor for the durations of faults: 1 for the full length.
     scale: float
-    #: How long the slow ones of the jobs take, in milliseconds.
+    #: Duration of the slow jobs, in milliseconds.
     slow: int
-    #: Decides what random faults do.
+    #: Seed of random faults.
     seed: int = 1
-    #: How many times as long as promised a recovery may take, or an answer. The whole matrix holds both to the
-    #: promise; the short form runs beside other tests, and a lack of cores is no fault of ours.
+    #: Factor for the allowed times of recoveries and answers. The full matrix allows no more than promised; the short
+    #: form runs beside other tests, on busy cores.
     lenience: float = 1.0
-    #: Seconds until all must be quiet after the end of a fault. What waits its time may wait for minutes more: the
-    #: worker of RabbitMQ 3.10 that hands it on asks a queue with a new leader up to five times, a minute each.
-    quiet_within: float = 330.0
+    #: Seconds until the cluster must be idle after a fault. Delayed messages may wait for minutes more: RabbitMQ 3.10's
+    #: dead-lettering worker retries a queue with a new leader up to five times, a minute each.
+    idle_timeout: float = 330.0
 
-    def seconds(self, whole: float) -> float:
+    def seconds(self, full: float) -> float:
         """Scale the length of a fault."""
-        return whole * self.scale
+        return full * self.scale
 
-    def times(self, whole: int) -> int:
-        """Scale how often something is done, at least twice."""
-        return max(2, round(whole * self.scale))
+    def times(self, full: int) -> int:
+        """Scale a number of repetitions; at least two."""
+        return max(2, round(full * self.scale))
 
 
 Act = Callable[[Cluster, Pace], int | None]
-"""Does the damage; may return how many jobs it destroyed for certain: so many must end as lost, and no others."""
+"""Causes the fault; may return how many jobs it destroyed: exactly so many must end as lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +61,29 @@ class Fault:
     act: Act
     #: Whether it is part of `make test`, in a short form.
     star: bool = False
-    #: What the first jobs do.
+    #: The behaviours of the first jobs.
     first: tuple[str, ...] = ()
-    #: Whether a submission may be answered late: the fault is that nobody is there to answer.
+    #: Whether submissions may be answered late, as when the gateway itself is frozen.
     may_be_late: bool = False
-    #: Seconds within which all must be well again.
+    #: Seconds allowed for the recovery.
     recovers_within: float = 10.0
-    #: Seconds for which no job may be accepted, where that must not last as long as the fault.
-    gap_within: float | None = None
-    #: How many more executions than expected are allowed.
-    doubled_within: int = 0
-    #: Whether jobs may end as lost: those that the fault itself destroys.
+    #: Longest time in seconds without an accepted job, if it must be shorter than the fault.
+    max_gap: float | None = None
+    #: How many unexpected extra executions are allowed.
+    max_extra_runs: int = 0
+    #: Whether jobs may end as lost, because the fault itself destroys their messages.
     may_lose: bool = False
-    #: Seconds within which a job must be started, where it is not the usual time.
+    #: `expires_in` of the jobs, in seconds, if not the default.
     expires_in: int | None = None
-    #: Whether ends may go untold: those whose events the fault itself keeps from the trackers; the view has the log.
-    may_leave_untold: bool = False
-    #: Whether no job fails or is slow: one that was retried or put back is waited for longer than a test lasts.
-    all_well: bool = False
+    #: Whether webhooks may be missing, because the fault keeps events from the trackers; the view has the log.
+    may_miss_webhooks: bool = False
+    #: Whether no job fails or is slow: the test is too short to wait for one that is retried or requeued.
+    only_quick_successes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one run of one fault led to."""
+    """The results of one run of one fault."""
 
     fault: str
     seed: int
@@ -92,21 +92,21 @@ class Row:
     unknown: int
     lost: int
     stuck: int
-    doubled: int
-    untold: int
-    lies: int
+    extra_runs: int
+    missing_webhooks: int
+    contradictions: int
     gap: float
     recovery: float | None
-    #: What went wrong, in sentences.
-    faults: tuple[str, ...] = field(default=())
+    #: The invariants that did not hold, in sentences.
+    violations: tuple[str, ...] = field(default=())
 
     @property
-    def held(self) -> bool:
-        return not self.faults
+    def passed(self) -> bool:
+        return not self.violations
 
 
 def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
-    """Run one fault under load and judge what came of it."""
+    """Run one fault under load, and check the invariants."""
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
     ledger = Ledger(cluster.ledger)
     options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
@@ -126,18 +126,20 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
             destroyed = fault.act(cluster, replace(pace, seed=seed))
             recovery = load.recovered(within=60)
             time.sleep(pace.before)
-        row = _judge(fault, cluster, pace, ledger, load, receiver, recovery=recovery, seed=seed, begun_at=begun_at)
+        row = _check(fault, cluster, pace, ledger, load, receiver, recovery=recovery, seed=seed, begun_at=begun_at)
     if destroyed not in (None, row.lost):
-        return replace(row, faults=(*row.faults, f"{destroyed} jobs were destroyed, and {row.lost} ended as lost"))
+        return replace(
+            row, violations=(*row.violations, f"{destroyed} jobs were destroyed, and {row.lost} ended as lost")
+        )
     return row
 
 
 def _mix(fault: Fault, pace: Pace) -> Mix:
-    failing = {"raise_once": 0, "raise_always": 0, "slow": 0} if fault.all_well else {}
+    failing = {"raise_once": 0, "raise_always": 0, "slow": 0} if fault.only_quick_successes else {}
     return Mix(slow_takes=pace.slow, **failing)
 
 
-def _judge(
+def _check(
     fault: Fault,
     cluster: Cluster,
     pace: Pace,
@@ -153,37 +155,39 @@ def _judge(
     executions = Executions.read(cluster.ledger, begun_at)
     accepted = ledger.accepted
     stuck = [one for one in accepted if documents[one.nonce].get("status") not in ENDED]
-    lost = [one for one in accepted if _kind(documents[one.nonce]) in NOBODY_SPOKE]
-    lies = [*ledger.lies, *_contradictions(accepted, documents, executions)]
-    untold = _untold(accepted, documents, receiver, within=pace.quiet_within / 4)
-    unexpected = {nonce for nonce in executions.starts if load.is_ours(nonce)} - set(ledger.handed)
-    doubled = sum(max(0, executions.starts[one.nonce] - _expected_starts(one)) for one in accepted)
-    wrong = []
+    lost = [one for one in accepted if _kind(documents[one.nonce]) in INFERRED_KINDS]
+    contradictions = [*ledger.contradictions, *_wrong_ends(accepted, documents, executions)]
+    missing_webhooks = _missing_webhooks(accepted, documents, receiver, within=pace.idle_timeout / 4)
+    unexpected = {nonce for nonce in executions.starts if load.is_of_this_load(nonce)} - set(ledger.submitted)
+    extra_runs = sum(max(0, executions.starts[one.nonce] - _expected_starts(one)) for one in accepted)
+    violations = []
     if stuck:
-        wrong.append(f"{len(stuck)} jobs did not end, for example {stuck[0].job_id}: {documents[stuck[0].nonce]}")
+        violations.append(f"{len(stuck)} jobs did not end, for example {stuck[0].job_id}: {documents[stuck[0].nonce]}")
     if lost and not fault.may_lose:
-        wrong.append(f"{len(lost)} jobs ended as lost, for example {lost[0].job_id}")
-    wrong += lies[:3]
-    if untold and not fault.may_leave_untold:
-        wrong.append(f"{len(untold)} ends were not told, for example of {untold[0].job_id}")
+        violations.append(f"{len(lost)} jobs ended as lost, for example {lost[0].job_id}")
+    violations += contradictions[:3]
+    if missing_webhooks and not fault.may_miss_webhooks:
+        violations.append(f"{len(missing_webhooks)} webhooks are missing, for example of {missing_webhooks[0].job_id}")
     if unexpected:
-        wrong.append(f"{len(unexpected)} jobs ran that nobody handed over")
-    if doubled > fault.doubled_within:
-        wrong.append(f"{doubled} executions more than expected; {fault.doubled_within} are allowed")
-    if pace.lenience == 1 and not load.followed:
-        wrong.append("no job was asked for often enough to be told out of memory")
-    late = [seconds for seconds in load.took if seconds > min(pace.lenience * ANSWERED_WITHIN, LATEST)]
+        violations.append(f"{len(unexpected)} jobs ran that were never submitted")
+    if extra_runs > fault.max_extra_runs:
+        violations.append(f"{extra_runs} executions more than expected; {fault.max_extra_runs} are allowed")
+    if pace.lenience == 1 and not load.polled_hot:
+        violations.append("no job was polled often enough for the hot cache")
+    late = [
+        seconds for seconds in load.answer_times if seconds > min(pace.lenience * ANSWER_TIMEOUT, MAX_ANSWER_TIMEOUT)
+    ]
     if late and not fault.may_be_late:
-        wrong.append(f"{len(late)} submissions were answered late, after up to {max(late):.1f} s (inf: never)")
+        violations.append(f"{len(late)} submissions were answered late, after up to {max(late):.1f} s (inf: never)")
     recovers_within = pace.lenience * fault.recovers_within
     if recovery is None or recovery > recovers_within:
-        wrong.append(f"all was well again after {recovery} s; {recovers_within} s are allowed")
-    if fault.gap_within is not None and ledger.longest_gap > pace.lenience * fault.gap_within:
-        wrong.append(f"no job was accepted for {ledger.longest_gap:.1f} s; {fault.gap_within} s are allowed")
-    left = _quiet(cluster, pace)
+        violations.append(f"recovered after {recovery} s; {recovers_within} s are allowed")
+    if fault.max_gap is not None and ledger.longest_gap > pace.lenience * fault.max_gap:
+        violations.append(f"no job was accepted for {ledger.longest_gap:.1f} s; {fault.max_gap} s are allowed")
+    left = _leftover_messages(cluster, pace)
     if left:
-        wrong.append(f"queues are not empty: {left}")
-    refused = [one for one in ledger.handed.values() if not one.accepted]
+        violations.append(f"queues are not empty: {left}")
+    refused = [one for one in ledger.submitted.values() if not one.accepted]
     return Row(
         fault=fault.name,
         seed=seed,
@@ -192,25 +196,25 @@ def _judge(
         unknown=sum(one.job_id is not None for one in refused),
         lost=len(lost),
         stuck=len(stuck),
-        doubled=doubled,
-        untold=len(untold),
-        lies=len(lies) + len(unexpected),
+        extra_runs=extra_runs,
+        missing_webhooks=len(missing_webhooks),
+        contradictions=len(contradictions) + len(unexpected),
         gap=ledger.longest_gap,
         recovery=recovery,
-        faults=tuple(wrong),
+        violations=tuple(violations),
     )
 
 
 def _final(cluster: Cluster, pace: Pace, ledger: Ledger, load: Load) -> dict[str, dict[str, object]]:
-    """Wait until every job has ended, and return the documents; those that have not ended are as they are then."""
-    deadline = time.monotonic() + pace.quiet_within
+    """Wait until every job has ended, and return the documents, also of jobs that have not ended in time."""
+    deadline = time.monotonic() + pace.idle_timeout
     waiting = {one.nonce: one for one in ledger.accepted}
     documents: dict[str, dict[str, object]] = {nonce: {} for nonce in waiting}
     urls = cluster.urls()
     with httpx.Client(timeout=TIMEOUT) as http:
         while waiting and time.monotonic() < deadline:
-            for nonce, handed in list(waiting.items()):
-                document = load.look(http, handed, urls[len(waiting) % len(urls)])
+            for nonce, submitted in list(waiting.items()):
+                document = load.get(http, submitted, urls[len(waiting) % len(urls)])
                 if document is not None:
                     documents[nonce] = document
                     if document["status"] in ENDED:
@@ -219,35 +223,35 @@ def _final(cluster: Cluster, pace: Pace, ledger: Ledger, load: Load) -> dict[str
     return documents
 
 
-def _untold(
-    accepted: list[Handed], documents: dict[str, dict[str, object]], receiver: Receiver, *, within: float
-) -> list[Handed]:
-    """Return the jobs whose end the receiver should know and does not, having waited for it."""
+def _missing_webhooks(
+    accepted: list[Submitted], documents: dict[str, dict[str, object]], receiver: Receiver, *, within: float
+) -> list[Submitted]:
+    """Wait for the webhooks of all ends; return the jobs whose webhook is missing."""
     deadline = time.monotonic() + within
     while True:
-        untold = [
+        missing_webhooks = [
             one
             for one in accepted
-            if one.calls_back and one.job_id and documents[one.nonce].get("status") not in receiver.ends[one.job_id]
+            if one.has_callback and one.job_id and documents[one.nonce].get("status") not in receiver.ends[one.job_id]
         ]
-        if not untold or time.monotonic() > deadline:
-            return untold
+        if not missing_webhooks or time.monotonic() > deadline:
+            return missing_webhooks
         time.sleep(0.2)
 
 
-def _quiet(cluster: Cluster, pace: Pace) -> dict[str, int]:
-    """Return what lies in queues and should not.
+def _leftover_messages(cluster: Cluster, pace: Pace) -> dict[str, int]:
+    """Return the queues that do not become empty, with their numbers of messages.
 
-    A webhook that was not taken twice waits for five minutes; no job of this load waits for so long.
+    A webhook that failed twice waits for five minutes; no job of this load waits for so long.
     """
-    deadline = time.monotonic() + pace.quiet_within / 4
+    deadline = time.monotonic() + pace.idle_timeout / 4
     while (left := _waiting(cluster)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
 
 def _waiting(cluster: Cluster) -> dict[str, int]:
-    return {name: count for name, count in cluster.depths().items() if not _LONG_WAIT.search(name)}
+    return {name: count for name, count in cluster.depths().items() if not _LONG_DELAY.search(name)}
 
 
 def _kind(document: dict[str, object]) -> str | None:
@@ -255,28 +259,28 @@ def _kind(document: dict[str, object]) -> str | None:
     return str(error["kind"]) if isinstance(error, dict) and document.get("status") == "failed" else None
 
 
-def _expected_starts(handed: Handed) -> int:
-    return {"well": 1, "kill": 8, "leak": 8}.get(handed.behave, 2)
+def _expected_starts(submitted: Submitted) -> int:
+    return {"well": 1, "kill": 8, "leak": 8}.get(submitted.behave, 2)
 
 
-def _contradictions(
-    accepted: list[Handed], documents: dict[str, dict[str, object]], executions: Executions
+def _wrong_ends(
+    accepted: list[Submitted], documents: dict[str, dict[str, object]], executions: Executions
 ) -> list[str]:
-    """Where the end that is told is not the end that was: the result differs, or nobody ever did the work."""
+    """Return a sentence for each wrong end: the result differs, or the handler did not end it so."""
     found = []
     for one in accepted:
         document = documents[one.nonce]
         status, kind = document.get("status"), _kind(document)
-        told = f"{one.job_id} ({one.behave}): {status} {kind or ''}".rstrip()
+        end = f"{one.job_id} ({one.behave}): {status} {kind or ''}".rstrip()
         if status == "succeeded":
             if document["result"] != {"nonce": one.nonce}:
-                found.append(f"{told}: its result is another's")
+                found.append(f"{end}: its result is that of another job")
             if not executions.finishes[one.nonce]:
-                found.append(f"{told}: no handler finished it")
+                found.append(f"{end}: no handler finished it")
         elif status == "failed":
             expected = {"raise-always": "exception", "kill": "dead_lettered", "leak": "dead_lettered"}.get(one.behave)
-            if kind not in (expected, *NOBODY_SPOKE):
-                found.append(f"{told}: it had no reason to fail")
+            if kind not in (expected, *INFERRED_KINDS):
+                found.append(f"{end}: it had no cause to fail")
         elif status == "canceled":
-            found.append(f"{told}: nobody asked for it")
+            found.append(f"{end}: it was never canceled")
     return found

@@ -1,4 +1,4 @@
-"""What stands before servers of which there are several: a load balancer for RabbitMQ's nodes, a switch for Redis."""
+"""Proxies before replicated servers: a load balancer for RabbitMQ's nodes, a switch for Redis."""
 
 import asyncio
 import threading
@@ -6,10 +6,10 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from milepost_stack.ports import any_port
+from milepost_stack.free_ports import any_port
 
-ANSWERS_WITHIN = 1.0
-"""Seconds after which a server that takes a connection and says nothing counts as frozen."""
+FIRST_ANSWER_TIMEOUT = 1.0
+"""Seconds after which a server that accepts a connection and sends nothing counts as frozen."""
 CHUNK = 65_536
 
 Address = tuple[str, int]
@@ -17,28 +17,28 @@ T = TypeVar("T")
 
 
 class Switch:
-    """Passes each connection on to the first server that answers the client's first words."""
+    """Forwards each connection to the first server that answers the client's first bytes."""
 
     def __init__(self, servers: Sequence[Address]) -> None:
         """Listen on a free port.
 
         Args:
-            servers: Tried in turn, each connection beginning with another one.
+            servers: Tried in order; each connection starts with the next one.
         """
         self.port = any_port()
         self.servers = list(servers)
-        self._turn = 0
+        self._connections = 0
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="switch", daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._pass_on, "127.0.0.1", self.port))
+        self._server = self._run(asyncio.start_server(self._forward, "127.0.0.1", self.port))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def point_at(self, servers: Sequence[Address]) -> None:
-        """Pass connections on to other servers from now on; those that are open are cut."""
+        """Forward new connections to other servers; open connections are cut."""
 
         async def cut() -> None:
             self.servers = list(servers)
@@ -48,7 +48,7 @@ class Switch:
         self._run(cut())
 
     def close(self) -> None:
-        """Stop listening, and cut what is open."""
+        """Stop listening, and cut all connections."""
 
         async def end() -> None:
             self._server.close()
@@ -56,38 +56,38 @@ class Switch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.1)  # transports close their sockets in the next turns of the loop
+            await asyncio.sleep(0.1)  # transports close their sockets in the next iterations of the loop
 
         self._run(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
             first = await reader.read(CHUNK)
-            self._turn += 1
+            self._connections += 1
             for n in range(len(self.servers)):
-                address = self.servers[(self._turn + n) % len(self.servers)]
+                address = self.servers[(self._connections + n) % len(self.servers)]
                 with suppress(OSError, TimeoutError):
-                    if await self._joined(first, reader, writer, address):
+                    if await self._connected(first, reader, writer, address):
                         return
         finally:
             self._open.discard(writer)
             writer.close()
 
-    async def _joined(
+    async def _connected(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address
     ) -> bool:
-        """Join the client and this server until one of them goes away; false if the server never answered."""
-        async with asyncio.timeout(ANSWERS_WITHIN) as patience:
+        """Forward until the client or the server closes; return False if the server never answered."""
+        async with asyncio.timeout(FIRST_ANSWER_TIMEOUT) as timeout:
             from_server, to_server = await asyncio.open_connection(*address)
             self._open.add(to_server)
             try:
                 to_server.write(first)
                 answer = await from_server.read(CHUNK)
-                patience.reschedule(None)
+                timeout.reschedule(None)
                 if not answer:
                     return False
                 writer.write(answer)

@@ -1,4 +1,4 @@
-"""Chromium before the dashboard of the gateway at MILEPOST_URL."""
+"""Fixtures: Chromium with the dashboard of the gateway at MILEPOST_URL."""
 
 import json
 import os
@@ -38,19 +38,23 @@ def context(browser):
 
 @pytest.fixture
 def page(context):
-    """A page whose errors, and whose requests to anybody else, fail the test."""
+    """A page; JavaScript errors, CSP violations and requests to other origins fail the test."""
     made = context.new_page()
-    wrong = []
-    made.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-    made.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-    made.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith((URL, "blob:")) else None)
+    problems = []
+    made.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    made.on(
+        "console", lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None
+    )
+    made.on(
+        "request", lambda request: problems.append(request.url) if not request.url.startswith((URL, "blob:")) else None
+    )
     yield made
-    assert wrong == []
+    assert problems == []
 
 
 @pytest.fixture
 def show(page):
-    """Open a view by its place."""
+    """Open a view by its path."""
 
     def shown(place=""):
         page.goto(f"{URL}/#/{place}")
@@ -62,12 +66,12 @@ def show(page):
 
 @pytest.fixture
 def submit():
-    """Hand a job over, and return its id."""
+    """Submit a job, and return its id."""
 
     def submitted(type, **params):
         body = json.dumps({"type": type, "params": params}).encode()
-        asked = urllib.request.Request(f"{URL}/v1/jobs", body, {"Content-Type": "application/json", **headers()})
-        with urllib.request.urlopen(asked) as answer:
+        request = urllib.request.Request(f"{URL}/v1/jobs", body, {"Content-Type": "application/json", **headers()})
+        with urllib.request.urlopen(request) as answer:
             return json.load(answer)["id"]
 
     return submitted
@@ -80,17 +84,17 @@ def headers():
 
 @pytest.fixture
 def violations(page):
-    """What axe finds that is serious or critical."""
+    """The serious and critical findings of axe."""
 
     def found():
         page.evaluate(AXE.read_text())
-        told = page.evaluate(
+        report = page.evaluate(
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
         )
-        grave = [one for one in told["violations"] if one["impact"] in ("serious", "critical")]
-        minor = [one["id"] for one in told["violations"] if one not in grave]
-        passed, version = len(told["passes"]), told["testEngine"]["version"]
-        print(f"axe-core {version}: {passed} rules passed, {len(grave)} serious, others: {minor}")
-        return [f"{one['id']}: {node['html'][:120]}" for one in grave for node in one["nodes"]]
+        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
+        minor = [one["id"] for one in report["violations"] if one not in serious]
+        passed, version = len(report["passes"]), report["testEngine"]["version"]
+        print(f"axe-core {version}: {passed} rules passed, {len(serious)} serious, others: {minor}")
+        return [f"{one['id']}: {node['html'][:120]}" for one in serious for node in one["nodes"]]
 
     return found

@@ -1,4 +1,4 @@
-"""Handlers for the dashboard's tests: what has something to show."""
+"""Handlers for the dashboard's tests."""
 
 import time
 
@@ -16,7 +16,7 @@ class Steps(BaseModel):
 
 @job("walk")
 def walk(params: Steps, run: Run) -> dict[str, int]:
-    """Walk step by step, and show each."""
+    """Report progress and emit an event at each step."""
     for step in run.track(range(params.steps), unit="steps", message="walking"):
         time.sleep(params.pause)
         run.emit({"step": step})
@@ -42,7 +42,7 @@ class Everything(BaseModel):
 
 @job("form")
 def form(params: Everything, run: Run) -> Everything:
-    """Take a param of each kind, and files; give both back."""
+    """Take a param of each kind, and files; return the params and copies of the files."""
     for file in run.files:
         with file.open() as source, run.create(f"copy/{file.name}") as copy:
             copy.write(source.read())

@@ -1,4 +1,4 @@
-"""The dashboard in a real Chromium, before a whole stack."""
+"""The dashboard in a real Chromium, with a complete stack."""
 
 import re
 
@@ -7,12 +7,12 @@ from conftest import EXAMPLES, MADE, URL
 from playwright.sync_api import expect
 
 
-def test_a_running_job_moves_by_itself(show, submit):
-    """Its bar grows over one stream; nobody reloads; it ends."""
+def test_the_progress_of_a_running_job_is_updated_live(show, submit):
+    """Over one stream, without a reload, until the job ends."""
     job_id = submit("walk", steps=80)
     page = show()
     streams = []
-    page.on("request", lambda asked: streams.append(asked.url) if "/v1/events?" in asked.url else None)
+    page.on("request", lambda request: streams.append(request.url) if "/v1/events?" in request.url else None)
     row = page.locator("tbody tr").filter(has=page.locator(f"a[title='{job_id}']"))
     expect(row.locator(".status")).to_have_text("running")
     expect(row).to_contain_text("walking")
@@ -25,8 +25,8 @@ def test_a_running_job_moves_by_itself(show, submit):
     assert len(streams) <= 2, streams
 
 
-def test_jobs_are_filtered_and_the_filter_can_be_linked_to(show, submit):
-    """By status, type, queue and tag; the address says which."""
+def test_jobs_are_filtered_and_the_filter_is_in_the_address(show, submit):
+    """By status, type, queue and tag."""
     submit("stumble")
     page = show()
     page.get_by_label("status", exact=True).select_option("failed")
@@ -36,13 +36,13 @@ def test_jobs_are_filtered_and_the_filter_can_be_linked_to(show, submit):
     assert set(page.locator("tbody .status").all_inner_texts()) == {"failed"}
     page.get_by_label("tag").fill("nobody-has-this")
     page.get_by_label("tag").press("Enter")
-    expect(page.locator(".empty")).to_have_text("No job fits.")
+    expect(page.locator(".empty")).to_have_text("No job matches the filters.")
     page.get_by_role("link", name="Clear").click()
     expect(page.locator("tbody tr").first).to_be_visible()
 
 
 def test_a_job_is_canceled_retried_and_deleted_from_its_page(show, submit):
-    """Each with a word that it was done."""
+    """A retry is confirmed with a notice."""
     page = show(f"jobs/{submit('walk', steps=5_000)}")
     page.on("dialog", lambda dialog: dialog.accept())
     status = page.locator("h1 .status")
@@ -55,7 +55,7 @@ def test_a_job_is_canceled_retried_and_deleted_from_its_page(show, submit):
     expect(page.locator("dl")).to_contain_text("cooperative")
     page.get_by_role("button", name="Retry").click()
     expect(status).to_have_text("running")
-    expect(page.locator("#notices")).to_contain_text("It runs again.")
+    expect(page.locator("#notices")).to_contain_text("The job was submitted again.")
     page.get_by_role("button", name="Cancel").click()
     expect(status).to_have_text("canceled")
     page.get_by_role("button", name="Delete").click()
@@ -63,7 +63,7 @@ def test_a_job_is_canceled_retried_and_deleted_from_its_page(show, submit):
 
 
 def test_a_failed_job_shows_its_error_with_the_traceback(show, submit):
-    """Where a developer looks first."""
+    """At the top of its page."""
     page = show(f"jobs/{submit('stumble')}")
     expect(page.locator(".error")).to_contain_text("ZeroDivisionError: there was a stone")
     page.get_by_text("Traceback").first.click()
@@ -72,17 +72,17 @@ def test_a_failed_job_shows_its_error_with_the_traceback(show, submit):
     page.screenshot(path=MADE / "dashboard-error.png")
 
 
-def test_a_form_is_made_of_the_types_schema(show, tmp_path):
-    """What does not fit is told at its field; files go along, and what was written can be saved."""
+def test_the_submit_form_is_generated_from_the_types_schema(show, tmp_path):
+    """Errors are shown at their fields; files are uploaded, and output files can be downloaded."""
     page = show("submit?type=form")
     page.get_by_label("name").fill("UP")
     page.get_by_label("many").fill("[1, 2")
     page.get_by_role("button", name="Submit").click()
-    expect(page.locator("#param-many-wrong")).to_have_text("This is not JSON.")
+    expect(page.locator("#param-many-error")).to_have_text("This is not valid JSON.")
     page.get_by_label("many").fill("[1, 2]")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator("#param-name")).to_have_attribute("aria-invalid", "true")
-    expect(page.locator("[role=alert]")).to_contain_text("The params don't fit the job type")
+    expect(page.locator("[role=alert]")).to_contain_text("The params don't match the job type")
     page.screenshot(path=MADE / "dashboard-submit.png")
     page.get_by_label("name").fill("up")
     page.get_by_label("kind").select_option("fancy")
@@ -102,8 +102,8 @@ def test_a_form_is_made_of_the_types_schema(show, tmp_path):
     assert download.value.path().read_bytes() == bytes(2_000_000)
 
 
-def test_a_form_whose_answer_was_lost_is_the_same_job_when_it_is_sent_again(show):
-    """Its idempotency key stays while the form does."""
+def test_a_form_that_is_sent_again_after_a_lost_response_is_the_same_job(show):
+    """The idempotency key belongs to the form."""
     page = show("submit?type=form")
     lost = []
 
@@ -122,8 +122,8 @@ def test_a_form_whose_answer_was_lost_is_the_same_job_when_it_is_sent_again(show
     expect(page.locator("p.id")).to_have_text(lost[0])
 
 
-def test_uploads_show_how_far_they_are(show, tmp_path, context):
-    """A large file takes a while; the bar says so."""
+def test_uploads_show_their_progress(show, tmp_path, context):
+    """A progress bar moves while a large file is uploaded."""
     page = show("submit?type=form")
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10_000_000}
     context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
@@ -143,16 +143,16 @@ def test_uploads_show_how_far_they_are(show, tmp_path, context):
     assert seen == sorted(seen)
 
 
-def test_the_fleet_is_shown(show):
-    """Queues with what waits, processors with what they run."""
-    page = show("fleet")
+def test_the_workers_view_shows_queues_and_processors(show):
+    """Queues with their depth, processors with their running jobs."""
+    page = show("workers")
     expect(page.get_by_role("region", name="Queues").locator("tbody")).to_contain_text("default")
     expect(page.get_by_role("region", name="Processors").locator("tbody tr")).to_have_count(1)
-    page.screenshot(path=MADE / "dashboard-fleet.png")
+    page.screenshot(path=MADE / "dashboard-workers.png")
 
 
 def test_dead_letters_are_redriven(show, submit):
-    """The list is a canned one here: to kill workers until the broker gives a job up is tests/e2e's business."""
+    """The list is mocked: tests/e2e creates real dead letters."""
     job_id = submit("stumble")
     letter = {
         "job_id": job_id,
@@ -163,20 +163,20 @@ def test_dead_letters_are_redriven(show, submit):
         "error": {"kind": "dead_lettered", "message": "its workers died", "exception": None, "traceback": None},
     }
     page = show("dead")
-    expect(page.locator(".empty")).to_have_text("Nothing was given up.")
+    expect(page.locator(".empty")).to_have_text("There are no dead letters.")
     page.route("**/v1/dead-letters", lambda route: route.fulfill(json={"items": [letter], "unreadable": []}))
     expect(page.locator("tbody")).to_contain_text("its workers died")
     page.on("dialog", lambda dialog: dialog.accept())
     with page.expect_request("**/v1/dead-letters/*/redrive"):
         page.get_by_role("button", name=f"Redrive {job_id[-8:]}").click()
-    expect(page.locator("#notices")).to_contain_text("was not given up")  # says the gateway, which knows better
-    with page.expect_request("**/v1/dead-letters:redrive") as asked:
+    expect(page.locator("#notices")).to_contain_text("is not a dead letter")  # the job is only mocked as one
+    with page.expect_request("**/v1/dead-letters:redrive") as request:
         page.get_by_role("button", name="Redrive all of stumble").click()
-    assert asked.value.post_data_json == {"type": "stumble", "limit": 1000}
+    assert request.value.post_data_json == {"type": "stumble", "limit": 1000}
 
 
-def test_a_page_that_loses_the_gateway_comes_back(show, submit, context):
-    """It says so meanwhile, and goes on where it was."""
+def test_a_page_reconnects_after_it_lost_the_gateway(show, submit, context):
+    """It shows `not connected` meanwhile, and continues from its last event."""
     page = show(f"jobs/{submit('walk', steps=150)}")
     expect(page.locator("h1 .status")).to_have_text("running")
     context.set_offline(True)
@@ -186,7 +186,7 @@ def test_a_page_that_loses_the_gateway_comes_back(show, submit, context):
     expect(page.locator("h1 .status")).to_have_text("succeeded", timeout=60_000)
 
 
-def test_everything_can_be_done_with_the_keyboard(show, submit):
+def test_a_job_can_be_opened_and_canceled_with_the_keyboard(show, submit):
     """From the skip link to a job's page and its button."""
     job_id = submit("walk", steps=5_000)
     page = show()
@@ -209,25 +209,25 @@ def test_everything_can_be_done_with_the_keyboard(show, submit):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("place", ["", "submit?type=form", "fleet", "dead", "job", "failed"])
-def test_axe_finds_nothing_serious(show, submit, violations, page, theme, place):
+@pytest.mark.parametrize("view", ["", "submit?type=form", "workers", "dead", "job", "failed"])
+def test_axe_finds_no_serious_violation(show, submit, violations, page, theme, view):
     """In both themes, on each view."""
-    if place == "job":
-        place = f"jobs/{submit('walk', steps=100)}"
-    elif place == "failed":
-        place = f"jobs/{submit('stumble')}"
+    if view == "job":
+        view = f"jobs/{submit('walk', steps=100)}"
+    elif view == "failed":
+        view = f"jobs/{submit('stumble')}"
     page.emulate_media(color_scheme=theme)
-    show(place)
+    show(view)
     expect(page.locator("h1")).to_be_visible()
-    page.wait_for_timeout(700)  # what is asked for has come, and axe looks at it
+    page.wait_for_timeout(700)  # the data has arrived, so axe checks it
     assert violations() == []
-    if theme == "dark" and place == "":
+    if theme == "dark" and view == "":
         page.screenshot(path=MADE / "dashboard-dark.png")
 
 
-def test_a_page_of_twenty_lines_polls_a_bar_to_its_end(context):
+def test_the_polling_example_shows_a_job_until_its_end(context):
     """`examples/poll.html`, from a page of another origin."""
     page = context.new_page()
     page.goto(f"{(EXAMPLES / 'poll.html').as_uri()}?gateway={URL}")
-    expect(page.locator("#said")).to_have_text("succeeded", timeout=30_000)
+    expect(page.locator("#state")).to_have_text("succeeded", timeout=30_000)
     assert page.evaluate("bar.value") == 100

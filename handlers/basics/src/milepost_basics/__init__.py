@@ -1,4 +1,4 @@
-"""Example handlers, useful by themselves: digest-files, crunch, count, echo, noop."""
+"""Example handlers: digest-files, crunch, count, echo, noop."""
 
 from milepost_basics.crunch import crunch
 from milepost_basics.digest import digest_files

@@ -1,4 +1,4 @@
-"""CPU-bound work that reports and can be canceled block by block: primes by a segmented sieve of Eratosthenes."""
+"""A CPU-bound handler: a segmented sieve of Eratosthenes that reports progress and can be canceled after each block."""
 
 from math import isqrt
 
@@ -46,7 +46,7 @@ def _sieve(limit: int) -> list[int]:
 
 
 def _block(start: int, stop: int, primes: list[int]) -> bytearray:
-    """Return one byte for each number from `start` to before `stop`: 1 for a prime."""
+    """Return one byte for each number in `range(start, stop)`: 1 if it is prime."""
     flags = bytearray([1]) * (stop - start)
     for n in range(start, min(2, stop)):
         flags[n - start] = 0

@@ -1,4 +1,4 @@
-"""Three handlers of a few lines: to try things out, and to measure with."""
+"""Three small handlers, for trials and measurements."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from milepost import Run, job
 
 
 class Strict(BaseModel):
-    """Params whose unknown fields are refused, so that a typo is told and not ignored."""
+    """Params that reject unknown fields, so that a typo is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,10 +26,10 @@ class Counted(BaseModel):
 
 @job("count")
 def count(params: CountParams, run: Run) -> Counted:
-    """Count up, step by step; an attempt that was interrupted goes on where it was."""
-    begun_at = run.saved_state or 0
-    run.progress(begun_at, params.steps, unit="steps")
-    for done in range(begun_at + 1, params.steps + 1):
+    """Count up, step by step; a further attempt resumes from the last saved step."""
+    resumed_at = run.saved_state or 0
+    run.progress(resumed_at, params.steps, unit="steps")
+    for done in range(resumed_at + 1, params.steps + 1):
         time.sleep(params.delay)
         run.save(done)
         run.progress(done, params.steps, unit="steps")
@@ -40,7 +40,7 @@ class EchoParams(Strict):
     text: str = Field(max_length=10_000)
     #: Seconds to wait before the answer.
     pause: float = Field(default=0, ge=0, le=3_600, allow_inf_nan=False)
-    #: How often to say it.
+    #: How many times to repeat the text.
     times: int = Field(default=1, ge=1, le=1_000)
 
 
@@ -50,7 +50,7 @@ class Echoed(BaseModel):
 
 @job("echo")
 async def echo(params: EchoParams, run: Run) -> Echoed:
-    """Say the same again, after a pause."""
+    """Return the text, after a pause."""
     run.checkpoint()
     await asyncio.sleep(params.pause)
     return Echoed(text=params.text * params.times)
@@ -62,4 +62,4 @@ class NoParams(Strict):
 
 @job("noop")
 def noop(params: NoParams, run: Run) -> None:
-    """Do nothing: what is left is what a job costs."""
+    """Do nothing, to measure the overhead of a job."""

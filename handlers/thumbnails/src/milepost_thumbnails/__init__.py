@@ -1,4 +1,4 @@
-"""Thumbnails with Pillow: a handler whose heavy dependency only its own processor installs; no gateway ever sees it."""
+"""Thumbnails with Pillow: a handler whose heavy dependency is installed only on the processors of its queue."""
 
 from base64 import b64encode
 from io import BytesIO
@@ -22,7 +22,7 @@ class Thumbnail(BaseModel):
     name: str
     width: int
     height: int
-    #: A JPEG as a `data:` URL, to show as it is.
+    #: A JPEG as a `data:` URL.
     image: str
 
 
@@ -34,16 +34,16 @@ class Thumbnails(BaseModel):
 def thumbnails(params: ThumbnailParams, run: Run) -> Thumbnails:
     """Make a thumbnail of each image that came with the job."""
     if not run.files:
-        raise InputError("there is nothing to shrink: send images with the job")
+        raise InputError("there are no images: upload some with the job")
     made = []
     for file in run.track(run.files, unit="images"):
         try:
             with file.open() as stream, Image.open(BytesIO(stream.read())) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise InputError(f"{file.name} has {image.width * image.height} pixels; {MAX_PIXELS} are allowed")
+                    raise InputError(f"{file.name} has {image.width * image.height} pixels; the limit is {MAX_PIXELS}")
                 made.append(_thumbnail(file.name, image, params.size))
         except UnidentifiedImageError:
-            raise InputError(f"{file.name} is no image that Pillow can read") from None
+            raise InputError(f"{file.name} is not an image that Pillow can read") from None
         run.emit({"name": file.name, "width": made[-1].width, "height": made[-1].height})
     return Thumbnails(thumbnails=made)
 

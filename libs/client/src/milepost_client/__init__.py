@@ -17,13 +17,13 @@ from milepost_client._sync.client import Client
 from milepost_client._sync.group import JobGroup
 from milepost_client._sync.handle import JobHandle
 from milepost_client.errors import (
-    Damaged,
+    DownloadError,
     InvalidWebhook,
     JobCanceled,
     JobFailed,
     JobNotFound,
     MilepostError,
-    PartlyHandedOver,
+    PartlySubmitted,
     Refused,
     StillRunning,
     Unavailable,
@@ -31,15 +31,15 @@ from milepost_client.errors import (
 from milepost_client.files import LocalFile, find_files
 from milepost_client.submissions import GroupStatus, Refusal, Submission
 from milepost_client.webhooks import Webhook, verify_webhook
-from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
+from milepost_contracts.status.document import JobDocument
 
 __all__ = [
     "AsyncClient",
     "AsyncJobGroup",
     "AsyncJobHandle",
     "Client",
-    "Damaged",
+    "DownloadError",
     "GroupStatus",
     "InvalidWebhook",
     "JobCanceled",
@@ -50,7 +50,7 @@ __all__ = [
     "JobNotFound",
     "LocalFile",
     "MilepostError",
-    "PartlyHandedOver",
+    "PartlySubmitted",
     "Refusal",
     "Refused",
     "Status",

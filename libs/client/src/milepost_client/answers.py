@@ -1,4 +1,4 @@
-"""What a gateway's answer means: a pause to make, an error of `errors`, or a document."""
+"""Interpretation of gateway responses: retry delays, errors, documents."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -8,13 +8,14 @@ import pydantic_core
 from pydantic import ValidationError
 
 from milepost_client.errors import JobNotFound, Refused, Unavailable
-from milepost_contracts.document import JobDocument, render_state
-from milepost_contracts.events import JobEvent
-from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemType
+from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemType
+from milepost_contracts.messages.job_events import JobEvent
+from milepost_contracts.status.document import JobDocument
+from milepost_contracts.status.render import render_state
 
 
 def retry_after(response: httpx.Response, default: float = 1.0) -> float:
-    """Seconds that the gateway asks to wait before the next look."""
+    """Return the seconds to wait before the next request: `Retry-After`, or the default."""
     text = response.headers.get("retry-after", "")
     if text.isdigit():
         return float(text)
@@ -24,13 +25,13 @@ def retry_after(response: httpx.Response, default: float = 1.0) -> float:
         return default
 
 
-def shown(base_url: str) -> str:
+def without_credentials(base_url: str) -> str:
     """Return a URL without the name and password that may be in it."""
     return str(httpx.URL(base_url).copy_with(userinfo=b""))
 
 
 def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
-    """Return what an answer that is no success means."""
+    """Return the error for a response that is not a success."""
     problem = None
     if response.headers.get("content-type", "").startswith(MEDIA_TYPE):
         try:
@@ -38,10 +39,11 @@ def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
         except ValidationError:
             problem = None
     if problem is None:
+        url = without_credentials(base_url)
         return Unavailable(
-            f"{shown(base_url)} answered {response.status_code}, not as a Milepost gateway does.",
+            f"The response of {url} ({response.status_code}) is not from a Milepost gateway. Check the URL.",
             retry_after=retry_after(response),
-            passing=response.is_server_error,
+            temporary=response.is_server_error,
         )
     if (
         response.is_server_error
@@ -58,4 +60,5 @@ def error_of(base_url: str, response: httpx.Response) -> Refused | Unavailable:
 def document_after(known: JobDocument, event: JobEvent, version: int) -> JobDocument:
     """Return the document of a live job after an event, as the gateway would render it."""
     state = pydantic_core.from_json(render_state(event, retention=timedelta(0)))
-    return JobDocument.model_validate({**state, "version": version, "cancel_requested": known.cancel_requested})
+    head = {"version": version, "cancel_requested": known.cancel_requested, "waiting": None}
+    return JobDocument.model_validate({**head, **state})

@@ -1,17 +1,17 @@
-"""Where what a handler wrote may be saved."""
+"""Paths to save output files to."""
 
 from pathlib import Path
 
-from milepost_client.errors import Damaged
+from milepost_client.errors import DownloadError
 
 
-def within(folder: Path, name: str) -> Path:
-    """Return where a file of this name belongs in a folder.
+def target_path(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder.
 
     Raises:
-        Damaged: It would be outside.
+        DownloadError: The path would be outside the folder.
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise Damaged(f"{name!r} leads out of {folder}")
+        raise DownloadError(f"The file name {name!r} is outside {folder}.")
     return path

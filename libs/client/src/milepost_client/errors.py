@@ -1,32 +1,32 @@
-"""What can go wrong for a client.
+"""Errors of the client.
 
 MilepostError
-├── Refused        the gateway answered with a problem (`.problem`): the request does not fit
-│   └── JobNotFound    no such job, or it is past its retention
-├── Unavailable    the gateway can't be reached or can't do it now; `.problem` where it said why
-├── PartlyHandedOver   of many jobs some were handed over (`.group`), then something went wrong
-├── InvalidWebhook     what came as a webhook is none, or has expired
-├── Damaged        what was downloaded is not what was written
-├── StillRunning   `wait` gave up; the job goes on
-├── JobFailed      the job ended `failed` (`.document`)
-└── JobCanceled    the job ended `canceled` (`.document`)
+├── Refused            the gateway refused the request (`.problem`)
+│   └── JobNotFound    the job does not exist, was deleted, or is past its retention
+├── Unavailable        the gateway can't be reached, or can't do this now; `.problem` if it answered with one
+├── PartlySubmitted    some jobs of many were submitted (`.group`), then an error occurred
+├── InvalidWebhook     the webhook's signature or content is invalid, or it is too old
+├── DownloadError      the digest of a download does not match, or its file name is not allowed
+├── StillRunning       the timeout has passed; the job is still running
+├── JobFailed          the job ended as `failed` (`.document`)
+└── JobCanceled        the job ended as `canceled` (`.document`)
 """
 
 from typing import Any
 
-from milepost_contracts.document import JobDocument
-from milepost_contracts.problems import Problem
+from milepost_contracts.http.problems import Problem
+from milepost_contracts.status.document import JobDocument
 
-RETRY_AFTER = 1.0
-"""Seconds after which to try again, where nobody says."""
+DEFAULT_RETRY_AFTER = 1.0
+"""Seconds until the next attempt if there was no response."""
 
 
 class MilepostError(Exception):
-    """Something went wrong between this client and Milepost."""
+    """Base class of all errors of the client."""
 
 
-def in_words(problem: Problem) -> str:
-    """Say what is wrong, and at each place."""
+def describe(problem: Problem) -> str:
+    """Return the problem as text, with a line for each validation error."""
     places = "".join(f"\n  {error.pointer or '/'}: {error.detail}" for error in problem.errors)
     return f"{problem.title}: {problem.detail}{places}"
 
@@ -35,56 +35,56 @@ class Refused(MilepostError):  # noqa: N818 - these are named as conditions
     """The gateway refused the request."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(in_words(problem))
+        super().__init__(describe(problem))
         self.problem = problem
 
 
 class JobNotFound(Refused):
-    """There is no such job, or nothing is kept of it any more."""
+    """The job does not exist, was deleted, or is past its retention."""
 
 
 class Unavailable(MilepostError):  # noqa: N818
-    """The gateway can't be reached, or can't do it now."""
+    """The gateway can't be reached, or can't do this now."""
 
     def __init__(
-        self, message: str, problem: Problem | None = None, *, retry_after: float | None = None, passing: bool = True
+        self, message: str, problem: Problem | None = None, *, retry_after: float | None = None, temporary: bool = True
     ) -> None:
         super().__init__(message)
         self.problem = problem
-        #: Whether it may be otherwise soon.
-        self.passing = passing
-        #: Whether somebody answered, and said when to come back.
+        #: Whether a retry may succeed.
+        self.temporary = temporary
+        #: Whether there was a response, so that `retry_after` comes from it.
         self.answered = retry_after is not None
-        #: Seconds after which to try again.
-        self.retry_after = RETRY_AFTER if retry_after is None else retry_after
+        #: Seconds to wait before a retry.
+        self.retry_after = DEFAULT_RETRY_AFTER if retry_after is None else retry_after
 
 
-class PartlyHandedOver(MilepostError):  # noqa: N818
-    """Of many jobs some were handed over, then something went wrong."""
+class PartlySubmitted(MilepostError):  # noqa: N818
+    """Some jobs of many were submitted, then an error occurred."""
 
     def __init__(self, group: Any, error: Exception) -> None:
-        super().__init__(f"{len(group.job_ids)} jobs were handed over, then: {error}")
-        #: The jobs of the requests before: a `JobGroup`, or an `AsyncJobGroup`.
+        super().__init__(f"{len(group.job_ids)} jobs were submitted, then an error occurred: {error}")
+        #: The jobs of the successful requests: a `JobGroup`, or an `AsyncJobGroup`.
         self.group = group
 
 
 class InvalidWebhook(MilepostError):  # noqa: N818
-    """It was not signed with any of the secrets, or not lately: answer 400, and do nothing."""
+    """The webhook is unsigned, malformed or too old: answer 400, and ignore it."""
 
 
-class Damaged(MilepostError):  # noqa: N818
-    """What was downloaded is not what the handler wrote: try again."""
+class DownloadError(MilepostError):
+    """The digest of a download does not match, or its file name is outside the folder."""
 
 
 class StillRunning(MilepostError):  # noqa: N818
-    """The job has not ended in the time given; it goes on."""
+    """The job has not ended within the timeout; it is still running."""
 
 
 class JobFailed(MilepostError):  # noqa: N818
     """The job failed."""
 
     def __init__(self, document: JobDocument) -> None:
-        super().__init__(document.error.message if document.error else "the job failed")
+        super().__init__(document.error.message if document.error else "The job failed.")
         self.document = document
 
 
@@ -92,5 +92,5 @@ class JobCanceled(MilepostError):  # noqa: N818
     """The job was canceled."""
 
     def __init__(self, document: JobDocument) -> None:
-        super().__init__("the job was canceled")
+        super().__init__("The job was canceled.")
         self.document = document

@@ -1,4 +1,4 @@
-"""Local files on their way to a job: opened one at a time, read as they are sent."""
+"""Local files to upload: opened one at a time, and read while they are sent."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,19 +9,19 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file and the name it goes by: a relative path with forward slashes."""
+    """A local file, and its name in the job: a relative path with forward slashes."""
 
     path: Path
     name: str
 
-    def opened_late(self) -> "LateFile":
-        return LateFile(self.path)
+    def lazy(self) -> "_LazyFile":
+        return _LazyFile(self.path)
 
 
-class LateFile:
-    """Opens when it is first read and closes at its end: a thousand of them need one file handle.
+class _LazyFile:
+    """A file that opens at the first read and closes at its end, so that a thousand files need one file handle.
 
-    Has `read` alone: without a length to ask for, httpx sends the body in chunks.
+    It has only `read`: httpx can't determine its length, and sends the body chunked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class LateFile:
 
 
 def find_files(paths: Iterable[Path | str]) -> list[LocalFile]:
-    """Return these files, and for each folder all files in it and below, hidden ones and links left out, sorted.
+    """Return these files, and for each folder its files recursively, sorted, without hidden files and links.
 
     Raises:
         FileNotFoundError: One of the paths does not exist.

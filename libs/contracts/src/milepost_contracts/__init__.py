@@ -1,5 +1,5 @@
-"""The words that every part of Milepost shares. Opens no socket, reads no file.
+"""The types and functions that all parts of Milepost share. Opens no socket.
 
-One module per kind of word: `ids`, `states`, `values`, `events`, `fleet`, `envelope`, `view` (the merge law),
-`document`, `topology`, `keys`, `problems`, `errors`.
+`values`, `states`, `ids`, `clock`, `errors`; `messages` (CloudEvents, events, delay levels, topology), `asyncapi`;
+`status` (the merge law, the status document, Redis keys); `http` (problems, access, callback URLs, webhooks).
 """

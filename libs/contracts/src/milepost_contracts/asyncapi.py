@@ -1,4 +1,4 @@
-"""The AsyncAPI document: what is said at the broker, for teams that bind queues of their own to it.
+"""Builds the AsyncAPI document: the messages at the broker, for teams that bind queues of their own.
 
 Source: AsyncAPI 3.0.0, its AMQP binding 0.3.0. Schemas keep to what JSON Schema 2020-12 and Draft 7 share.
 """
@@ -9,44 +9,49 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from milepost_contracts.envelope import CONTENT_TYPE, Message
-from milepost_contracts.events import (
+from milepost_contracts.messages.cloudevent import CONTENT_TYPE, Message
+from milepost_contracts.messages.job_events import (
     JOB_EVENTS,
-    WISHES,
+    REQUESTS,
     CancelRequest,
     CancelRequested,
-    Forgotten,
+    DeletionRequest,
+    JobDeleted,
     JobEvent,
-    JobForgotten,
 )
-from milepost_contracts.fleet import Beat, Catalogue, ProcessorAnnounced, ProcessorBeat, ProcessorStopped
-from milepost_contracts.notes import describe
-from milepost_contracts.topology import WAITING, Exchange, Topology
+from milepost_contracts.messages.topology import WAITING, Exchange, Topology
+from milepost_contracts.messages.worker_events import (
+    Announcement,
+    Heartbeat,
+    ProcessorAnnounced,
+    ProcessorHeartbeat,
+    ProcessorStopped,
+)
 from milepost_contracts.values import Job
 
 DESCRIPTION = """\
-Every message is a CloudEvents 1.0 envelope in structured mode, and carries the whole of what it is about, as it was.
-Of two events of a job, the one whose `sequence` sorts last is its state. Bind a queue of your own to `{exchange}`:
-`job.succeeded.#` for all that succeeds, `job.*.*.crunch` for all that happens to jobs of one type.
+Every message is a CloudEvents 1.0 envelope in structured mode. An event of a job carries a complete snapshot of it.
+The state of a job is the event whose `sequence` sorts last. To receive events, bind a queue to `{exchange}`:
+with `job.succeeded.#` for all successes, with `job.*.*.crunch.#` for all events of jobs of the type `crunch`.
 """
-_JOBS: tuple[type[Message], ...] = (*JOB_EVENTS, *WISHES)
-_FLEET: tuple[type[Message], ...] = (ProcessorAnnounced, ProcessorBeat, ProcessorStopped)
-_ABOUT: dict[type[Message], type[Any]] = {
+_JOB_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, *REQUESTS)
+_WORKER_MESSAGES: tuple[type[Message], ...] = (ProcessorAnnounced, ProcessorHeartbeat, ProcessorStopped)
+_DATA_TYPES: dict[type[Message], type[Any]] = {
     CancelRequested: CancelRequest,
-    JobForgotten: Forgotten,
-    ProcessorAnnounced: Catalogue,
-    ProcessorBeat: Beat,
-    ProcessorStopped: Beat,
+    JobDeleted: DeletionRequest,
+    ProcessorAnnounced: Announcement,
+    ProcessorHeartbeat: Heartbeat,
+    ProcessorStopped: Heartbeat,
 }
 _TEXT = {"type": "string"}
 
 
 def document(topology: Topology, *, version: str) -> dict[str, Any]:
     """Return the document of a deployment."""
-    said = [(kind, topology.jobs) for kind in _JOBS] + [(kind, topology.fleet) for kind in _FLEET]
-    kinds = [(_about(kind), "serialization") for kind, _ in said]
+    messages = [(kind, topology.jobs) for kind in _JOB_MESSAGES]
+    messages += [(kind, topology.workers) for kind in _WORKER_MESSAGES]
+    kinds = [(_data_type(kind), "serialization") for kind, _ in messages]
     _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    describe(schemas["$defs"])
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -54,21 +59,21 @@ def document(topology: Topology, *, version: str) -> dict[str, Any]:
             "version": version,
             "description": DESCRIPTION.format(exchange=topology.jobs.name),
             "license": {"name": "Apache-2.0"},
-            "tags": [{"name": "jobs"}, {"name": "fleet"}],
+            "tags": [{"name": "jobs"}, {"name": "workers"}],
         },
         "defaultContentType": CONTENT_TYPE,
         "servers": {"broker": {"host": "localhost:5672", "protocol": "amqp", "description": "RabbitMQ"}},
-        "channels": {_name(kind): _channel(kind, exchange) for kind, exchange in said},
-        "operations": {f"say{kind.__name__}": _operation(kind) for kind, _ in said},
+        "channels": {_name(kind): _channel(kind, exchange) for kind, exchange in messages},
+        "operations": {f"send{kind.__name__}": _operation(kind) for kind, _ in messages},
         "components": {
-            "messages": {kind.__name__: _message(kind) for kind, _ in said},
+            "messages": {kind.__name__: _message(kind) for kind, _ in messages},
             "schemas": schemas["$defs"],
         },
     }
 
 
-def _about(kind: type[Message]) -> type[Any]:
-    return _ABOUT.get(kind, Job)
+def _data_type(kind: type[Message]) -> type[Any]:
+    return _DATA_TYPES.get(kind, Job)
 
 
 def _name(kind: type[Message]) -> str:
@@ -76,20 +81,20 @@ def _name(kind: type[Message]) -> str:
 
 
 def _channel(kind: type[Message], exchange: Exchange) -> dict[str, Any]:
-    places = ["queue", "type"] if kind not in _FLEET else []
+    places = ["queue", "type"] if kind not in _WORKER_MESSAGES else []
     address = ".".join([kind.fact, *(f"{{{place}}}" for place in places)])
     if kind.fact in WAITING:
         places.append("levels")
         address += ".{levels}"
-    told = {
+    descriptions = {
         "queue": "The queue that the type's jobs wait in",
         "type": "The job type",
-        "levels": "The levels of the delay ladder that the message goes through, each a word",
+        "levels": "The bits of the delay, one word for each delay level",
     }
     return {
         "address": address,
         "messages": {kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}},
-        **({"parameters": {place: {"description": told[place]} for place in places}} if places else {}),
+        **({"parameters": {place: {"description": descriptions[place]} for place in places}} if places else {}),
         "bindings": {
             "amqp": {
                 "is": "routingKey",
@@ -128,21 +133,21 @@ def _summary(kind: type[Message]) -> str:
 
 
 def payload(kind: type[Message]) -> dict[str, Any]:
-    """Return the JSON Schema of a message; what it is about is a component of the document."""
+    """Return the JSON Schema of a message; its `data` refers to a component of the document."""
     fields: dict[str, dict[str, Any]] = {
         "specversion": {"const": "1.0"},
         "id": {**_TEXT, "description": "Stays the same when the message is published again"},
         "source": {**_TEXT, "format": "uri-reference"},
         "type": {"const": kind.cloudevent_type()},
-        "subject": {**_TEXT, "description": "What it is about: the id of a job or a processor"},
+        "subject": {**_TEXT, "description": "The id of the job or the processor"},
         "time": {**_TEXT, "format": "date-time"},
         "datacontenttype": {"const": "application/json"},
         "dataschema": {**_TEXT, "format": "uri"},
-        "data": {"$ref": f"#/components/schemas/{_about(kind).__name__}"},
+        "data": {"$ref": f"#/components/schemas/{_data_type(kind).__name__}"},
     }
     required: Iterable[str] = tuple(fields)
     if issubclass(kind, JobEvent):
         fields["sequence"] = {**_TEXT, "description": "Sorts the events of a job"}
         required = (*required, "sequence")
-    fields["traceparent"] = {**_TEXT, "description": "W3C trace context of the request that began it all"}
+    fields["traceparent"] = {**_TEXT, "description": "W3C trace context of the original request"}
     return {"type": "object", "properties": fields, "required": list(required)}

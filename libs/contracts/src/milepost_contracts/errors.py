@@ -1,16 +1,16 @@
-"""What can be wrong with a word.
+"""The errors of the contracts.
 
 ContractError
 ├── UnknownJobId        an id that this deployment never issued to this tenant
 ├── WeakKeyring         signing keys that are missing, short or ambiguous
 ├── RefusedCallback     a URL that may not be called back
-└── MalformedEvent      a message that is no event of ours
+└── MalformedEvent      a message that is not one of Milepost's events
     └── UnknownEvent    well formed, but of a type or version that this release does not know
 """
 
 
 class ContractError(Exception):
-    """Something does not fit Milepost's contracts."""
+    """A value violates Milepost's contracts."""
 
 
 class UnknownJobId(ContractError):  # noqa: N818 - the names are the conditions, as in redis-py and httpx
@@ -18,7 +18,7 @@ class UnknownJobId(ContractError):  # noqa: N818 - the names are the conditions,
 
 
 class WeakKeyring(ContractError):  # noqa: N818
-    """The id keys can't be used."""
+    """The signing keys can't be used."""
 
 
 class RefusedCallback(ContractError):  # noqa: N818
@@ -26,7 +26,7 @@ class RefusedCallback(ContractError):  # noqa: N818
 
 
 class MalformedEvent(ContractError):  # noqa: N818
-    """This message is no event."""
+    """This message is not an event of Milepost's."""
 
 
 class UnknownEvent(MalformedEvent):

@@ -1,11 +1,11 @@
-"""Job ids that certify themselves (law 2): any gateway tells an issued id from an invented one without a look-up.
+"""Self-certifying job ids (law 2): any gateway recognizes an issued id without a look-up.
 
 An id is 25 bytes in 40 lower-case base32hex characters (RFC 4648 §7, which sorts as its bytes do):
 
     UUIDv7 (16: milliseconds since 1970, version, random) · key number (1) · MAC (8)
 
 The MAC is keyed BLAKE2b over UUID, key number and tenant. An id of another tenant, of another deployment's key,
-or with a flipped bit is simply unknown. Keys rotate: the first one signs, all of them verify.
+or with a flipped bit is unknown. Keys rotate: the first one signs, all of them verify.
 """
 
 import base64
@@ -22,7 +22,7 @@ from hashlib import blake2b
 from milepost_contracts.errors import UnknownJobId, WeakKeyring
 
 MIN_SECRET = 16
-"""The fewest bytes of a signing secret."""
+"""The minimum length of a signing secret, in bytes."""
 
 _CANONICAL = re.compile(r"[0-9a-v]{40}")
 _UUID, _KEY, _MAC = 16, 1, 8
@@ -30,10 +30,10 @@ _UUID, _KEY, _MAC = 16, 1, 8
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedId:
-    """What a verified id says by itself."""
+    """The contents of a verified id."""
 
     job_id: str
-    #: Which key has signed it.
+    #: The number of the key that signed it.
     key: int
     #: When the id was issued, to the millisecond, by the issuing gateway's clock.
     created_at: datetime
@@ -41,7 +41,7 @@ class IssuedId:
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
-    #: 0 to 255; stands in the id, so that a verifier knows which key to try.
+    #: 0 to 255. It is part of the id, so that a verifier knows which key to use.
     number: int
     secret: bytes
 
@@ -54,7 +54,7 @@ class SigningKey:
         """Read `NUMBER:HEX[,NUMBER:HEX…]`.
 
         Raises:
-            WeakKeyring: It is not written so, or says a number twice.
+            WeakKeyring: The text has another form, or a number occurs twice.
         """
         keys = []
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -62,9 +62,9 @@ class SigningKey:
             try:
                 keys.append(cls(number=int(number), secret=bytes.fromhex(secret)))
             except ValueError:
-                raise WeakKeyring("a key is written NUMBER:HEX, for example 1:00112233…") from None
+                raise WeakKeyring("write a key as NUMBER:HEX, for example 1:00112233…") from None
         if text and not keys:
-            raise WeakKeyring("there is no key in it")
+            raise WeakKeyring("it contains no key")
         if len({key.number for key in keys}) < len(keys):
             raise WeakKeyring("two keys have the same number")
         return keys
@@ -84,7 +84,7 @@ class Keyring:
                 )
         self._signing = keys[0]
         self._secrets = {key.number: key.secret for key in keys}
-        #: Who polls asks for the same ids again and again.
+        #: Clients that poll repeat the same ids.
         self._verified = lru_cache(maxsize=10_000)(self._verify)
 
     @classmethod
@@ -93,19 +93,19 @@ class Keyring:
         return cls(SigningKey.parse_all(text))
 
     def issue(self, tenant: str, *, at: datetime | None = None, name: str | None = None, key: int | None = None) -> str:
-        """Return a fresh id of this tenant, or the one that follows from a name and a time.
+        """Return a new random id of this tenant, or the id that is derived from a name and a time.
 
         Args:
-            tenant: Whose it is.
-            at: When it counts as issued; now by default.
-            name: What the id is to follow from, with `at`, in place of chance.
-            key: Which key is to sign, if it is still there; the first one by default.
+            tenant: The tenant that the job belongs to.
+            at: The time of issue in the id; now by default.
+            name: If given, the id is derived from it and `at`, not from random bytes.
+            key: The number of the key that signs, if it still exists; the first key by default.
         """
         number = self._signing.number if key is None or key not in self._secrets else key
         secret = self._secrets[number]
         milliseconds = int(at.timestamp() * 1000) if at else time.time_ns() // 1_000_000
-        chance = secrets.token_bytes(10) if name is None else _derived(secret, tenant, name)
-        uuid = bytearray(milliseconds.to_bytes(6, "big") + chance)
+        entropy = secrets.token_bytes(10) if name is None else _derived(secret, tenant, name)
+        uuid = bytearray(milliseconds.to_bytes(6, "big") + entropy)
         uuid[6] = 0x70 | uuid[6] & 0x0F
         uuid[8] = 0x80 | uuid[8] & 0x3F
         signed = bytes(uuid) + bytes([number])
@@ -113,7 +113,7 @@ class Keyring:
         return base64.b32hexencode(signed + mac).decode().lower()
 
     def verify(self, job_id: str, tenant: str) -> IssuedId:
-        """Return what the id says.
+        """Return the contents of the id.
 
         Raises:
             UnknownJobId: This deployment never issued the id to this tenant.
@@ -132,23 +132,23 @@ class Keyring:
         return IssuedId(job_id=job_id, key=signed[_UUID], created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
 
     def seal(self, text: str) -> str:
-        """Return what proves that this deployment wrote a text."""
+        """Return a MAC that proves that this deployment wrote a text."""
         return f"{self._signing.number}-{_seal(self._signing.secret, text)}"
 
-    def sealed(self, text: str, seal: str) -> bool:
-        """Whether the seal proves it."""
+    def is_sealed(self, text: str, seal: str) -> bool:
+        """Whether the seal is a MAC of the text by one of these keys."""
         number, _, mac = seal.partition("-")
         secret = self._secrets.get(int(number)) if number.isdecimal() and len(number) < 4 else None  # noqa: PLR2004
         return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text))
 
 
 def looks_like_an_id(text: str) -> bool:
-    """Whether it is written as job ids are."""
+    """Whether the text has the form of a job id."""
     return _CANONICAL.fullmatch(text) is not None
 
 
-def claimed_time(job_id: str) -> datetime | None:
-    """Return when an id says that it was issued, whoever issued it; nothing if it is no id."""
+def unverified_time(job_id: str) -> datetime | None:
+    """Return the time of issue in an id without verifying it; `None` if the text is not an id."""
     if not looks_like_an_id(job_id):
         return None
     milliseconds = int(job_id, 32) >> 8 * (_UUID + _KEY + _MAC - 6)

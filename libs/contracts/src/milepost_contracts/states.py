@@ -8,15 +8,15 @@ class Status(StrEnum):
     SCHEDULED = "scheduled"
     #: Accepted, waiting for a processor.
     QUEUED = "queued"
-    #: A handler is at work.
+    #: A handler is running.
     RUNNING = "running"
-    #: An attempt failed; the next one waits for its time.
+    #: An attempt failed or asked for another one, which waits for its time.
     RETRYING = "retrying"
     #: The handler returned; its result is stored.
     SUCCEEDED = "succeeded"
     #: No further attempt will be made.
     FAILED = "failed"
-    #: Stopped because somebody asked for it.
+    #: Canceled on request.
     CANCELED = "canceled"
 
     @property
@@ -26,12 +26,14 @@ class Status(StrEnum):
 
     @property
     def absorbing(self) -> bool:
-        """Whether nothing that another attempt of the same run says can change it any more.
+        """Whether no event of another attempt of the same run can change it.
 
-        `failed` is terminal but not absorbing: that a job is lost can be an inference, and late evidence wins.
+        `failed` is terminal but not absorbing: that a job is lost can be an inference, and a later success wins.
         """
         return self in _ABSORBING
 
 
 _TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 _ABSORBING = frozenset({Status.SUCCEEDED, Status.CANCELED})
+UNFINISHED = tuple(status for status in Status if not status.terminal)
+"""The states of a job that has not ended, in the order of its life."""

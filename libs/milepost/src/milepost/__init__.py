@@ -1,4 +1,4 @@
-"""What a handler author imports.
+"""The API for handlers.
 
 from milepost import Run, job
 

@@ -1,26 +1,26 @@
-"""What a handler may raise, and what is raised inside it.
+"""Exceptions that a handler may raise, and those that `Run` and `@job` raise.
 
-RunStopped            raised by `run.progress()` and `run.checkpoint()`: leave now
-├── Canceled          somebody canceled the job
-├── Interrupted       the processor is stopping; the job goes on elsewhere
-├── TimedOut          the attempt has taken longer than its type allows
-└── Superseded        the job was delivered again and another attempt has it: nothing that this one says counts
-InputError            raise it when the params ask for something impossible: the job fails, told plainly
-Reject                raise it to fail the job for good, whatever retries are left
-RetryLater            raise it to be called again after a while
-InvalidDefinition     a handler that can't be registered
-InvalidResult         what a handler returned is not what it says, or has no JSON form
+RunStopped            raised by the methods of `Run`: the handler must end now
+├── Canceled          the job was canceled
+├── Interrupted       the processor is stopping; another one resumes the job
+├── TimedOut          the attempt has taken longer than `max_runtime`
+└── Superseded        the job was redelivered to another processor; this execution's reports and result are discarded
+InputError            raise it if the params ask for something impossible: the job fails without a retry
+Reject                raise it to fail the job without a retry
+RetryLater            raise it to be called again after a delay
+InvalidDefinition     a handler can't be registered
+InvalidResult         the returned value does not match the return annotation, or has no JSON form
 """
 
 from datetime import timedelta
 
-from milepost_contracts.delay import MAX_DELAY
+from milepost_contracts.messages.delay_levels import MAX_DELAY
 
 
 class RunStopped(BaseException):
     """The run must end now.
 
-    Not an `Exception`, as `asyncio.CancelledError` is not: a handler's own `except Exception` must not swallow it.
+    Like `asyncio.CancelledError`, it is not an `Exception`: a handler's `except Exception` must not catch it.
     """
 
 
@@ -33,36 +33,39 @@ class Interrupted(RunStopped):
 
 
 class TimedOut(RunStopped):
-    """The attempt has taken too long."""
+    """The attempt has taken longer than `max_runtime`."""
 
 
 class Superseded(RunStopped):
-    """Another attempt has the job."""
+    """Another processor has the job."""
 
 
 class InputError(Exception):
-    """What the job was asked for can't be done."""
+    """The params ask for something impossible; the job fails without a retry."""
 
 
-class Reject(Exception):  # noqa: N818 - a handler says `raise Reject("…")`
-    """The job fails now, and is not retried."""
+class Reject(Exception):  # noqa: N818 - used as `raise Reject("…")`
+    """The job fails without a retry."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
 
 
-class RetryLater(Exception):  # noqa: N818 - a handler says `raise RetryLater(after=…)`
-    """The job is tried again after a while; this does not use up the type's retries.
+class RetryLater(Exception):  # noqa: N818 - used as `raise RetryLater(after=…)`
+    """The handler is called again after a delay; this does not count as a retry.
 
     Args:
-        after: How long to wait: a second to 90 days; the broker counts whole seconds, rounded up.
-        reason: For people; it is the document's error until the next attempt.
+        after: The delay, up to 90 days; rounded up to whole seconds.
+        reason: A description; it is the job document's error until the next attempt.
+
+    Raises:
+        ValueError: `after` is not positive, or longer than 90 days.
     """
 
     def __init__(self, *, after: timedelta, reason: str = "the handler asked to be called again") -> None:
         super().__init__(reason)
         if not timedelta(0) < after <= MAX_DELAY:
-            raise ValueError(f"after must be within 0 and {MAX_DELAY}, and is {after}")
+            raise ValueError(f"after must be more than 0 and at most {MAX_DELAY}: {after}")
         self.after = after
 
 
@@ -71,4 +74,4 @@ class InvalidDefinition(Exception):  # noqa: N818 - reads as the condition it is
 
 
 class InvalidResult(ValueError):  # noqa: N818 - reads as the condition it is
-    """What the handler returned can't be a result."""
+    """The returned value does not match the return annotation, or has no JSON form."""

@@ -1,13 +1,13 @@
-"""How fast a job moves and how long it still takes, from what its handler reports."""
+"""Rate and remaining time of a job, computed from its progress reports."""
 
 from dataclasses import dataclass, field
 
-SMOOTHING = 5.0
-"""Seconds over which the rate is averaged: younger speed counts more."""
+RATE_TIME_CONSTANT = 5.0
+"""Time constant of the rate's moving average, in seconds."""
 
 
-FORESEEABLE = 10 * 365 * 86_400.0
-"""Seconds; an estimate beyond this is none."""
+MAX_ETA = 10 * 365 * 86_400.0
+"""Seconds; a longer estimate is not reported."""
 
 
 @dataclass
@@ -23,26 +23,26 @@ class Meter:
         self._at = self.started
 
     def begin(self, done: float, at: float) -> None:
-        """Measure from here on: what was done before, by an earlier attempt perhaps, says nothing of the speed."""
+        """Restart the measurement at `done`: units of an earlier attempt do not count for the rate."""
         self.started, self._at, self._done, self._rate = at, at, done, None
 
     def sample(self, done: float, at: float) -> float | None:
-        """Take in how much is done now; return units a second, or nothing while it can't be known."""
+        """Record how much is done; return units per second, or `None` while unknown."""
         elapsed, moved = at - self._at, done - self._done
         if elapsed <= 0 or moved < 0:
-            if moved < 0:  # The handler began something anew: the old speed says nothing any more.
+            if moved < 0:  # The handler started over: the old rate is meaningless.
                 self.begin(done, at)
             return self._rate
-        # A young job's rate is its plain average; later on the last seconds count most.
-        weight = min(1.0, elapsed / min(SMOOTHING, at - self.started))
+        # At first the rate is the plain average; later the last seconds count most.
+        weight = min(1.0, elapsed / min(RATE_TIME_CONSTANT, at - self.started))
         self._rate = weight * (moved / elapsed) + (1 - weight) * (self._rate or 0.0)
         self._at, self._done = at, done
         return self._rate
 
 
 def eta(done: float, total: float | None, rate: float | None) -> float | None:
-    """Seconds until `total` at this rate, if that can be said."""
+    """Return the seconds until `total` at this rate, or `None` if unknown."""
     if total is None or not rate:
         return None
     seconds = max(0.0, (total - done) / rate)
-    return seconds if seconds < FORESEEABLE else None
+    return seconds if seconds < MAX_ETA else None

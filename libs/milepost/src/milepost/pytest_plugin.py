@@ -9,5 +9,5 @@ from milepost.testing import JobOutcome, run_job
 
 @pytest.fixture
 def milepost_run() -> Callable[..., JobOutcome]:
-    """Run a job in-process to its end, `milepost_run(handler, params)`; see `milepost.testing.run_job`."""
+    """Return `milepost.testing.run_job`, which runs a job in-process: `milepost_run(handler, params)`."""
     return run_job

@@ -1,7 +1,7 @@
-"""One execution of a job, as its handler sees it. Reporting never blocks: it notes the newest state.
+"""One execution of a job, as its handler sees it. Reporting never blocks: it only records the latest state.
 
-A `Run` does not know where its reports go. Whoever drives it (the processor's courier, a test) reads `report()` when
-it likes; between two reads only the newest state counts, and items are counted even when they are no longer shown.
+The caller of the handler (a processor, a test) reads `report()` at any time. Between two reads, only the latest
+progress is kept; all items are counted, and the latest are kept.
 """
 
 import mimetypes
@@ -19,59 +19,59 @@ import pydantic_core
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
 from milepost_contracts.values import (
-    LAST_ITEMS,
     MAX_DEPTH,
     MAX_ITEM,
+    MAX_ITEMS,
     MAX_OUTPUTS,
     MAX_STATE,
     Items,
     Progress,
-    fitting,
+    clipped,
     too_deep,
 )
 
 T = TypeVar("T")
 
-_MESSAGE, _UNIT, _NAME = 500, 64, 255
+_MAX_MESSAGE, _MAX_UNIT, _MAX_NAME = 500, 64, 255
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
-_MOST = 2**53
-"""The largest whole number that every JSON reader holds exactly."""
+_MAX_EXACT_INTEGER = 2**53
+"""The largest integer up to which every JSON reader is exact."""
 
 
 class File(Protocol):
-    """A file that came with the job."""
+    """An uploaded file of the job."""
 
     @property
     def name(self) -> str:
-        """The client's name for it: a relative path, a label only."""
+        """The client's name for it: a relative path, used only as a label."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
 
     def open(self) -> BinaryIO:
-        """Open it for reading, as bytes."""
+        """Open the file for reading, in binary mode."""
 
 
 class Outputs(Protocol):
-    """Where a handler's files go."""
+    """Storage for the files that a handler writes."""
 
     def create(self, name: str, *, media_type: str, as_result: bool) -> AbstractContextManager[BinaryIO]:
-        """Open a new file for writing; it counts once it is closed without an error."""
+        """Open a new file for writing; it is stored when the context exits without an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a run has told of itself so far."""
+    """What a run has reported so far."""
 
-    #: Grows with every report; the same number means that nothing was said in between.
+    #: Grows with every report; unchanged if nothing was reported in between.
     version: int
     progress: Progress | None
     items: Items
 
 
 class Run:
-    """What a handler can ask and tell while it runs. Safe to use from several threads."""
+    """A handler's access to its job: files, progress, items, saved state. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class Run:
         self.job_id = job_id
         #: 1 for the first attempt.
         self.attempt = attempt
-        #: The fencing token: of two executions of one job, the one whose token sorts last is the one that counts.
-        #: Pass it to what the handler writes to, for it to refuse a smaller one.
+        #: The fencing token: of two executions of one job, the one whose token sorts last is valid.
+        #: Pass it to the systems that the handler writes to, so that they can reject a smaller token.
         self.token = token
-        #: The files that came with the job, in the client's order.
+        #: The uploaded files, in the client's order.
         self.files = files
-        #: What an earlier attempt gave to `save`, if it was interrupted, failed or asked to be called again.
+        #: The state that an earlier attempt saved with `save`, or `None`.
         self.saved_state = saved_state
         self._outputs = outputs
         self._output_names: set[str] = set()
@@ -101,32 +101,32 @@ class Run:
         self._version = 0
         self._progress: tuple[float, float | None, str | None, str | None] | None = None
         self._item_count = 0
-        self._last_items: deque[Any] = deque(maxlen=LAST_ITEMS)
+        self._last_items: deque[Any] = deque(maxlen=MAX_ITEMS)
         self._items_lock = threading.Lock()
         self._meter = Meter(started=time.monotonic())
         self._rate: float | None = None
 
-    # What a handler calls.
+    # For handlers.
 
     def progress(
         self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
     ) -> None:
-        """Say how far the job is.
+        """Report the progress of the job.
 
         Args:
-            done: How many units are done; negative counts as 0.
-            total: How many there are, if that is known; less than `done` counts as `done`.
-            message: What happens now, for people; the first 500 characters are kept.
-            unit: What is counted, for example `files`.
+            done: Number of units done; a negative one counts as 0.
+            total: Number of all units, if known; one less than `done` counts as `done`.
+            message: A description of the current step; the first 500 characters are kept.
+            unit: The name of the units, for example `files`.
 
         Raises:
-            RunStopped: The run must end; let it through.
-            TypeError, ValueError: `done` or `total` is no number.
+            RunStopped: The run must end; do not catch it.
+            TypeError, ValueError: `done` or `total` is not a number.
         """
         if self._stop is not None:
             raise self._stop
         if self._progress is None:
-            self._meter.begin(_counted(float(done)), time.monotonic())
+            self._meter.begin(_clamped(float(done)), time.monotonic())
         self._progress = (
             done if type(done) is float or type(done) is int else float(done),
             total if total is None or type(total) is float or type(total) is int else float(total),
@@ -143,9 +143,12 @@ class Run:
         unit: str | None = None,
         message: str | None = None,
     ) -> Iterator[T]:
-        """Yield the units one by one and report each as done once the loop asks for the next.
+        """Yield the units one by one; report each as done when the loop asks for the next.
 
-        The total is `len(units)` where they have one.
+        The default of `total` is `len(units)`, if the units have a length.
+
+        Raises:
+            RunStopped: The run must end; do not catch it.
         """
         if total is None and isinstance(units, Sized):
             total = len(units)
@@ -155,9 +158,10 @@ class Run:
             self.progress(done, total, message, unit=unit)
 
     def emit(self, item: Any) -> None:
-        """Show a partial result while the job runs: any JSON value or pydantic model up to 2 KiB.
+        """Publish a partial result while the job runs: a JSON value or pydantic model of up to 2 KiB.
 
         Raises:
+            RunStopped: The run must end; do not catch it.
             ValueError: It is larger, or has no JSON form.
         """
         value = _plain_json(item, "an item", MAX_ITEM)
@@ -168,12 +172,13 @@ class Run:
         self.checkpoint()
 
     def save(self, state: Any) -> None:
-        """Keep a JSON value of up to 32 KiB for the next attempt, should this one be interrupted or retried.
+        """Save a JSON value of up to 32 KiB for the next attempt, if this one is interrupted or retried.
 
-        It travels with the job. A worker that is killed can't send it along: its job begins with what was saved
-        by the attempt before.
+        The event that ends this attempt carries it. If the processor is killed, what this attempt saved is lost: the
+        next attempt gets the state that this one began with.
 
         Raises:
+            RunStopped: The run must end; do not catch it.
             ValueError: It is larger, or has no JSON form.
         """
         self.saved_state = _plain_json(state, "a saved state", MAX_STATE)
@@ -182,93 +187,93 @@ class Run:
     def create(
         self, name: str, *, media_type: str | None = None, as_result: bool = False
     ) -> AbstractContextManager[BinaryIO]:
-        """Open a file for writing, as bytes: `with run.create("report.csv") as file: file.write(b"…")`.
+        """Open a file for writing, in binary mode: `with run.create("report.csv") as file: file.write(b"…")`.
 
-        Whoever looks at the job can download it once the job has ended. Those of an attempt that is not the last are
-        forgotten.
+        Clients can download it once the job has ended. Files of attempts other than the last are deleted.
 
         Args:
-            name: A relative path, a label only; up to 255 characters.
-            media_type: For example `text/csv`; guessed from the name by default.
-            as_result: It is the job's result; the handler returns nothing then.
+            name: A relative path of up to 255 characters, used only as a label.
+            media_type: For example `text/csv`; by default guessed from the name.
+            as_result: The file is the job's result; the handler must return `None`.
 
         Raises:
-            ValueError: The name is no relative path, or there is such a file, or a result, already, or 100 files.
+            RunStopped: The run must end; do not catch it.
+            ValueError: The name or media type is invalid, the file or a result exists already, or there are 100 files.
         """
-        steps = name.split("/")
-        if not 0 < len(name) <= _NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(steps):
-            raise ValueError(f"{name!r} is no relative path of up to {_NAME} printable characters")
+        parts = name.split("/")
+        if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
+            raise ValueError(f"{name!r} is not a relative path of up to {_MAX_NAME} printable characters")
         kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         if not _MEDIA_TYPE.fullmatch(kind):
-            raise ValueError(f"{kind!r} is no media type, such as text/csv")
+            raise ValueError(f"{kind!r} is not a media type such as text/csv")
         if name in self._output_names:
-            raise ValueError(f"there is a file {name!r} already")
+            raise ValueError(f"the job has a file {name!r} already")
         if len(self._output_names) >= MAX_OUTPUTS:
-            raise ValueError(f"{MAX_OUTPUTS} files are the most")
+            raise ValueError(f"the limit of {MAX_OUTPUTS} files is reached")
         if as_result and self._has_result:
-            raise ValueError("there is a result already")
+            raise ValueError("the job has a result already")
         if self._outputs is None:
-            raise ValueError("this run has nowhere to write files to")
+            raise ValueError("this run can't store files: it was created without outputs")
         self.checkpoint()
         self._output_names.add(name)
         self._has_result |= as_result
         return self._outputs.create(name, media_type=kind, as_result=as_result)
 
     def checkpoint(self) -> None:
-        """Do nothing, unless the run must end.
+        """Raise if the run must end; otherwise do nothing.
 
         Raises:
-            RunStopped: The run must end; let it through.
+            RunStopped: The run must end; do not catch it.
         """
         if self._stop is not None:
             raise self._stop
 
-    # What drives a run calls.
+    # For the caller of the handler.
 
     def stop(self, reason: RunStopped) -> None:
-        """Make the handler's next report or checkpoint raise `reason`. The first reason stays."""
+        """Make the handler's next report or checkpoint raise `reason`. Only the first call has an effect."""
         if self._stop is None:
             self._stop = reason
 
     @property
     def stopped(self) -> RunStopped | None:
-        """Why the run must end, if it must."""
+        """The reason why the run must end, or `None`."""
         return self._stop
 
     @property
     def version(self) -> int:
-        """Changes whenever the handler reports something."""
+        """A number that changes with every report."""
         return self._version
 
     def report(self) -> Report:
-        """Return what the handler has told so far, with rate and ETA as of now."""
-        version, told = self._version, self._progress
+        """Return what the handler has reported so far, with the current rate and ETA."""
+        version, latest = self._version, self._progress
         with self._items_lock:
             items = Items(count=self._item_count, last=tuple(self._last_items))
-        return Report(version=version, progress=self._measured(told) if told else None, items=items)
+        return Report(version=version, progress=self._measured(latest) if latest else None, items=items)
 
-    def _measured(self, told: tuple[float, float | None, str | None, str | None]) -> Progress:
-        done, total, message, unit = told
-        done = _counted(done)
-        total = None if total is None else max(_counted(total), done)
+    def _measured(self, latest: tuple[float, float | None, str | None, str | None]) -> Progress:
+        done, total, message, unit = latest
+        done = _clamped(done)
+        total = None if total is None else max(_clamped(total), done)
         self._rate = self._meter.sample(done, time.monotonic())
         remaining = eta(done, total, self._rate)
         return Progress(
             done=done,
             total=total,
             percent=None if total is None else (100.0 if total == 0 else round(100 * done / total, 1)),
-            unit=_shown(unit, _UNIT),
-            message=_shown(message, _MESSAGE),
+            unit=_truncated(unit, _MAX_UNIT),
+            message=_truncated(message, _MAX_MESSAGE),
             rate=None if self._rate is None else round(self._rate, 3),
             eta_seconds=None if remaining is None else round(remaining, 1),
         )
 
 
-def _plain_json(value: Any, what: str, most: int) -> Any:
-    """Return the value as readers of JSON will see it.
+def _plain_json(value: Any, what: str, limit: int) -> Any:
+    """Return the value after a JSON round trip.
 
     Raises:
-        ValueError: It has no JSON form, or is larger or deeper than allowed.
+        ValueError: It has no JSON form, or is too large or too deep.
     """
     try:
         encoded = pydantic_core.to_json(value, inf_nan_mode="constants")
@@ -276,16 +281,16 @@ def _plain_json(value: Any, what: str, most: int) -> Any:
     except ValueError as error:
         raise ValueError(f"{what} has no JSON form: {error}") from error
     if too_deep(plain):
-        raise ValueError(f"{what} may have {MAX_DEPTH} levels")
-    if len(encoded) > most:
-        raise ValueError(f"{what} of {len(encoded)} bytes is more than the {most} allowed")
+        raise ValueError(f"{what} has more than {MAX_DEPTH} levels")
+    if len(encoded) > limit:
+        raise ValueError(f"{what} has {len(encoded)} bytes; the limit is {limit}")
     return plain
 
 
-def _counted(number: float) -> float:
-    """Reported numbers are the handler's: what is no number, or negative, counts as 0, and the rest has an end."""
-    return min(number, _MOST) if number >= 0 else 0
+def _clamped(number: float) -> float:
+    """Limit a number that a handler reported: NaN and negative numbers become 0, large ones the maximum."""
+    return min(number, _MAX_EXACT_INTEGER) if number >= 0 else 0
 
 
-def _shown(text: str | None, length: int) -> str | None:
-    return fitting(text, length) if text else None
+def _truncated(text: str | None, length: int) -> str | None:
+    return clipped(text, length) if text else None

@@ -1,1 +1,1 @@
-"""RabbitMQ as Milepost uses it: keep a connection, declare the topology, publish with confirms."""
+"""Access to RabbitMQ: a connection that reconnects, the topology, publishing with confirms."""

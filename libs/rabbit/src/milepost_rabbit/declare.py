@@ -1,19 +1,19 @@
-"""The one place that declares what `milepost_contracts.topology` describes."""
+"""Declares the exchanges and queues of `milepost_contracts.messages.topology`."""
 
 from collections.abc import Iterable
 
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 
-from milepost_contracts.topology import Exchange, Queue
+from milepost_contracts.messages.topology import Exchange, Queue
 from milepost_rabbit.errors import TopologyMismatch
 
 
 async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
-    """Declare and bind; harmless when all of it exists already. Exchanges come after those that flow into them.
+    """Declare and bind exchanges and queues; idempotent. An exchange must come after those that it is bound to.
 
     Raises:
-        TopologyMismatch: Something exists under such a name with other arguments.
+        TopologyMismatch: One of them exists with other arguments.
     """
     channel = await connection.channel()
     try:
@@ -28,13 +28,13 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
             for binding in queue.bindings:
                 await declared.bind(binding.exchange.name, binding.key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
-        raise TopologyMismatch(f"it exists with other arguments: {error}") from error
+        raise TopologyMismatch(f"a queue or exchange exists with other arguments: {error}") from error
     finally:
         await channel.close()
 
 
 async def missing(connection: AbstractConnection, queues: Iterable[Queue]) -> str | None:
-    """Return the name of the first of these queues that does not exist, without declaring any."""
+    """Return the name of the first queue that does not exist, or `None`; nothing is declared."""
     channel = await connection.channel()
     try:
         for queue in queues:

@@ -1,23 +1,23 @@
-"""What can go wrong between us and the broker.
+"""Errors of the communication with the broker.
 
 RabbitError
-├── NotAccepted        the broker did not take the message: certain
-├── OutcomeUnknown     no confirm came; the broker may have stored it
-└── TopologyMismatch   a queue or exchange exists otherwise than we declare it, or is missing
+├── NotAccepted        the broker certainly did not store the message
+├── OutcomeUnknown     no publisher confirm; the broker may have stored the message
+└── TopologyMismatch   a queue or exchange exists with other arguments
 """
 
 
 class RabbitError(Exception):
-    """The broker did not do as asked."""
+    """The broker did not do what was requested."""
 
 
 class NotAccepted(RabbitError):  # noqa: N818 - named after the problem that HTTP answers with
-    """The broker did not take the message."""
+    """The broker certainly did not store the message."""
 
 
 class OutcomeUnknown(RabbitError):  # noqa: N818
-    """The broker did not say in time whether it took the message."""
+    """No publisher confirm in time; the broker may have stored the message."""
 
 
 class TopologyMismatch(RabbitError):  # noqa: N818
-    """What exists at the broker is not what the topology says."""
+    """A queue or exchange exists at the broker with other arguments."""

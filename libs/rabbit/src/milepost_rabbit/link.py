@@ -1,11 +1,10 @@
-"""A connection that is kept: connect, set up, wait until it is lost, back off, again.
+"""A connection that reconnects: connect, set up, wait until it is lost, back off, repeat.
 
-Plain aio-pika connections rather than robust ones: those declare and consume again by themselves, with arguments
-and offsets that are no longer right (aio-pika `RobustConnection`).
+It uses plain aio-pika connections. A `RobustConnection` declares and consumes again with the old arguments and
+offsets, which may be wrong by then.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 import aio_pika
@@ -13,25 +12,23 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
-from milepost_rabbit.cancelling import end, raise_if_ours
+from milepost_contracts.back_off import BackOff
+from milepost_rabbit.cancelling import cancel_and_wait, raise_if_cancelled
 
 CONNECT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
-SET_UP_WITHIN = 60.0
-"""Seconds; the first declaration of some forty replicated queues takes a few."""
+SET_UP_TIMEOUT = 60.0
+"""Seconds; the first declaration of about forty replicated queues takes several."""
 HEARTBEAT = 10
-"""Seconds between signs of life; after two missed ones a peer counts as gone."""
-BACK_OFF = (0.1, 5.0)
-"""The first and the longest pause between tries, in seconds."""
-
+"""AMQP heartbeat in seconds; a peer that misses two is considered gone."""
 log = structlog.get_logger(__name__)
 
 
 class Link:
-    """One connection to RabbitMQ, made again whenever it is lost.
+    """One connection to RabbitMQ, re-established whenever it is lost.
 
-    `on_connect` sets the connection up; the link counts as up only once it returned. It is called anew for every
-    connection, and an error it raises drops that connection and tries again.
+    `on_connect` sets up each new connection; the link is up once it has returned. If it raises, the connection is
+    dropped and tried again.
     """
 
     def __init__(
@@ -52,7 +49,7 @@ class Link:
 
     @property
     def user(self) -> str:
-        """The user that the broker knows us as; it refuses messages that claim another."""
+        """The user of the connection; the broker rejects messages with another `user_id`."""
         return self._url.user or "guest"
 
     @property
@@ -61,72 +58,73 @@ class Link:
 
     @property
     def connection(self) -> AbstractConnection | None:
-        """The present connection, if the link is up."""
+        """The current connection, or `None` if the link is not up."""
         return self._connection if self.is_up else None
 
     async def wait_up(self) -> None:
         await self._up.wait()
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
-        self._task = asyncio.create_task(self._keep(), name=f"link {self._name}")
+        """Start connecting, in the background."""
+        self._task = asyncio.create_task(self._reconnect_forever(), name=f"link {self._name}")
 
     async def ended(self) -> None:
-        """Wait for as long as the link is kept."""
+        """Wait until the link is closed; then `CancelledError` is raised."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
     async def close(self) -> None:
-        """Close the connection and stop connecting."""
+        """Close the connection and stop reconnecting."""
         if self._task is not None:
-            await end([self._task])
+            await cancel_and_wait([self._task])
 
     def drop(self, connection: AbstractConnection) -> None:
-        """Give this connection up, if it is the present one: its set-up is no longer true. A new one follows."""
+        """Drop this connection if it is the current one, because its set-up is no longer valid, and reconnect."""
         if connection is self._connection:
             self._up.clear()
             self._lost.set()
 
     async def watch(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
-        """Begin anew when the broker closes the channel or cancels its consumer: nothing would ever arrive again."""
+        """Reconnect when the broker closes the channel or cancels its consumer: it would receive nothing any more."""
 
-        def begin_anew(*_: object) -> None:
+        def reconnect(*_: object) -> None:
             self.drop(connection)
 
-        channel.close_callbacks.add(begin_anew)
-        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(begin_anew)
+        channel.close_callbacks.add(reconnect)
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(reconnect)
 
-    async def _keep(self) -> None:
-        shortest, longest = BACK_OFF
-        pause = shortest
+    async def _reconnect_forever(self) -> None:
+        back_off = BackOff()
         while True:
             try:
-                await self._hold_one()
-                pause = shortest
+                await self._run_connection()
+                back_off.reset()
+                pause = back_off.next()
             except asyncio.CancelledError as error:
-                raise_if_ours(error)
-                log.warning("rabbitmq_stuck", link=self._name)  # aio-pika cancels us when a broker hangs
-            except Exception as error:  # noqa: BLE001 - whatever it was: this loop is all that reconnects
+                raise_if_cancelled(error)
+                pause = back_off.next()
+                log.warning("rabbitmq_unresponsive", link=self._name)  # aio-pika cancels us if the broker hangs
+            except Exception as error:  # noqa: BLE001 - only this loop reconnects
+                pause = back_off.next()
                 log.warning(
                     "rabbitmq_unreachable",
                     link=self._name,
                     error=str(error) or repr(error),
                     retry_in=round(pause, 1),
                 )
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            pause = min(longest, pause * 2)
+            await asyncio.sleep(pause)
 
-    async def _hold_one(self) -> None:
+    async def _run_connection(self) -> None:
         connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT)
-        # `connection.closed()` resolves for our own `close()` alone: of a loss only callbacks tell (aio-pika 10.2.1).
+        # `connection.closed()` resolves only for our own `close()`; a loss is reported to callbacks (aio-pika 10.2.1).
         self._lost = lost = asyncio.Event()
         connection.close_callbacks.add(lambda *_: lost.set())
         self._connection = connection
         try:
-            async with asyncio.timeout(SET_UP_WITHIN):
+            async with asyncio.timeout(SET_UP_TIMEOUT):
                 await self._on_connect(connection)
             if lost.is_set():
-                return  # it was dropped while it was being set up
+                return  # it was dropped during the set-up
             self._up.set()
             log.info("rabbitmq_connected", link=self._name)
             await lost.wait()
@@ -134,7 +132,7 @@ class Link:
         finally:
             self._up.clear()
             self._connection = None
-            # A close that hangs can't be cancelled either (aio-pika 10.2.1): it is left to its heartbeats.
+            # A close that hangs can't be cancelled either (aio-pika 10.2.1): missed heartbeats will end it.
             closing = asyncio.ensure_future(connection.close())
             closing.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)

@@ -1,7 +1,7 @@
-"""The one confirmed publisher: what it returns from is stored by the broker; what it raises says how sure that is not.
+"""Publishing with confirms: `publish` returns once the message is stored; its errors say whether it may be stored.
 
-Traps of aio-pika 10.2 that this closes: an unroutable message returns normally unless the channel raises on returns;
-two publishes with one AMQP `message_id` swap their outcomes; a stuck broker surfaces as `CancelledError`.
+It avoids three traps of aio-pika 10.2: a publish of an unroutable message returns normally unless the channel raises on
+returns; two publishes with one AMQP `message_id` swap their outcomes; a stuck broker surfaces as `CancelledError`.
 """
 
 import asyncio
@@ -18,37 +18,41 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.envelope import CONTENT_TYPE
-from milepost_contracts.topology import Exchange
-from milepost_rabbit.cancelling import raise_if_ours
+from milepost_contracts.back_off import BackOff
+from milepost_contracts.messages.cloudevent import CONTENT_TYPE
+from milepost_contracts.messages.topology import Exchange
+from milepost_rabbit.cancelling import raise_if_cancelled
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError
-from milepost_rabbit.link import BACK_OFF, HEARTBEAT, Link
+from milepost_rabbit.link import HEARTBEAT, Link
 
-CONFIRM_WITHIN = 5.0
-"""Seconds for each try of what is published until it is confirmed."""
+CONFIRM_TIMEOUT = 5.0
+"""Seconds for each try of `publish_until_confirmed`."""
 CHANNELS = 4
-"""Publishes share few channels: whoever loses a confirm loses one of them."""
+"""Number of channels that all publishes share. A channel that lacks a confirm is replaced alone."""
 PERSISTENT = 2
-LOOK_AGAIN = 0.1
-"""Seconds after which a connection that is not ready is looked at anew."""
-DOUBTED_AFTER = 5.0
-"""Seconds of age from which a connection is given up whose broker does not answer; so long must the next one last."""
+CONNECTION_CHECK_INTERVAL = 0.1
+"""Seconds between two checks whether the connection takes messages."""
+REPLACE_AFTER = 5.0
+"""Seconds. A younger connection or channel is not replaced for a missing confirm.
+
+Also the time-out of opening a new channel, and how long the old one stays open for late confirms.
+"""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
+class _OpenChannel:
     channel: AbstractChannel
-    #: aiormq's own, for aio-pika's waits until each message is on its way, and holds up the next one meanwhile.
+    #: The underlying aiormq channel: aio-pika's own waits until each message is written, which delays the next one.
     wire: aiormq.Channel
     at: float
 
 
 class RabbitPublisher:
-    """Publishes over a pool of channels of one connection, which carries nothing but publishes.
+    """Publishes over a pool of channels of one connection, which is used only for publishing.
 
-    (An alarm blocks publishing connections only: a consumer on the same one would starve with it.)
+    A resource alarm of the broker blocks publishing connections, and would block a consumer on the same one too.
     """
 
     def __init__(
@@ -59,18 +63,18 @@ class RabbitPublisher:
         prepare: Callable[[AbstractConnection], Awaitable[None]] | None = None,
         heartbeat: int = HEARTBEAT,
     ) -> None:
-        """Prepare to publish.
+        """Create a publisher; `link.start` connects it.
 
         Args:
-            url: Of the broker.
-            name: What the broker's operator sees the connection as.
-            prepare: Called on each new connection before it counts as up, for example to declare a topology.
-            heartbeat: Seconds; see `Link`.
+            url: URL of the broker.
+            name: Name of the connection, shown to the broker's operator.
+            prepare: Called with each new connection before it is used, for example to declare a topology.
+            heartbeat: AMQP heartbeat in seconds.
         """
         self._prepare = prepare
-        self._channels: list[_Opened] = []
+        self._channels: list[_OpenChannel] = []
         self._opened_at = self._confirmed_at = 0.0
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
         self.link = Link(url, name=name, on_connect=self._open, heartbeat=heartbeat)
 
     async def _open(self, connection: AbstractConnection) -> None:
@@ -79,9 +83,9 @@ class RabbitPublisher:
         self._channels = [await self._open_channel(connection) for _ in range(CHANNELS)]
         self._opened_at = asyncio.get_running_loop().time()
 
-    async def _open_channel(self, connection: AbstractConnection) -> _Opened:
+    async def _open_channel(self, connection: AbstractConnection) -> _OpenChannel:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        return _Opened(
+        return _OpenChannel(
             channel, cast("aiormq.Channel", await channel.get_underlay_channel()), asyncio.get_running_loop().time()
         )
 
@@ -98,16 +102,16 @@ class RabbitPublisher:
         """Return once the broker confirmed that every queue it routes to has stored the message.
 
         Args:
-            exchange: It must be there.
+            exchange: An existing exchange.
             routing_key: At most 255 bytes.
             body: A structured-mode CloudEvent.
-            correlation_id: The job or processor that it is about.
-            within: Seconds until the answer must be there.
-            headers: AMQP headers, for people who look at the message.
+            correlation_id: Id of the job or processor that the message is about.
+            within: Time-out in seconds.
+            headers: AMQP headers, for inspection.
 
         Raises:
-            NotAccepted: Not connected, blocked, unroutable or refused: it is certainly not stored.
-            OutcomeUnknown: It was sent, and no confirm came.
+            NotAccepted: Not connected, blocked, unroutable or rejected: the message is certainly not stored.
+            OutcomeUnknown: It was sent, and no confirm was received.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
@@ -122,7 +126,7 @@ class RabbitPublisher:
             user_id=self.link.user,
             headers=dict(headers or {}),
         )
-        # What is said of one job goes over one channel: it arrives in the order in which it was said.
+        # Messages about one job use one channel, which keeps their order.
         opened, begun = self._channels[crc32(correlation_id.encode()) % len(self._channels)], loop.time()
         try:
             async with asyncio.timeout_at(deadline):
@@ -136,20 +140,20 @@ class RabbitPublisher:
                 )
             self._confirmed_at = loop.time()
         except aiormq.exceptions.PublishError as error:
-            raise NotAccepted(f"no queue takes messages with the key {routing_key}") from error
+            raise NotAccepted(f"no queue is bound for the routing key {routing_key}") from error
         except aiormq.exceptions.DeliveryError as error:
-            raise NotAccepted("the broker refused the message: a queue is full or can't store it") from error
+            raise NotAccepted("the broker rejected the message: a queue is full or can't store it") from error
         except TimeoutError as error:
             if self._confirmed_at < begun:
-                await self.doubt(connection)
+                await self.drop_if_unresponsive(connection)
             else:
-                self._renew(connection, opened)
+                self._replace_later(connection, opened)
             raise OutcomeUnknown(f"no confirm within {within:.1f} s") from error
         except aiormq.exceptions.ChannelInvalidStateError as error:
             raise NotAccepted("the channel to the broker is closed") from error
         except asyncio.CancelledError as error:
-            raise_if_ours(error)
-            raise OutcomeUnknown("the broker does not answer any more") from error
+            raise_if_cancelled(error)
+            raise OutcomeUnknown("the broker does not respond") from error
         except CONNECTION_EXCEPTIONS as error:
             raise OutcomeUnknown(f"the connection was lost before the confirm: {error}") from error
         finally:
@@ -165,14 +169,15 @@ class RabbitPublisher:
         correlation_id: str,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Publish again and again, with back-off, until it is confirmed: for what must be said, and may be twice."""
-        pause, longest = BACK_OFF
+        """Publish, and retry with back-off until the message is confirmed. It may be stored more than once."""
+        back_off = BackOff()
         while True:
             try:
                 await self.publish(
-                    exchange, routing_key, body, correlation_id=correlation_id, within=CONFIRM_WITHIN, headers=headers
+                    exchange, routing_key, body, correlation_id=correlation_id, within=CONFIRM_TIMEOUT, headers=headers
                 )
             except RabbitError as error:
+                pause = back_off.next()
                 log.warning(
                     "message_unconfirmed",
                     key=routing_key,
@@ -180,64 +185,69 @@ class RabbitPublisher:
                     error=str(error),
                     retry_in=round(pause, 1),
                 )
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-                pause = min(longest, pause * 2)
+                await asyncio.sleep(pause)
             else:
                 return
 
-    async def doubt(self, connection: AbstractConnection) -> None:
-        """Begin anew if this connection is not blocked and yet its broker confirms nothing: its node may be frozen."""
-        old = asyncio.get_running_loop().time() - self._opened_at >= DOUBTED_AFTER
+    async def drop_if_unresponsive(self, connection: AbstractConnection) -> None:
+        """Reconnect, unless the connection is new or blocked: a broker that confirms nothing may be frozen."""
+        old = asyncio.get_running_loop().time() - self._opened_at >= REPLACE_AFTER
         if old and not await _is_blocked(connection):
             self.link.drop(connection)
 
-    def _renew(self, connection: AbstractConnection, doubted: _Opened) -> None:
-        """Put another channel in the place of one that lacks a confirm, while others get theirs.
+    def _replace_later(self, connection: AbstractConnection, stale: _OpenChannel) -> None:
+        """Replace a channel that lacks a confirm while other channels get theirs.
 
-        A queue's leader that lost its disk for a while never confirms what it was sent over an old channel, and goes on
-        with a new one (RabbitMQ 3.10).
+        A queue leader that lost its disk for a while never confirms messages of an old channel, but does so for a new
+        one (RabbitMQ 3.10).
         """
-        old = asyncio.get_running_loop().time() - doubted.at >= DOUBTED_AFTER
-        if old and doubted in self._channels:
-            task = asyncio.create_task(self._replace(connection, doubted))
-            self._renewals.add(task)
-            task.add_done_callback(self._renewals.discard)
+        old = asyncio.get_running_loop().time() - stale.at >= REPLACE_AFTER
+        if old and stale in self._channels:
+            task = asyncio.create_task(self._replace(connection, stale))
+            self._replacements.add(task)
+            task.add_done_callback(self._replacements.discard)
 
-    async def _replace(self, connection: AbstractConnection, doubted: _Opened) -> None:
+    async def _replace(self, connection: AbstractConnection, stale: _OpenChannel) -> None:
         with suppress(*CONNECTION_EXCEPTIONS, TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(DOUBTED_AFTER):
+            async with asyncio.timeout(REPLACE_AFTER):
                 fresh = await self._open_channel(connection)
-            if doubted in self._channels:
-                self._channels[self._channels.index(doubted)] = fresh
-                await asyncio.sleep(DOUBTED_AFTER)  # what else is on its way there may yet be confirmed
-                await doubted.channel.close()
+            if stale in self._channels:
+                self._channels[self._channels.index(stale)] = fresh
+                await asyncio.sleep(REPLACE_AFTER)  # its other messages may still be confirmed
+                await stale.channel.close()
             else:
                 await fresh.channel.close()
 
     async def _ready(self, within: float) -> AbstractConnection:
-        """Wait for half the time at most, so that something is left for the publish itself."""
+        """Return the connection once it takes messages.
+
+        Waits for half of `within` at most, so that time is left for the publish.
+
+        Raises:
+            NotAccepted: It takes no messages in that time.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within / 2
         why = "not connected to the broker"
         while loop.time() < deadline:
             try:
-                async with asyncio.timeout_at(min(deadline, loop.time() + LOOK_AGAIN)):
+                async with asyncio.timeout_at(min(deadline, loop.time() + CONNECTION_CHECK_INTERVAL)):
                     await self.link.wait_up()
                     connection = self.link.connection
                     if connection is None or not connection.connected.is_set():
-                        await asyncio.sleep(LOOK_AGAIN)
+                        await asyncio.sleep(CONNECTION_CHECK_INTERVAL)
                         continue
-                    # Never returns for a connection that is lost meanwhile: hence the many short waits.
+                    # This never returns if the connection is lost meanwhile, hence the short time-outs.
                     await _unblocked(connection)
                     return connection
             except TimeoutError:
                 if self.link.is_up:
-                    why = "the broker has blocked us: it is short of memory or disk"
+                    why = "the broker has blocked the connection: it is short of memory or disk"
         raise NotAccepted(why)
 
 
 def _takes_messages(connection: AbstractConnection) -> bool:
-    """Whether the broker takes messages over this connection right now."""
+    """Return whether the broker takes messages over this connection now."""
     if connection.transport is None or not connection.connected.is_set():
         return False
     waiting = cast("Coroutine[None, None, None]", connection.transport.ready())
@@ -250,14 +260,14 @@ def _takes_messages(connection: AbstractConnection) -> bool:
 
 
 async def _unblocked(connection: AbstractConnection) -> None:
-    """Wait until the broker takes messages; `connection.ready` waits for the connection alone (aio-pika 10.2.1)."""
+    """Wait until the broker takes messages; `connection.ready` waits only for the connection (aio-pika 10.2.1)."""
     if connection.transport is not None:
         await connection.transport.ready()
 
 
 async def _is_blocked(connection: AbstractConnection) -> bool:
     try:
-        async with asyncio.timeout(LOOK_AGAIN):
+        async with asyncio.timeout(CONNECTION_CHECK_INTERVAL):
             await _unblocked(connection)
     except TimeoutError:
         return True

@@ -1,1 +1,1 @@
-"""What every Milepost service does around its work: read its settings, write its logs, answer health and metrics."""
+"""The infrastructure of every Milepost service: settings, logs, health, metrics, back-off and callback URLs."""

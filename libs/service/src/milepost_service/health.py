@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics` for a process that serves no HTTP otherwise, on a thread of its own."""
+"""`/livez`, `/readyz` and `/metrics` for a process without another HTTP server, on a separate thread."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from prometheus_client import make_wsgi_app
 
 from milepost_service.settings import SettingsError
 
-#: What is not ready, by name; empty when all is well. Called from the server's thread.
+#: Returns the names of the parts that are not ready. Called from the server's threads.
 Unready = Callable[[], list[str]]
 
 
@@ -25,7 +25,11 @@ class _Quiet(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves health and metrics until closed."""
+    """Serves health and metrics until closed.
+
+    Raises:
+        SettingsError: It can't listen on this host and port.
+    """
 
     def __init__(self, *, host: str, port: int, unready: Unready) -> None:
         self._unready = unready
@@ -56,7 +60,7 @@ class HealthServer:
             if missing:
                 return _plain(start_response, "503 Service Unavailable", "not ready: " + ", ".join(missing))
             return _plain(start_response, "200 OK", "ready")
-        return _plain(start_response, "404 Not Found", "here are /livez, /readyz and /metrics")
+        return _plain(start_response, "404 Not Found", "use /livez, /readyz or /metrics")
 
 
 def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]:

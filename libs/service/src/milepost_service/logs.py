@@ -1,16 +1,16 @@
-"""structlog, set up once per process: console on a terminal, JSON lines elsewhere; the standard library's logs too."""
+"""Configures structlog and the standard library's logging: console format on a terminal, JSON lines elsewhere."""
 
 import logging
 import sys
 
 import structlog
 
-QUIET = ("pika", "aiormq", "aio_pika", "uvicorn.access", "uvicorn.error", "dramatiq")
-"""Libraries that log every frame or request, some with all of its URL; their warnings still show."""
+NOISY_LIBRARIES = ("pika", "aiormq", "aio_pika", "uvicorn.access", "uvicorn.error", "dramatiq")
+"""Libraries that log every frame or request, some with the complete URL. Only their warnings are logged."""
 
 
 def configure(*, service: str, level: str, log_format: str) -> None:
-    """Send every log line of this process to standard error."""
+    """Configure the logging of this process, to standard error."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -38,12 +38,12 @@ def configure(*, service: str, level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in QUIET:
+    for name in NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _named(service: str) -> structlog.typing.Processor:
-    """Add the service to every line, whichever thread it comes from."""
+    """Return a processor that adds the service to every line, in every thread."""
 
     def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["service"] = service

@@ -1,4 +1,4 @@
-"""Settings from the environment, prefix `MILEPOST_`. What is wrong with them is one sentence and exit code 2."""
+"""Settings from the environment, prefix `MILEPOST_`. An invalid one is reported in one sentence, with exit code 2."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss"])
 
 
 def _seconds(value: object) -> object:
-    """Take a bare number as seconds: pydantic reads text as ISO 8601 alone."""
+    """Read a plain number as seconds: pydantic parses text only as ISO 8601."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -25,32 +25,32 @@ def _seconds(value: object) -> object:
     return value
 
 
-#: A length of time: seconds, or ISO 8601 (`PT30S`, `P7D`).
-Length = Annotated[timedelta, BeforeValidator(_seconds)]
-#: Where files are: a folder, or object storage, as obstore knows them.
+#: A duration: seconds, or ISO 8601 (`PT30S`, `P7D`).
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+#: The URL of the blob storage: a folder, or an object store that obstore supports.
 BlobsUrl = Annotated[str, Field(pattern=r"^(file:///|(s3|s3a|gs|az|adl|abfss?|https?)://[^/])")]
 
 
 class ServiceSettings(BaseSettings):
-    """What all services read. Each service has one frozen subclass."""
+    """Settings of all services. Each service has one frozen subclass."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    #: Where RabbitMQ is.
     rabbitmq_url: RabbitUrl = AnyUrl("amqp://guest:guest@127.0.0.1:5672/")
-    #: Where Redis is.
+    """URL of RabbitMQ."""
     redis_url: RedisUrl = AnyUrl("redis://127.0.0.1:6379/0")
-    #: Put before every name at the broker and in Redis, so that deployments can share both.
+    """URL of Redis."""
     namespace: str = Field(default="milepost", pattern=r"^[a-z][a-z0-9-]{0,31}$")
-    #: How long a job can be looked up after it ended. The same for gateway and tracker.
-    retention: Length = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
-    #: `console` for people, `json` for machines, `auto` for whichever reads it.
+    """Prefix of every name in RabbitMQ and Redis, so that deployments can share both."""
+    retention: Duration = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
+    """How long a job is kept after it ended. It must be the same for gateway, processor and tracker."""
     log_format: Literal["auto", "console", "json"] = "auto"
+    """`console`, `json`, or `auto`: console if standard error is a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class SettingsError(Exception):
-    """The settings can't be used."""
+    """A setting is invalid or can't be used."""
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -60,7 +60,7 @@ def load(settings: Callable[[], S]) -> S:
     """Read the settings.
 
     Raises:
-        SettingsError: With one sentence that names the variable and what is wrong; secrets are not repeated.
+        SettingsError: A setting is invalid. The message names the first such variable, and does not contain its value.
     """
     try:
         return settings()
@@ -72,6 +72,6 @@ def load(settings: Callable[[], S]) -> S:
 
 
 def exit_misconfigured(message: str) -> NoReturn:
-    """Say on standard error what is wrong with the configuration, and exit with code 2."""
+    """Print the message to standard error and exit with code 2."""
     print(f"milepost: {message}", file=sys.stderr)  # noqa: T201 - the logs are not set up yet
     raise SystemExit(EXIT_MISCONFIGURED)

@@ -1,5 +1,5 @@
-"""The gateway: accepts jobs over HTTP, answers 202 once the broker has them, serves their status from Redis.
+"""The gateway: accepts jobs over HTTP, answers 202 once the broker has stored them, serves their status from Redis.
 
-__main__ → bootstrap → api (FastAPI), broker (aio-pika), store (Redis), blobs (obstore)
-         → submission, status, catalogue → ports → errors, settings
+__main__ → bootstrap → api (FastAPI), adapters (aio-pika, Redis, obstore)
+         → core → ports → errors, settings
 """

@@ -1,17 +1,17 @@
-"""`milepost-gateway`: serves HTTP until it is told to stop. Settings come from the environment, see its README."""
+"""Serve Milepost's HTTP API until SIGTERM or SIGINT. Settings are environment variables, `MILEPOST_…`."""
 
 import argparse
 
 import uvicorn
 
+from milepost_gateway.api.server import ReadTimeoutProtocol, Server
 from milepost_gateway.bootstrap import create_app
-from milepost_gateway.server import ImpatientProtocol, Server
 from milepost_gateway.settings import GatewaySettings
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
 
-WEBSOCKET_FRAME = 4_096
-"""The most bytes of what a client says over a WebSocket."""
+MAX_WEBSOCKET_MESSAGE = 4_096
+"""Maximum size of a message from a WebSocket client, in bytes."""
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
-        ws_max_size=WEBSOCKET_FRAME,
-        http=ImpatientProtocol,
+        ws_max_size=MAX_WEBSOCKET_MESSAGE,
+        http=ReadTimeoutProtocol,
     )
     Server(config, app.state.closing).listen_and_run()
 

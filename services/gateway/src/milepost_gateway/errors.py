@@ -1,47 +1,49 @@
-"""What the core refuses. It knows no HTTP: `api/problems.py` says what each means there.
+"""The errors of the core. It knows no HTTP: `api/problems.py` maps each to a problem.
+
+The first line of a class's docstring is also the reason with which a WebSocket is closed.
 
 GatewayError
-├── UnknownJobType     nobody announced it; carries the names that are near
-├── InvalidParams      the params don't fit the announced schema; carries the places
-├── InvalidSubmission  anything else about the submission that does not fit; carries the places
-├── PayloadTooLarge    the params or files are larger than allowed
-├── NotAccepted        the broker certainly did not take the job
-├── BrokerUnavailable  the broker does not answer
-├── OutcomeUnknown     the broker did not say whether it took the job; carries its id
-├── JobUnknown         never issued, or another tenant's
-├── JobExpired         issued, and past its retention
-├── BatchUnknown       no such batch was issued to this tenant
-├── JobAlreadyFinished  there is nothing left to cancel
-├── JobNotFinished     it can't run again while it has not ended
-├── NoResult           it ended without one: failed or canceled, and says why
-├── NoSuchOutput       its handler wrote no such file, or the job has not ended yet
-├── RangeNotSatisfiable  the file has no such bytes; carries how many it has
-├── BlobsUnavailable   the blob storage does not answer
-├── NoWebhook          the job has no callback URL, or the deployment sends no webhooks; says which
-├── RunsExhausted      it has run as often as a job can
-├── Unauthenticated    who asks can't be told
-├── Forbidden          who asks is known, and may not do this
-├── IssuerUnavailable  the issuer of a token does not say which keys verify it
-├── TooManyRequests    more than the tenant may ask for; carries when to try again
-├── TooManyJobs        the tenant has as many live jobs as it may have
-├── KeyReused          another request has used this Idempotency-Key
-├── KeyInFlight        the first request with this Idempotency-Key is still being worked on
-├── NotADeadLetter     the broker has not given this job up
-├── InvalidCursor      not one of ours
-└── StoreUnavailable   the status store does not answer
-    └── NotKnownYet        it answers, and what it says is not the whole truth yet
+├── UnknownJobType       no processor announced the type; carries similar or other names
+├── InvalidSubmission    the submission is invalid; carries the validation errors
+│   └── InvalidParams    its params don't match the type's schema
+├── PayloadTooLarge      the body, the params or the file names are larger than allowed
+├── NotAccepted          the broker certainly did not store the message
+├── BrokerUnavailable    the broker does not answer
+├── OutcomeUnknown       no publisher confirm came; carries the job's id
+├── JobUnknown           the id was never issued to this tenant
+├── JobExpired           the id was issued, and the job has expired or was deleted
+├── BatchUnknown         the batch's id was never issued to this tenant
+├── JobAlreadyFinished   the job has ended, and can't be canceled; carries its status
+├── JobNotFinished       the job has not ended, so it can't be retried or deleted; carries its status
+├── NoResult             the job failed or was canceled; carries its status and why
+├── NoSuchOutput         the job has no file with this name
+├── RangeNotSatisfiable  the requested range is outside the file; carries its size
+├── BlobStoreUnavailable the blob storage does not answer
+├── NoWebhook            the job has no callback URL, or the deployment sends no webhooks; says which
+├── RunsExhausted        the job has no runs left
+├── Unauthenticated      the API key or token is missing or invalid
+├── Forbidden            the caller lacks a scope; carries it
+├── IssuerUnavailable    the keys of a token's issuer can't be read
+├── TooManyRequests      a rate limit or the limit of waiting requests is reached; carries when to try again
+├── TooManyJobs          the limit of unfinished jobs is reached; carries it
+├── KeyReused            the Idempotency-Key was used for another request
+├── KeyInFlight          the first request with this Idempotency-Key is still being handled
+├── NotADeadLetter       the job is not a dead letter
+├── InvalidCursor        the cursor does not come from a listing
+└── StoreUnavailable     the status store does not answer
+    └── NotKnownYet      it answers, but the job or the view is not complete yet; says which
 """
 
 from collections.abc import Sequence
 
-from milepost_contracts.problems import ProblemDetail
+from milepost_contracts.http.problems import ProblemDetail
 
 
 class GatewayError(Exception):
-    """The gateway can't do that."""
+    """The gateway can't do this."""
 
 
-class UnknownJobType(GatewayError):  # noqa: N818 - these are named as conditions
+class UnknownJobType(GatewayError):  # noqa: N818 - errors are named as conditions
     """No processor has announced this job type."""
 
     def __init__(self, name: str, near: Sequence[str], known: int) -> None:
@@ -52,7 +54,7 @@ class UnknownJobType(GatewayError):  # noqa: N818 - these are named as condition
 
 
 class InvalidSubmission(GatewayError):  # noqa: N818
-    """The submission does not fit."""
+    """The submission is invalid."""
 
     def __init__(self, errors: Sequence[ProblemDetail]) -> None:
         super().__init__("; ".join(f"{error.pointer}: {error.detail}" for error in errors))
@@ -60,7 +62,7 @@ class InvalidSubmission(GatewayError):  # noqa: N818
 
 
 class InvalidParams(InvalidSubmission):
-    """The params don't fit the job type."""
+    """The params don't match the job type's schema."""
 
 
 class PayloadTooLarge(GatewayError):  # noqa: N818
@@ -68,7 +70,7 @@ class PayloadTooLarge(GatewayError):  # noqa: N818
 
 
 class NotAccepted(GatewayError):  # noqa: N818
-    """The broker did not take the job."""
+    """The broker did not store the message."""
 
 
 class BrokerUnavailable(GatewayError):  # noqa: N818
@@ -76,7 +78,7 @@ class BrokerUnavailable(GatewayError):  # noqa: N818
 
 
 class OutcomeUnknown(GatewayError):  # noqa: N818
-    """The broker did not say whether it took the job."""
+    """It is unknown whether the broker stored the message."""
 
     def __init__(self, job_id: str, detail: str) -> None:
         super().__init__(detail)
@@ -88,7 +90,7 @@ class JobUnknown(GatewayError):  # noqa: N818
 
 
 class JobExpired(GatewayError):  # noqa: N818
-    """The job's retention time is over."""
+    """The job has expired or was deleted."""
 
 
 class BatchUnknown(GatewayError):  # noqa: N818
@@ -112,18 +114,18 @@ class JobNotFinished(GatewayError):  # noqa: N818
 
 
 class NoSuchOutput(GatewayError):  # noqa: N818
-    """The job has no such file."""
+    """The job has no file with this name."""
 
 
 class RangeNotSatisfiable(GatewayError):  # noqa: N818
-    """The file has no such bytes."""
+    """The requested range is outside the file."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.size = size
 
 
-class BlobsUnavailable(GatewayError):  # noqa: N818
+class BlobStoreUnavailable(GatewayError):  # noqa: N818
     """The blob storage does not answer."""
 
 
@@ -132,7 +134,7 @@ class NoWebhook(GatewayError):  # noqa: N818
 
 
 class RunsExhausted(GatewayError):  # noqa: N818
-    """The job has run as often as a job can."""
+    """The job has no runs left."""
 
 
 class NoResult(GatewayError):  # noqa: N818
@@ -144,11 +146,11 @@ class NoResult(GatewayError):  # noqa: N818
 
 
 class Unauthenticated(GatewayError):  # noqa: N818
-    """Who asks can't be told."""
+    """The API key or token is missing or invalid."""
 
 
 class Forbidden(GatewayError):  # noqa: N818
-    """Who asks may not do this."""
+    """The caller lacks a scope."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(scope)
@@ -156,36 +158,36 @@ class Forbidden(GatewayError):  # noqa: N818
 
 
 class IssuerUnavailable(GatewayError):  # noqa: N818
-    """The issuer of a token does not answer."""
+    """The keys of the token's issuer can't be read."""
 
 
 class TooManyRequests(GatewayError):  # noqa: N818
-    """The tenant asks for more than it may."""
+    """The tenant's limit is reached."""
 
     def __init__(self, why: str, *, retry_after: float) -> None:
         super().__init__(why)
-        #: Seconds.
+        #: Seconds after which to try again.
         self.retry_after = retry_after
 
 
 class TooManyJobs(GatewayError):  # noqa: N818
-    """The tenant has as many live jobs as it may have."""
+    """The tenant's limit of unfinished jobs is reached."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(most)
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class KeyReused(GatewayError):  # noqa: N818
-    """Another request has used this key."""
+    """The key was used for another request."""
 
 
 class KeyInFlight(GatewayError):  # noqa: N818
-    """The first request with this key is still being worked on."""
+    """The first request with this key is still being handled."""
 
 
 class NotADeadLetter(GatewayError):  # noqa: N818
-    """The broker has not given this job up."""
+    """The job is not a dead letter."""
 
 
 class InvalidCursor(GatewayError):  # noqa: N818
@@ -197,4 +199,4 @@ class StoreUnavailable(GatewayError):  # noqa: N818
 
 
 class NotKnownYet(StoreUnavailable):
-    """What became of the job is not known yet."""
+    """The job's status is not known yet."""

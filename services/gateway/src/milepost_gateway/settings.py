@@ -6,11 +6,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from milepost_contracts.access import is_loopback, read_access
 from milepost_contracts.errors import WeakKeyring
+from milepost_contracts.http.access import is_loopback, read_access
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
-from milepost_service.callbacks import CallbackSettings
+from milepost_service.callback_urls import CallbackSettings
 from milepost_service.settings import BlobsUrl
 
 
@@ -25,29 +25,30 @@ Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)]
 class GatewaySettings(CallbackSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8800, ge=1, le=65_535)
-    #: The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.
     id_keys: SecretStr = Field(
         default=SecretStr(""),
         validate_default=True,
     )
-    #: Where the files of jobs are kept: a URL that gateway and processors can both reach.
+    """The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.
+    """
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
-    #: The most bytes of a submission without files.
+    """Where the files of jobs are kept: a URL that gateway and processors can both reach."""
     max_body: int = Field(default=256 * 1024, ge=1_024, le=16 * 1024 * 1024)
-    #: The most bytes of a submission with files.
+    """Maximum size of a submission without files, in bytes."""
     max_upload: int = Field(default=1024**3, ge=1_024)
-    #: The most files of a submission.
+    """Maximum size of a submission with files, in bytes."""
     max_files: int = Field(default=500, ge=1, le=1_000)
-    #: The file that says who may do what, and how much; see `milepost keys`. Without one the gateway is open.
+    """Maximum number of files of a submission."""
     access_file: Path | None = None
-    #: Let anybody who reaches the gateway do everything, though other machines may.
+    """File with the API keys, token issuers and limits; see `milepost keys`. Without one the gateway is open."""
     open: bool = False
-    #: Pages of these origins may ask, from a browser: `https://app.example.com,…`; `*` for any.
+    """Allow a gateway without an access file to listen beyond loopback: everybody who reaches it may do everything."""
     cors_origins: Origins = ()
+    """Origins whose web pages may call the gateway: `https://app.example.com,…`; `*` for any."""
 
     @field_validator("id_keys")
     @classmethod
-    def _usable(cls, value: SecretStr) -> SecretStr:
+    def _check_id_keys(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value():
             raise ValueError(
                 "it must be set, the same for every gateway; "
@@ -61,23 +62,23 @@ class GatewaySettings(CallbackSettings):
 
     @field_validator("access_file")
     @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
+    def _check_access_file(cls, value: Path | None) -> Path | None:
         if value is not None:
             read_access(value)
         return value
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.access_file is None and not self.open and not is_loopback(self.host):
             raise ValueError(
-                f"whoever reaches {self.host} could do everything: say who may what in MILEPOST_ACCESS_FILE "
-                "(see 'milepost keys create --help'), or MILEPOST_OPEN=true if everybody may"
+                f"everybody who reaches {self.host} could do everything: set MILEPOST_ACCESS_FILE "
+                "(see 'milepost keys create --help'), or MILEPOST_OPEN=true to allow that"
             )
         if self.access_file is not None and self.open:
-            raise ValueError("MILEPOST_OPEN and MILEPOST_ACCESS_FILE contradict each other")
+            raise ValueError("MILEPOST_OPEN and MILEPOST_ACCESS_FILE contradict each other: set one of them")
         if self.max_body < MAX_PARAMS:
             raise ValueError(
-                f"MILEPOST_MAX_BODY ({self.max_body}) is smaller than the params that a job may have ({MAX_PARAMS})"
+                f"MILEPOST_MAX_BODY ({self.max_body}) is smaller than the maximum size of a job's params ({MAX_PARAMS})"
             )
         if self.max_upload < self.max_body:
             raise ValueError(

@@ -1,5 +1,4 @@
-"""The processor: runs handlers on Dramatiq workers and says on the topic exchange what happens.
+"""The processor: runs handlers on Dramatiq workers and publishes the events of their jobs.
 
-__main__ → bootstrap → broker (Dramatiq), courier (aio-pika), gate (Redis), files (blob storage)
-         → execution, beacon → registry, ports → errors, settings
+__main__ → bootstrap → adapters (Dramatiq, RabbitMQ, Redis, blob storage) → core → ports → errors, metrics, settings
 """

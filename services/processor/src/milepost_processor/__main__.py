@@ -1,11 +1,11 @@
-"""`milepost-processor`: runs handlers until it is told to stop. Settings come from the environment, see its README."""
+"""Runs handlers until stopped. Settings come from the environment, see the README."""
 
 import argparse
 import sys
 
 from milepost_processor.bootstrap import run
+from milepost_processor.core.handlers import load_handlers
 from milepost_processor.errors import HandlersUnusable
-from milepost_processor.registry import find_handlers
 from milepost_processor.settings import ProcessorSettings
 from milepost_service import logs
 from milepost_service.settings import SettingsError, exit_misconfigured, load
@@ -16,12 +16,12 @@ def main() -> None:
     argparse.ArgumentParser(prog="milepost-processor", description=__doc__).parse_args()
     try:
         settings = load(ProcessorSettings)
-        registry = find_handlers(settings.handlers, settings.queues)
+        handlers = load_handlers(settings.handlers, settings.queues)
     except (SettingsError, HandlersUnusable) as error:
         exit_misconfigured(str(error))
     logs.configure(service="processor", level=settings.log_level, log_format=settings.log_format)
     try:
-        sys.exit(run(settings, registry))
+        sys.exit(run(settings, handlers))
     except SettingsError as error:
         exit_misconfigured(str(error))
 

@@ -1,4 +1,4 @@
-"""The composition root: builds the processor from its settings and runs it until it is told to stop."""
+"""The composition root: builds the processor from its settings and runs it until it is stopped."""
 
 import asyncio
 import os
@@ -19,35 +19,35 @@ from dramatiq.message import set_encoder
 from dramatiq.threading import raise_thread_exception
 from redis import Redis
 
-from milepost_contracts.envelope import now
-from milepost_contracts.keys import Keys
-from milepost_contracts.topology import Topology
-from milepost_processor.beacon import Beacon
-from milepost_processor.broker import CommandBroker, CommandWorker, Consuming, connection_url
-from milepost_processor.control import ControlListener
-from milepost_processor.courier import Courier
-from milepost_processor.encoder import EnvelopeEncoder
+from milepost_contracts.clock import now
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.status.redis_keys import Keys
+from milepost_processor.adapters.cancel_listener import CancelListener
+from milepost_processor.adapters.claims import RedisClaims
+from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
+from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
+from milepost_processor.adapters.event_publisher import RabbitEventPublisher
+from milepost_processor.adapters.files import BlobFiles
+from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
+from milepost_processor.core.handlers import Handlers
+from milepost_processor.core.heartbeat import HeartbeatSender
+from milepost_processor.core.queue_wait import QueueWait
+from milepost_processor.core.runner import Runner
+from milepost_processor.core.watchdog import Watchdog
 from milepost_processor.errors import DeliveredTooOften, Forced, Stopping
-from milepost_processor.executor import Executor
-from milepost_processor.files import BlobFiles
-from milepost_processor.gate import RedisGate
-from milepost_processor.limits import check_consumer_timeout, needed_timeout
-from milepost_processor.overseer import Overseer
-from milepost_processor.registry import Registry
 from milepost_processor.settings import ProcessorSettings
-from milepost_processor.waits import Waits
-from milepost_service import collector
+from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
 from milepost_service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
-WORKER_WAKES_EVERY = timedelta(milliseconds=500)
-AFTER_INTERRUPT = timedelta(seconds=5)
-"""How long interrupted handlers get to notice, before the process ends with them."""
+WORKER_POLL_INTERVAL = timedelta(milliseconds=500)
+INTERRUPT_GRACE = timedelta(seconds=5)
+"""How long interrupted handlers may take to stop before the process ends."""
 
 
-def run(settings: ProcessorSettings, registry: Registry) -> int:
+def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     """Run jobs until SIGTERM or SIGINT; return the exit code."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,100 +56,102 @@ def run(settings: ProcessorSettings, registry: Registry) -> int:
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
     url, keys, topology = str(settings.rabbitmq_url), Keys(namespace=settings.namespace), _topology(settings)
     redis = Redis.from_url(str(settings.redis_url), socket_timeout=2, socket_connect_timeout=2)
-    gate = RedisGate(redis, keys, retention=settings.retention)
-    courier = Courier(url, topology, registry.queues, heartbeat=settings.heartbeat)
-    waits = Waits()
-    executor = Executor(
-        registry,
-        gate=gate,
-        outbox=courier,
+    claims = RedisClaims(redis, keys, retention=settings.retention)
+    publisher = RabbitEventPublisher(url, topology, handlers.queues, heartbeat=settings.heartbeat)
+    queue_wait = QueueWait()
+    runner = Runner(
+        handlers,
+        claims=claims,
+        publisher=publisher,
         files=BlobFiles(settings.blobs_url, namespace=settings.namespace),
         run_async=_run_async,
         instance=instance,
-        gate_patience=settings.gate_patience,
+        claim_patience=settings.claim_patience,
         delivery_limit=settings.delivery_limit,
-        waits=waits,
+        queue_wait=queue_wait,
     )
-    overseer = Overseer(executor.running, gate=gate, grace=settings.cancel_grace, raise_in=_raise_in)
-    control = ControlListener(
-        url, topology, instance, cancel=executor.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+    watchdog = Watchdog(runner.running, claims=claims, grace=settings.cancel_grace, raise_in=_raise_in)
+    cancel_listener = CancelListener(
+        url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
     receiving = threading.Event()
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
-        unready=lambda: _unready(courier, receiving),
+        unready=lambda: _unready(publisher, receiving),
     )
-    courier.start()
-    while not (courier.wait_up(0.5) or courier.broken or stop.is_set()):
+    publisher.start()
+    while not (publisher.wait_up(0.5) or publisher.broken or stop.is_set()):
         log.info("waiting_for_rabbitmq")
-    problem = courier.broken or _contradiction(courier, registry, settings)
+    problem = publisher.broken or _contradiction(publisher, handlers, settings)
     if problem:
-        courier.close()
+        publisher.close()
         health.close()
         raise SettingsError(problem)
-    worker = _create_worker(settings, topology, registry, executor, courier)
-    beacon = Beacon(
-        registry,
+    worker = _create_worker(settings, topology, handlers, runner, publisher)
+    heartbeat_sender = HeartbeatSender(
+        handlers,
         instance=instance,
         threads=settings.threads,
         started_at=now(),
-        running=executor.running_jobs,
+        running=runner.running_jobs,
         held=lambda: _held(worker),
-        waits=waits.lately,
+        queue_wait=queue_wait.averages,
     )
-    overseer.start()
-    courier.keep(beacon.shine(courier.announce))
-    courier.keep(control.listen())
-    collector.spare()
+    watchdog.start()
+    publisher.supervise(heartbeat_sender.run(publisher.announce))
+    publisher.supervise(cancel_listener.listen())
+    freeze_gc()
     receiving.set()
-    log.info("processor_started", instance=instance, types=sorted(registry.definitions), threads=settings.threads)
+    log.info("processor_started", instance=instance, types=sorted(handlers.definitions), threads=settings.threads)
 
-    healthy = _healthy_until(stop, worker, overseer, courier)
-    _drain(worker, executor, settings)
-    overseer.close()
-    courier.spawn(beacon.go_out(courier.announce)).result()
-    courier.close()
+    healthy = _healthy_until(stop, worker, watchdog, publisher)
+    _drain(worker, runner, settings)
+    watchdog.close()
+    publisher.spawn(heartbeat_sender.send_stopped(publisher.announce)).result()
+    publisher.close()
     health.close()
     log.info("processor_stopped", instance=instance)
     return 0 if healthy else 1
 
 
-def _healthy_until(stop: threading.Event, worker: Worker, overseer: Overseer, courier: Courier) -> bool:
-    """Return once the process is to stop, or can't go on; and whether it could."""
+def _healthy_until(stop: threading.Event, worker: Worker, watchdog: Watchdog, publisher: RabbitEventPublisher) -> bool:
+    """Wait until the process is to stop, or a part of it has ended; return whether all parts are alive."""
     healthy = True
-    while healthy and not stop.wait(WORKER_WAKES_EVERY.total_seconds()):
+    while healthy and not stop.wait(WORKER_POLL_INTERVAL.total_seconds()):
         alive = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
         loop = get_event_loop_thread()
-        healthy = alive and overseer.is_alive and loop is not None and loop.is_alive() and courier.broken is None
+        healthy = alive and watchdog.is_alive and loop is not None and loop.is_alive() and publisher.broken is None
     if not healthy:
-        why = courier.broken or "a worker, consumer, overseer or event loop thread ended by itself"
-        log.critical("can_not_go_on", why=why, detail="the process ends, for another one to be started")
+        why = publisher.broken or "a worker, consumer, watchdog or event loop thread ended by itself"
+        log.critical("unhealthy", why=why, detail="the process exits, so that another one is started")
     return healthy
 
 
 def _topology(settings: ProcessorSettings) -> Topology:
-    return Topology(namespace=settings.namespace, log_for=settings.retention, delivery_limit=settings.delivery_limit)
+    return Topology(
+        namespace=settings.namespace, log_retention=settings.retention, delivery_limit=settings.delivery_limit
+    )
 
 
-def _unready(courier: Courier, receiving: threading.Event) -> list[str]:
-    """Name what is missing; connected is not enough, for a processor may still refuse to start."""
-    if not courier.is_up:
+def _unready(publisher: RabbitEventPublisher, receiving: threading.Event) -> list[str]:
+    """Return what is missing. A connection is not enough, because the processor may still refuse to start."""
+    if not publisher.is_up:
         return ["rabbitmq"]
     return [] if receiving.is_set() else ["worker"]
 
 
-def _contradiction(courier: Courier, registry: Registry, settings: ProcessorSettings) -> str | None:
-    if not courier.broker_version:
+def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings) -> str | None:
+    if not publisher.broker_version:
         return None
     return check_consumer_timeout(
-        registry, _after_the_limit(settings), said=settings.consumer_timeout, version=courier.broker_version
+        handlers, _overhead(settings), configured=settings.consumer_timeout, version=publisher.broker_version
     )
 
 
-def _after_the_limit(settings: ProcessorSettings) -> timedelta:
-    """How long a delivery may stay un-acknowledged beside its job's own time."""
-    return settings.gate_patience + settings.cancel_grace + settings.drain_timeout
+def _overhead(settings: ProcessorSettings) -> timedelta:
+    """Return how long a delivery may stay un-acknowledged on top of its job's own time."""
+    return settings.claim_patience + settings.cancel_grace + settings.drain_timeout
 
 
 def _run_async(coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -164,19 +166,19 @@ def _raise_in(thread_id: int) -> None:
 
 
 def _create_worker(
-    settings: ProcessorSettings, topology: Topology, registry: Registry, executor: Executor, courier: Courier
+    settings: ProcessorSettings, topology: Topology, handlers: Handlers, runner: Runner, publisher: RabbitEventPublisher
 ) -> Worker:
     set_encoder(EnvelopeEncoder(topology))
-    quarantines = {topology.quarantine_queue_name(queue) for queue in registry.queues}
+    quarantines = {topology.quarantine_queue_name(queue) for queue in handlers.queues}
     consuming = Consuming(
-        timeout=needed_timeout(registry, _after_the_limit(settings)),
+        timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(quarantines),
-        queue_missing=courier.declare_again,
+        queue_missing=publisher.declare_again,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
-    for definition in registry.definitions.values():
+    for definition in handlers.definitions.values():
         Actor(
-            executor.execute,
+            runner.execute,
             broker=broker,
             actor_name=definition.type,
             queue_name=topology.work_queue_name(definition.queue),
@@ -185,8 +187,8 @@ def _create_worker(
         )
     for queue in quarantines:
         broker.declare_queue(queue)
-    wakes = int(WORKER_WAKES_EVERY.total_seconds() * 1000)
-    worker = CommandWorker(broker, worker_threads=settings.threads, worker_timeout=wakes)
+    poll_interval = int(WORKER_POLL_INTERVAL.total_seconds() * 1000)
+    worker = CommandWorker(broker, worker_threads=settings.threads, worker_timeout=poll_interval)
     # Dramatiq prefetches twice as many: long jobs would queue behind one another on a busy worker.
     worker.queue_prefetch = settings.threads
     worker.start()
@@ -194,16 +196,16 @@ def _create_worker(
 
 
 def _held(worker: Worker) -> int:
-    """How many deliveries are not acknowledged yet."""
+    """Return how many deliveries are not acknowledged yet."""
     return sum(len(getattr(thread.consumer, "known_tags", ())) for thread in worker.consumers.values())
 
 
-def _drain(worker: Worker, executor: Executor, settings: ProcessorSettings) -> None:
+def _drain(worker: Worker, runner: Runner, settings: ProcessorSettings) -> None:
     """Let running handlers finish; those that take longer are interrupted, and their jobs go back to their queue."""
     patience = settings.drain_timeout
-    log.info("draining", running=len(executor.running()), patience=patience.total_seconds())
-    interrupt = threading.Timer(patience.total_seconds(), executor.interrupt)
+    log.info("draining", running=len(runner.running()), patience=patience.total_seconds())
+    interrupt = threading.Timer(patience.total_seconds(), runner.interrupt)
     interrupt.daemon = True
     interrupt.start()
-    worker.stop(timeout=int((patience + settings.cancel_grace + AFTER_INTERRUPT).total_seconds() * 1000))
+    worker.stop(timeout=int((patience + settings.cancel_grace + INTERRUPT_GRACE).total_seconds() * 1000))
     interrupt.cancel()

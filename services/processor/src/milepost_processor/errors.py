@@ -1,12 +1,12 @@
-"""What can go wrong for the processor.
+"""The errors of the processor.
 
 ProcessorError
 ├── HandlersUnusable   a handler package that can't be imported, or that contradicts another
-├── GateUnavailable    Redis did not answer who may run the job
+├── ClaimsUnavailable  Redis does not answer a claim, or may have lost claims
 ├── HandlerExited      an async handler tried to end the process
-├── DeliveredTooOften  the job goes to the undertaker
-└── Stopping           the process is going down: leave the job to another one
-Forced                 raised inside a handler that would not stop when asked
+├── DeliveredTooOften  the message goes to the dead-letter queue
+└── Stopping           the process stops: another one runs the job
+Forced                 raised inside a handler that did not stop when asked
 """
 
 
@@ -18,8 +18,8 @@ class HandlersUnusable(ProcessorError):  # noqa: N818 - these are named as condi
     """The configured handlers can't be used."""
 
 
-class GateUnavailable(ProcessorError):  # noqa: N818
-    """The gate gives no answer now."""
+class ClaimsUnavailable(ProcessorError):  # noqa: N818
+    """Redis does not answer, or may have lost claims."""
 
 
 class HandlerExited(ProcessorError):  # noqa: N818
@@ -27,7 +27,7 @@ class HandlerExited(ProcessorError):  # noqa: N818
 
 
 class Stopping(ProcessorError):  # noqa: N818
-    """The process is going down."""
+    """The process stops."""
 
 
 class DeliveredTooOften(ProcessorError):  # noqa: N818
@@ -35,4 +35,4 @@ class DeliveredTooOften(ProcessorError):  # noqa: N818
 
 
 class Forced(BaseException):
-    """This handler was asked to stop, and has not."""
+    """This handler was asked to stop and did not."""

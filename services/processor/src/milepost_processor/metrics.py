@@ -1,21 +1,25 @@
-"""What the processor counts, for Prometheus."""
+"""The Prometheus metrics of the processor."""
 
 from prometheus_client import Counter, Histogram
 
-finished = Counter("milepost_jobs_finished_total", "Jobs that ended here", ["type", "status"])
-put_back = Counter("milepost_jobs_put_back_total", "Attempts that another one follows on", ["type", "status"])
+finished = Counter("milepost_jobs_finished_total", "Jobs that ended on this processor", ["type", "status"])
+put_back = Counter("milepost_jobs_put_back_total", "Attempts that were retried or interrupted", ["type", "status"])
 duration = Histogram(
     "milepost_job_duration_seconds",
-    "From the start of a handler to the durable end of its job",
+    "From the start of a handler until the end of its job is confirmed",
     ["type"],
     buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
 )
 waited = Histogram(
     "milepost_job_wait_seconds",
-    "From when a job could be started to its first start",
+    "From the time at which a job may start until its first start",
     ["queue"],
     buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
 )
-skipped = Counter("milepost_jobs_skipped_total", "Deliveries that the gate let not run", ["verdict"])
-parked = Counter("milepost_processor_messages_parked_total", "Deliveries that could not be understood", ["queue"])
-progress_dropped = Counter("milepost_progress_dropped_total", "Progress events that the broker did not take")
+skipped = Counter("milepost_jobs_skipped_total", "Deliveries that did not run, by verdict of the claim", ["verdict"])
+dead_lettered_messages = Counter(
+    "milepost_processor_messages_dead_lettered_total",
+    "Messages that were dead-lettered because they can't be run: undecodable, misrouted or of an unknown type",
+    ["queue"],
+)
+progress_dropped = Counter("milepost_progress_dropped_total", "Progress events that could not be published")

@@ -1,4 +1,4 @@
-"""The tracker: projects what happens at the broker into the status view in Redis, of which it is the only writer.
+"""The tracker: projects events into the status view in Redis, of which it is the only writer.
 
-__main__ → bootstrap → consumer (RabbitMQ), store (Redis) → projector → ports → errors, settings
+__main__ → bootstrap → adapters (RabbitMQ, Redis, HTTP) → core → ports → errors, metrics, settings
 """

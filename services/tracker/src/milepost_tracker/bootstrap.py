@@ -1,4 +1,4 @@
-"""The composition root: builds the tracker from its settings and runs it until it is told to stop."""
+"""The composition root: builds the tracker from its settings and runs it until it is stopped."""
 
 import asyncio
 import signal
@@ -10,84 +10,89 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from milepost_contracts.keys import SHARDS, Keys
-from milepost_contracts.topology import Topology
-from milepost_rabbit.cancelling import end
-from milepost_service import collector
-from milepost_service.callbacks import Lookup
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.status.redis_keys import SHARDS, Keys
+from milepost_rabbit.cancelling import cancel_and_wait
+from milepost_service.callback_urls import Resolver
+from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
-from milepost_tracker.books import RabbitHolders, RedisAccounts
-from milepost_tracker.consumer import Batching, RabbitConsumer
-from milepost_tracker.endpoint import HttpEndpoint
-from milepost_tracker.errors import LogUnavailable, StoreUnavailable
-from milepost_tracker.fleet import RedisFleetStore, RedisPoisonStore
-from milepost_tracker.log import StreamLog
-from milepost_tracker.outbox import RabbitOutbox
-from milepost_tracker.projector import FleetProjector, StatusProjector
-from milepost_tracker.reconcile import Books, reconcile
-from milepost_tracker.replay import Replayed, Replayer
-from milepost_tracker.retell import Reteller
+from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
+from milepost_tracker.adapters.rabbit.event_log import RabbitEventLog
+from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
+from milepost_tracker.adapters.rabbit.queue_counts import RabbitQueueCounts
+from milepost_tracker.adapters.rabbit.webhook_queue import RabbitWebhookQueue
+from milepost_tracker.adapters.redis.job_counts import RedisJobCounts
+from milepost_tracker.adapters.redis.poison_store import RedisPoisonStore
+from milepost_tracker.adapters.redis.republish_store import RedisRepublishStore
+from milepost_tracker.adapters.redis.status_store import RedisStatusStore
+from milepost_tracker.adapters.redis.webhook_log import RedisWebhookLog
+from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
+from milepost_tracker.adapters.webhook_client import HttpWebhookClient
+from milepost_tracker.core.dead_letters import DeadLetterHandler
+from milepost_tracker.core.projector import StatusProjector, WorkerProjector
+from milepost_tracker.core.reaper import Reaper
+from milepost_tracker.core.reconciliation import Reconciliation, reconcile
+from milepost_tracker.core.replay import Replayed, Replayer
+from milepost_tracker.core.republish import Republisher
+from milepost_tracker.core.webhooks import Webhooks
+from milepost_tracker.errors import EventLogUnavailable, StoreUnavailable
 from milepost_tracker.settings import TrackerSettings
-from milepost_tracker.store import RedisStatusStore
-from milepost_tracker.undertaker import Undertaker
-from milepost_tracker.verdicts import Verdicts
-from milepost_tracker.webhook_log import RedisWebhookLog
-from milepost_tracker.webhook_queue import RabbitWebhookQueue
-from milepost_tracker.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 
-SWEEP_EVERY = timedelta(seconds=30)
-OVERDUE_EVERY = timedelta(seconds=5)
-RETELL_EVERY = timedelta(minutes=10)
-RECONCILE_EVERY = timedelta(seconds=60)
-TOO_FAR_BEHIND = timedelta(seconds=10)
-"""While the view is older than this, nobody is called lost: what the job said may be on its way."""
+EXPIRED_INTERVAL = timedelta(seconds=30)
+OVERDUE_INTERVAL = timedelta(seconds=5)
+REPUBLISH_INTERVAL = timedelta(minutes=10)
+RECONCILE_INTERVAL = timedelta(seconds=60)
+MAX_LAG = timedelta(seconds=10)
+"""While the view lags more than this, no job is ended as lost: its event may be on its way."""
 
 
-class Parts:
-    """Everything that talks to Redis, for the service and for its commands."""
+class _Parts:
+    """The adapters that the service and its commands share."""
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.url = str(settings.rabbitmq_url)
-        self.topology = Topology(namespace=settings.namespace, log_for=settings.retention)
+        self.topology = Topology(namespace=settings.namespace, log_retention=settings.retention)
         self.keys = Keys(namespace=settings.namespace)
         self.redis = Redis.from_url(str(settings.redis_url), socket_timeout=5, socket_connect_timeout=5)
         self.store = RedisStatusStore(self.redis, self.keys, retention=settings.retention, live_for=settings.live_for)
-        self.log = StreamLog(self.url, self.topology)
-        self.accounts = RedisAccounts(self.redis, self.keys)
-        self.holders = RabbitHolders(self.url, self.topology, self.accounts)
+        self.log = RabbitEventLog(self.url, self.topology)
+        self.job_counts = RedisJobCounts(self.redis, self.keys)
+        self.queue_counts = RabbitQueueCounts(self.url, self.topology)
 
 
-async def rebuild(settings: TrackerSettings, since: datetime | None, told: Callable[[Replayed], None]) -> Replayed:
-    """Apply the log to the view, from `since` on; all of it makes the view whole, and says so.
+async def rebuild(settings: TrackerSettings, since: datetime | None, report: Callable[[Replayed], None]) -> Replayed:
+    """Apply the log to the view, from `since` on; all of it marks the view as complete.
 
     Raises:
-        LogUnavailable: It can't be read to its end now.
-        StoreUnavailable: Somebody else was at it, too.
+        EventLogUnavailable: It can't be read to its end now.
+        StoreUnavailable: A tracker was replaying, too.
     """
-    parts = Parts(settings)
+    parts = _Parts(settings)
     try:
         if since is None:
-            await parts.store.watermarks.begin_replay(range(SHARDS))
-        replayer = Replayer(parts.store, parts.log, conclude=_left_to_the_tracker)
-        done = await replayer.replay(since, so_far=told)
-        if since is None and not await parts.store.watermarks.mark(range(SHARDS)):
-            raise StoreUnavailable("a tracker was rebuilding the view too, or Redis forgot again: run it once more")
+            await parts.store.checkpoints.begin_replay(range(SHARDS))
+        replayer = Replayer(parts.store, parts.log, conclude=_leave_to_the_tracker)
+        done = await replayer.replay(since, so_far=report)
+        if since is None and not await parts.store.checkpoints.mark_complete(range(SHARDS)):
+            raise StoreUnavailable(
+                "A tracker was rebuilding the view too, or Redis lost writes again. Run it once more."
+            )
         return done
     finally:
         await parts.redis.aclose()
 
 
-async def look_at_books(settings: TrackerSettings) -> Books:
-    """Reconcile once.
+async def reconcile_once(settings: TrackerSettings) -> Reconciliation:
+    """Compare the view with what is held, once.
 
     Raises:
-        LogUnavailable, StoreUnavailable: One of the sides can't be read now.
+        EventLogUnavailable, StoreUnavailable: One of them can't be read now.
     """
-    parts = Parts(settings)
+    parts = _Parts(settings)
     try:
-        return await reconcile(parts.accounts, parts.holders)
+        return await reconcile(parts.job_counts, parts.queue_counts)
     finally:
         await parts.redis.aclose()
 
@@ -99,46 +104,50 @@ async def run(settings: TrackerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    parts = Parts(settings)
+    parts = _Parts(settings)
     topology = parts.topology
-    outbox = RabbitOutbox(parts.url, topology)
-    verdicts = Verdicts(parts.store, outbox)
-    replayer = Replayer(parts.store, parts.log, conclude=verdicts.cancel)
-    status = StatusProjector(parts.store, verdicts, outbox)
-    fleet = FleetProjector(RedisFleetStore(parts.redis, parts.keys))
-    reteller = Reteller(parts.store, outbox, retention=settings.retention)
-    undertaker = Undertaker(outbox, RedisPoisonStore(parts.redis, parts.keys), parts.store)
+    publisher = RabbitEventPublisher(parts.url, topology)
+    reaper = Reaper(parts.store, publisher)
+    replayer = Replayer(parts.store, parts.log, conclude=reaper.cancel)
+    status = StatusProjector(parts.store, reaper, publisher)
+    workers = WorkerProjector(RedisWorkerStore(parts.redis, parts.keys))
+    unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
+    republisher = Republisher(unfinished, publisher, retention=settings.retention)
+    dead_letter_handler = DeadLetterHandler(publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store)
     consumer = RabbitConsumer(
         parts.url,
         topology,
         {
             topology.lifecycle: status.project,
             topology.progress: status.project,
-            topology.fleet_queue: fleet.project,
-            topology.parked: undertaker.settle,
+            topology.worker_queue: workers.project,
+            topology.dead_letter_queue: dead_letter_handler.handle,
         },
         Batching(size=settings.batch_size, prefetch=settings.prefetch),
-        on_open=replayer.again,
+        on_open=replayer.audit_soon,
     )
 
     def unready() -> list[str]:
-        checks = {"rabbitmq": consumer.link.is_up, "view": replayer.whole}
+        checks = {"rabbitmq": consumer.link.is_up, "view": replayer.complete}
         return [name for name, well in checks.items() if not well]
 
     health = HealthServer(host=settings.health_host, port=settings.health_port, unready=unready)
-    lookup = Lookup(settings.callbacks)
-    telling = _webhooks(settings, parts, outbox, lookup)
+    resolver = Resolver(settings.callback_policy)
+    webhook_queue = _webhooks(settings, parts, publisher, resolver)
     consumer.link.start()
-    outbox.link.start()
-    if telling is not None:
-        telling.link.start()
+    publisher.link.start()
+    if webhook_queue is not None:
+        webhook_queue.link.start()
     tasks = [
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
-        *(asyncio.create_task(chore) for chore in _chores(parts, consumer, status, verdicts, replayer, reteller)),
+        *(
+            asyncio.create_task(duty)
+            for duty in _periodic_duties(parts, consumer, status, reaper, replayer, republisher)
+        ),
     ]
     for task in tasks:
         task.add_done_callback(lambda _: stop.set())  # none of them ends by itself
-    collector.spare()
+    freeze_gc()
     log.info("tracker_started", namespace=settings.namespace)
     try:
         consumer.failed.add_done_callback(lambda _: stop.set())
@@ -147,74 +156,79 @@ async def run(settings: TrackerSettings) -> None:
             if ended.done():
                 ended.result()
     finally:
-        await end(tasks)
-        if telling is not None:
-            await telling.close()
-        lookup.close()
+        await cancel_and_wait(tasks)
+        if webhook_queue is not None:
+            await webhook_queue.close()
+        resolver.close()
         await consumer.close()
-        await outbox.link.close()
+        await publisher.link.close()
         health.close()
         with suppress(StoreUnavailable):
-            await parts.store.watermarks.leave()
+            await parts.store.checkpoints.leave()
         await parts.redis.aclose()
         log.info("tracker_stopped")
 
 
 def _webhooks(
-    settings: TrackerSettings, parts: Parts, outbox: RabbitOutbox, lookup: Lookup
+    settings: TrackerSettings, parts: _Parts, publisher: RabbitEventPublisher, resolver: Resolver
 ) -> RabbitWebhookQueue | None:
-    """Return what delivers webhooks; without keys they wait for a tracker that has some."""
+    """Return the consumer of webhooks; without keys, webhooks wait for a tracker that has some."""
     if (keys := settings.signing) is None:
         return None
-    log_of = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
-    webhooks = Webhooks(HttpEndpoint(lookup), log_of, outbox, rule=settings.callbacks, keys=keys)
+    webhook_log = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
+    webhooks = Webhooks(HttpWebhookClient(resolver), webhook_log, publisher, policy=settings.callback_policy, keys=keys)
     return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver)
 
 
-def _chores(
-    parts: Parts,
+def _periodic_duties(
+    parts: _Parts,
     consumer: RabbitConsumer,
     status: StatusProjector,
-    verdicts: Verdicts,
+    reaper: Reaper,
     replayer: Replayer,
-    reteller: Reteller,
+    republisher: Republisher,
 ) -> list[Coroutine[Any, Any, None]]:
-    """Return what is to be done now and then, beside the events."""
+    """Return the periodic duties beside the projection."""
 
     async def end_overdue() -> None:
-        if status.behind < TOO_FAR_BEHIND and replayer.whole and consumer.link.is_up:
-            await verdicts.end_overdue()
+        if status.behind < MAX_LAG and replayer.complete and consumer.link.is_up:
+            await reaper.end_overdue()
 
     async def sweep() -> None:
         if swept := await parts.store.sweep():
-            log.info("jobs_forgotten", count=swept)
+            log.info("jobs_swept", count=swept)
 
-    async def retell() -> None:
-        if replayer.whole:
-            await reteller.retell()
+    async def republish() -> None:
+        if replayer.complete:
+            await republisher.republish()
 
-    async def look() -> None:
-        books = await reconcile(parts.accounts, parts.holders)
-        log.info("books", difference=books.difference, open=dict(books.open), held=dict(books.held))
+    async def compare() -> None:
+        reconciliation = await reconcile(parts.job_counts, parts.queue_counts)
+        log.info(
+            "reconciled",
+            difference=reconciliation.difference,
+            open=dict(reconciliation.open),
+            held=dict(reconciliation.held),
+        )
 
     return [
-        _every(SWEEP_EVERY, sweep),
-        _every(OVERDUE_EVERY, end_overdue),
-        _every(min(RETELL_EVERY, reteller.every), retell),
-        _every(RECONCILE_EVERY, look),
+        _every(EXPIRED_INTERVAL, sweep),
+        _every(OVERDUE_INTERVAL, end_overdue),
+        _every(min(REPUBLISH_INTERVAL, republisher.every), republish),
+        _every(RECONCILE_INTERVAL, compare),
     ]
 
 
-async def _left_to_the_tracker(job_ids: Sequence[str]) -> None:
-    """A running tracker audits the log, and comes to the same conclusions."""
+async def _leave_to_the_tracker(job_ids: Sequence[str]) -> None:
+    """Do nothing: a running tracker audits the log, and ends the same jobs."""
     del job_ids
 
 
 async def _every(pause: timedelta, act: Callable[[], Awaitable[None]]) -> None:
-    """Act again and again until cancelled; what can't be done now is done next time."""
+    """Act after each pause until cancelled; what fails now is tried the next time."""
     while True:
         await asyncio.sleep(pause.total_seconds())
         try:
             await act()
-        except (StoreUnavailable, LogUnavailable) as error:
-            log.warning("put_off", what=act.__name__, error=str(error))
+        except (StoreUnavailable, EventLogUnavailable) as error:
+            log.warning("duty_postponed", duty=act.__name__, error=str(error))

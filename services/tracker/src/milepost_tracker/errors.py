@@ -1,8 +1,8 @@
 """What can go wrong for the tracker.
 
 TrackerError
-├── StoreUnavailable   Redis can't take the batch now; it is held and tried again
-└── LogUnavailable     the log can't be read now
+├── StoreUnavailable      Redis can't be read or written now; the batch is held and tried again
+└── EventLogUnavailable   the broker, or its log, can't be read now
 """
 
 
@@ -11,8 +11,8 @@ class TrackerError(Exception):
 
 
 class StoreUnavailable(TrackerError):  # noqa: N818 - named as the condition
-    """Redis can't be written to now."""
+    """Redis can't be read or written now."""
 
 
-class LogUnavailable(TrackerError):  # noqa: N818
-    """The log can't be read now."""
+class EventLogUnavailable(TrackerError):  # noqa: N818
+    """The broker, or its log, can't be read now."""

@@ -5,19 +5,19 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from milepost_service.callbacks import CallbackSettings
-from milepost_service.settings import Length
+from milepost_service.callback_urls import CallbackSettings
+from milepost_service.settings import Duration
 
 
 class TrackerSettings(CallbackSettings):
-    #: The longest time that a job which has not ended is remembered after its last event.
-    live_for: Length = Field(default=timedelta(days=200), ge=timedelta(seconds=1), le=timedelta(days=730))
-    #: The most events in one batch. An event that comes alone is written at once; many wait 20 ms for one another.
+    live_for: Duration = Field(default=timedelta(days=200), ge=timedelta(seconds=1), le=timedelta(days=730))
+    """How long a job that has not ended is kept after its last event."""
     batch_size: int = Field(default=200, ge=1, le=1_000)
-    #: How many events may be on their way to this tracker; RabbitMQ caps it at 2000 on quorum queues.
+    """Maximum events in one batch. An event in a quiet queue is written at once; a busy queue waits 20 ms for more."""
     prefetch: int = Field(default=1_000, ge=1, le=2_000)
-    #: Where `/livez`, `/readyz` and `/metrics` are served.
+    """How many unacknowledged events this tracker may hold; RabbitMQ caps it at 2000 on quorum queues."""
     health_host: str = "127.0.0.1"
+    """Where `/livez`, `/readyz` and `/metrics` are served."""
     health_port: int = Field(default=8801, ge=0, le=65_535)
 
     @model_validator(mode="after")
@@ -30,6 +30,6 @@ class TrackerSettings(CallbackSettings):
         if self.live_for < self.retention:
             raise ValueError(
                 f"MILEPOST_LIVE_FOR ({self.live_for}) is shorter than MILEPOST_RETENTION ({self.retention}), "
-                "so a waiting job would be forgotten before a finished one"
+                "so a waiting job would be deleted before a finished one"
             )
         return self

@@ -1,7 +1,7 @@
-"""`stack`: a whole Milepost on this machine, with its own RabbitMQ and Redis.
+"""`stack`: a complete Milepost on this machine, with its own RabbitMQ and Redis.
 
-Uses the servers that MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL name, where they are set; starts private ones
-otherwise, and installs them with the system's package manager where they are missing.
+Uses the servers in MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL if they are set. Otherwise it starts private ones,
+and installs missing server programs with the system's package manager.
 """
 
 import json
@@ -19,7 +19,7 @@ import typer
 
 from milepost_stack import processes
 from milepost_stack.errors import NotUp, StackError
-from milepost_stack.session import ROOT, Watchman, say, stop_when_asked, stopped_at_the_end
+from milepost_stack.session import ROOT, Supervisor, say, stop_on_signals, stopped_at_exit
 from milepost_stack.stack import DEFAULT_PORT, RABBITMQ_URL, REDIS_URL, Size, Stack
 from milepost_stack.state import StackState
 
@@ -32,10 +32,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Option("--name", help="Which stack; several can run side by side.")]
-Gateways = Annotated[int, typer.Option(min=0, help="How many gateways.")]
-Processors = Annotated[int, typer.Option(min=0, help="How many processors.")]
-Trackers = Annotated[int, typer.Option(min=0, help="How many trackers.")]
+Name = Annotated[str, typer.Option("--name", help="Name of the stack; several can run side by side.")]
+Gateways = Annotated[int, typer.Option(min=0, help="Number of gateways.")]
+Processors = Annotated[int, typer.Option(min=0, help="Number of processors.")]
+Trackers = Annotated[int, typer.Option(min=0, help="Number of trackers.")]
 Port = Annotated[
     int | None,
     typer.Option(min=0, max=65_535, help="Port of the first gateway; 0 for a free one.", show_default="8800 if free"),
@@ -44,14 +44,14 @@ Port = Annotated[
 
 @app.command()
 def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up; 'stack down' ends it.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up; see 'stack down'.")] = False,
     gateways: Gateways = 1,
     processors: Processors = 1,
     trackers: Trackers = 1,
     port: Port = None,
     name: Name = "default",
 ) -> None:
-    """Start everything; without --detach, stay until Ctrl-C and stop it all."""
+    """Start everything. Without --detach, run until Ctrl-C, then stop everything."""
     stack = Stack(ROOT, name, say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=port)
     say(f"up: {state.url or 'RabbitMQ and Redis only'}; the logs are in {os.path.relpath(stack.folder)}")
@@ -60,17 +60,17 @@ def up(
     if detach:
         return
     say("press Ctrl-C to stop")
-    with stopped_at_the_end(stack):
-        _stay(stack)
+    with stopped_at_exit(stack):
+        _run_until_stopped(stack)
 
 
 @app.command()
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     name: Name = "default",
 ) -> None:
-    """Show what runs. The exit code is 1 when something that was started has ended."""
-    state = _known(name)
+    """Show the processes. The exit code is 1 if one of them has ended."""
+    state = _load_state(name)
     rows = [(process, processes.find(process) is not None) for process in state.processes]
     if as_json:
         shown = {
@@ -94,14 +94,14 @@ def status(
 
 @app.command()
 def logs(
-    process: Annotated[str | None, typer.Argument(help="For example tracker-1; all of them by default.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
+    process: Annotated[str | None, typer.Argument(help="A process, for example tracker-1; by default all.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of last lines to print.")] = 20,
     name: Name = "default",
 ) -> None:
     """Print the last lines of the logs."""
     stack = Stack(ROOT, name, say)
-    state = _known(name)
+    state = _load_state(name)
     paths = [stack.log_of(process)] if process else [one.log for one in state.processes]
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)]
     with _interruptible():
@@ -110,17 +110,17 @@ def logs(
 
 @app.command()
 def restart(
-    process: Annotated[str, typer.Argument(help="For example processor-1.")],
+    process: Annotated[str, typer.Argument(help="A process, for example processor-1.")],
     name: Name = "default",
 ) -> None:
-    """Stop one process in good order and start it again."""
+    """Stop one process gracefully and start it again."""
     started = Stack(ROOT, name, say).restart(process)
     say(f"{started.name} is up again, pid {started.pid}")
 
 
 @app.command()
 def down(name: Name = "default") -> None:
-    """Stop everything that 'stack up' started, and remove its data; the logs stay."""
+    """Stop everything that 'stack up' started and remove its data. The logs are kept."""
     Stack(ROOT, name, say).down()
     say("down")
 
@@ -128,19 +128,20 @@ def down(name: Name = "default") -> None:
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
 def run(
     command: Annotated[
-        list[str], typer.Argument(help="A command; MILEPOST_URL, _RABBITMQ_URL and _REDIS_URL say where.")
+        list[str],
+        typer.Argument(help="The command; MILEPOST_URL, MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL are set for it."),
     ],
     gateways: Gateways = 1,
     processors: Processors = 1,
     trackers: Trackers = 1,
 ) -> None:
-    """Start a stack of its own for one command, run the command, stop it all; exit as the command did."""
+    """Start a temporary stack, run a command, stop the stack; exit with the command's code."""
     stack = Stack(ROOT, f"run-{token_hex(3)}", say)
     state = stack.up(Size(gateways=gateways, processors=processors, trackers=trackers), port=0)
-    with stopped_at_the_end(stack), _interruptible():
+    with stopped_at_exit(stack), _interruptible():
         say(" ".join(command) if len(command) < 20 else f"{' '.join(command[:8])} …")  # noqa: PLR2004 - one line
-        where = {"MILEPOST_URL": state.url or "", RABBITMQ_URL: state.rabbitmq_url, REDIS_URL: state.redis_url}
-        code = subprocess.run(command, env={**os.environ, **where}, check=False).returncode
+        urls = {"MILEPOST_URL": state.url or "", RABBITMQ_URL: state.rabbitmq_url, REDIS_URL: state.redis_url}
+        code = subprocess.run(command, env={**os.environ, **urls}, check=False).returncode
     if code == 0:
         shutil.rmtree(stack.folder, ignore_errors=True)
     else:
@@ -149,7 +150,7 @@ def run(
 
 
 def main() -> None:
-    """Run the command line; errors are written for people, exit code 1."""
+    """Run the command line. A `StackError` is printed without a traceback, with exit code 1."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
@@ -161,27 +162,27 @@ def main() -> None:
         sys.exit(130)
 
 
-def _known(name: str) -> StackState:
+def _load_state(name: str) -> StackState:
     state = Stack(ROOT, name, say).state
     if state is None:
         raise NotUp(f"there is no stack {name!r}: start it with 'stack up'")
     return state
 
 
-def _stay(stack: Stack) -> None:
-    """Return when asked to stop, or when another command has stopped the stack."""
-    watchman = Watchman(stack)
-    stop = stop_when_asked()
+def _run_until_stopped(stack: Stack) -> None:
+    """Return after a stop signal, or when another command has stopped the stack."""
+    supervisor = Supervisor(stack)
+    stop = stop_on_signals()
     while not stop.wait(0.5):
-        if not watchman.look():
+        if not supervisor.check():
             return
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C reaches the child by itself; we wait for the child to deal with it.
+    """Ignore Ctrl-C in this process: the child gets the signal too, and we wait for it to exit.
 
-    With a handler of our own, for the child would inherit that the signal is ignored.
+    A handler that does nothing, because a child inherits an ignored signal.
     """
     old = signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -1,28 +1,29 @@
-"""What can go wrong with a stack; each message is written for the person at the terminal.
+"""Errors of a stack. Their messages are printed as they are.
 
 StackError
-├── StartFailed      a part did not become ready; carries the last lines of its log
-├── NotInstalled     a server is missing and can't be installed
-├── AlreadyUp        a stack of this name runs
-└── NotUp            no stack of this name runs, or it has no such process
+├── StartFailed         a process or server did not become ready; has the last lines of a process's log
+├── NotInstalled        a server program is missing and can't be installed
+├── AlreadyUp           a stack of this name is running
+├── NotUp               no stack of this name is running, or it has no such process
+└── PackageNotCreated   `milepost new` can't create the package (in `scaffold`)
 """
 
 
 class StackError(Exception):
-    """The stack did not do as asked."""
+    """The stack can't do what was requested."""
 
 
 class StartFailed(StackError):  # noqa: N818 - these are named as conditions
-    """A part of the stack did not become ready."""
+    """A process or server of the stack did not become ready."""
 
 
 class NotInstalled(StackError):  # noqa: N818
-    """A server program is missing."""
+    """A server program is missing and can't be installed."""
 
 
 class AlreadyUp(StackError):  # noqa: N818
-    """A stack of this name runs already."""
+    """A stack of this name is already running."""
 
 
 class NotUp(StackError):  # noqa: N818
-    """No such stack or process runs."""
+    """There is no such stack or process."""

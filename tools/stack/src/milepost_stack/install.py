@@ -1,4 +1,4 @@
-"""Finds the server programs, and installs missing ones with the system's package manager, saying so."""
+"""Finds the server programs, and installs missing ones with the system's package manager after printing so."""
 
 import fcntl
 import os
@@ -17,19 +17,19 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Program:
-    """A program that a package of the system brings."""
+    """A program of a system package."""
 
     name: str
-    #: Where packages put it that don't put it on the PATH.
-    places: tuple[str, ...]
+    #: Paths where packages install it outside the PATH.
+    paths: tuple[str, ...]
     apt: str
     brew: str
 
     def find(self) -> str | None:
-        """Return its path. The known places come first: Debian's wrappers on the PATH insist on being root."""
-        for place in self.places:
-            if os.access(place, os.X_OK):
-                return place
+        """Return its path. The known paths come first: Debian's wrapper on the PATH requires root."""
+        for path in self.paths:
+            if os.access(path, os.X_OK):
+                return path
         return shutil.which(self.name)
 
 
@@ -47,23 +47,28 @@ EPMD = Program("epmd", ("/usr/bin/epmd", "/opt/homebrew/bin/epmd"), apt="erlang-
 REDIS = Program("redis-server", (), apt="redis-server", brew="redis")
 
 
-USE_OTHERS = "set MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL to servers of yours"
+USE_OWN_SERVERS = "set MILEPOST_RABBITMQ_URL and MILEPOST_REDIS_URL to your own servers"
 
 
-def ensure(programs: tuple[Program, ...], say: Say, *, otherwise: str = USE_OTHERS) -> dict[str, str]:
-    """Return the path of each program, having installed what was missing; `otherwise` is what else can be done.
+def ensure(programs: tuple[Program, ...], say: Say, *, otherwise: str = USE_OWN_SERVERS) -> dict[str, str]:
+    """Install missing programs, and return the path of each program.
+
+    Args:
+        programs: The programs to find.
+        say: Prints a message.
+        otherwise: The alternative to installing, for error messages.
 
     Raises:
-        NotInstalled: With one sentence on what to do.
+        NotInstalled: A program can't be installed; the message says what to do.
     """
     if _missing(programs):
-        with _one_at_a_time(say):
+        with _install_lock(say):
             if missing := _missing(programs):  # another process may have installed them meanwhile
                 _install(missing, say, otherwise)
     found = {program.name: program.find() for program in programs}
     absent = [name for name, path in found.items() if path is None]
     if absent:
-        raise NotInstalled(f"{', '.join(absent)} can't be found even after installing; {otherwise} instead")
+        raise NotInstalled(f"{', '.join(absent)} can't be found after the installation; {otherwise}")
     return {name: path for name, path in found.items() if path is not None}
 
 
@@ -72,13 +77,13 @@ def _missing(programs: tuple[Program, ...]) -> list[Program]:
 
 
 @contextmanager
-def _one_at_a_time(say: Say) -> Iterator[None]:
-    """Let one process of this user install at a time: package managers fail when another one runs."""
+def _install_lock(say: Say) -> Iterator[None]:
+    """Hold the lock of this user's installations: a package manager fails while another one runs."""
     with (Path(tempfile.gettempdir()) / f"milepost-install-{os.getuid()}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another process that installs packages")
+            say("waiting for another installation to finish")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -88,7 +93,7 @@ def _install(missing: list[Program], say: Say, otherwise: str) -> None:
         packages = sorted({program.apt for program in missing})
         say(f"installing {' and '.join(packages)} with apt-get; their system services are not started")
         sudo = _sudo(packages)
-        with _services_kept_off(sudo):
+        with _services_not_started(sudo):
             _run([*sudo, "apt-get", "update", "-qq"])
             _run([*sudo, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages])
     elif shutil.which("brew"):
@@ -97,7 +102,7 @@ def _install(missing: list[Program], say: Say, otherwise: str) -> None:
         _run(["brew", "install", "--quiet", *packages])
     else:
         names = " and ".join(program.name for program in missing)
-        raise NotInstalled(f"{names} is missing and neither apt-get nor brew is here: install it, or {otherwise}")
+        raise NotInstalled(f"{names} is missing, and so are apt-get and brew: install it yourself, or {otherwise}")
 
 
 def _sudo(packages: list[str]) -> list[str]:
@@ -106,13 +111,13 @@ def _sudo(packages: list[str]) -> list[str]:
     if shutil.which("sudo"):
         return ["sudo"]
     raise NotInstalled(
-        f"installing needs root, and there is no sudo: run 'apt-get install {' '.join(packages)}' as root"
+        f"the installation needs root, and there is no sudo: run 'apt-get install {' '.join(packages)}' as root"
     )
 
 
 @contextmanager
-def _services_kept_off(sudo: list[str]) -> Iterator[None]:
-    """Debian starts a server when its package is installed, unless `policy-rc.d` says no; we want a private one."""
+def _services_not_started(sudo: list[str]) -> Iterator[None]:
+    """Stop Debian from starting a server when its package is installed, with a `policy-rc.d` that forbids it."""
     policy = Path("/usr/sbin/policy-rc.d")
     if policy.exists():
         yield

@@ -1,4 +1,7 @@
-"""Child processes that may outlive the command that started them: started, found again, ended by id and age."""
+"""Starts, finds and stops child processes that may outlive the command that started them.
+
+A process is identified by its pid and start time.
+"""
 
 import os
 import subprocess
@@ -13,33 +16,33 @@ import psutil
 from milepost_stack.errors import StartFailed
 from milepost_stack.state import ProcessState
 
-SOON, STOP_WITHIN = 2.0, 45.0
-"""Seconds after SIGTERM: until it is said that it takes longer, and until SIGKILL; longer than a processor's drain."""
-KILLED_WITHIN = 5.0
-TAIL = 20
+REPORT_WAIT_AFTER, STOP_TIMEOUT = 2.0, 45.0
+"""Seconds after SIGTERM: until the wait is reported, and until SIGKILL. Longer than the default drain time-out."""
+KILL_TIMEOUT = 5.0
+TAIL_LINES = 20
 
 PREFIX = "MILEPOST_"
 
-# Python complains about a child that is forgotten while it runs; ours may outlive us, and are remembered till then.
+# Python warns when a running child is garbage-collected. Ours may outlive this process, so a reference is kept.
 _children: dict[int, psutil.Popen] = {}
 
 
-def configures(name: str) -> bool:
-    """Whether a variable says how a service is to run."""
+def is_setting(name: str) -> bool:
+    """Return whether a variable configures a service."""
     return name == "PYTHONPATH" or name.startswith(PREFIX)
 
 
-def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what a process is configured with: whoever restarts it must not change that by the way."""
-    return {name: value for name, value in environment.items() if not configures(name)}
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without settings: a restart must not change the settings of a process."""
+    return {name: value for name, value in environment.items() if not is_setting(name)}
 
 
 def start(process: ProcessState, *, stdin: int = subprocess.DEVNULL) -> psutil.Popen:
-    """Start the process in a session of its own, its output appended to its log; notes pid and age in `process`."""
+    """Start the process in its own session, append its output to its log, and set `process.pid` and `.created`."""
     with process.log.open("ab") as log:
         child = psutil.Popen(
             process.command,
-            env={**_neutral(os.environ), **process.environment},
+            env={**_without_settings(os.environ), **process.environment},
             cwd=process.folder,
             stdin=stdin,
             stdout=log,
@@ -53,7 +56,7 @@ def start(process: ProcessState, *, stdin: int = subprocess.DEVNULL) -> psutil.P
 
 
 def find(process: ProcessState) -> psutil.Process | None:
-    """Return the running process, or nothing if it has ended."""
+    """Return the running process, or `None` if it has ended."""
     reap()
     try:
         found = psutil.Process(process.pid)
@@ -65,35 +68,35 @@ def find(process: ProcessState) -> psutil.Process | None:
 
 
 def reap() -> None:
-    """Take note of children of ours that have ended: until then their ids live on."""
+    """Poll our children, so that those that have ended are no longer zombies."""
     for child in list(_children.values()):
         child.poll()
 
 
 def stop(process: ProcessState, *, waiting: Callable[[], None] = lambda: None) -> bool:
-    """Ask the process to end, and make it after a while; return whether it ended by itself.
+    """Stop the process: SIGTERM, then SIGKILL after `STOP_TIMEOUT`. Return whether SIGTERM was enough.
 
-    `waiting` is called if it takes longer than a moment.
+    `waiting` is called if it still runs after `REPORT_WAIT_AFTER`.
     """
     found = find(process)
     if found is None:
         return True
     descendants = found.children(recursive=True)
     found.terminate()
-    willing = _gone(process, SOON)
-    if not willing:
+    terminated = _wait_ended(process, REPORT_WAIT_AFTER)
+    if not terminated:
         waiting()
-        willing = _gone(process, STOP_WITHIN - SOON)
-    if not willing:
+        terminated = _wait_ended(process, STOP_TIMEOUT - REPORT_WAIT_AFTER)
+    if not terminated:
         found.kill()
-        _gone(process, KILLED_WITHIN)
-    for one in psutil.wait_procs(descendants, timeout=KILLED_WITHIN)[1]:
+        _wait_ended(process, KILL_TIMEOUT)
+    for one in psutil.wait_procs(descendants, timeout=KILL_TIMEOUT)[1]:
         one.kill()
-    return willing
+    return terminated
 
 
-def _gone(process: ProcessState, within: float) -> bool:
-    """Wait for the process to end. A zombie has ended: its parent, perhaps another command, has yet to notice."""
+def _wait_ended(process: ProcessState, within: float) -> bool:
+    """Wait for the process to end; return whether it did. A zombie counts as ended."""
     deadline = time.monotonic() + within
     while find(process) is not None:
         if time.monotonic() > deadline:
@@ -103,10 +106,10 @@ def _gone(process: ProcessState, within: float) -> bool:
 
 
 def wait_ready(process: ProcessState, ready: Callable[[], bool], within: float) -> None:
-    """Wait until `ready` says yes.
+    """Wait until `ready` returns true.
 
     Raises:
-        StartFailed: The process ended, or time is over; with the last lines of its log.
+        StartFailed: The process ended, or the time is up; has the last lines of its log.
     """
     deadline = time.monotonic() + within
     while not ready():
@@ -118,7 +121,7 @@ def wait_ready(process: ProcessState, ready: Callable[[], bool], within: float) 
 
 
 def answers(url: str) -> bool:
-    """Whether an HTTP GET is answered with success now."""
+    """Return whether an HTTP GET succeeds now."""
     try:
         with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - only our own loopback URLs come here
             return True
@@ -126,8 +129,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def tail(log: Path, lines: int = TAIL) -> str:
-    """Return the last lines of a log, each behind a bar."""
+def tail(log: Path, lines: int = TAIL_LINES) -> str:
+    """Return the last lines of a log, each prefixed with a bar."""
     try:
         text = log.read_text(errors="replace")
     except OSError:

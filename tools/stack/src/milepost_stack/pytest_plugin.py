@@ -13,9 +13,9 @@ HANDLERS = "milepost_handlers"
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStack:
-    """A whole Milepost that runs: hand it to `milepost_client.Client(stack.url)`."""
+    """A running Milepost, for `milepost_client.Client(stack.url)`."""
 
-    #: Of the gateway.
+    #: URL of the gateway.
     url: str
     rabbitmq_url: str
     redis_url: str
@@ -24,16 +24,16 @@ class RunningStack:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the setting that says which handlers the stack runs."""
+    """Add the ini option `milepost_handlers`."""
     parser.addini(HANDLERS, "Modules with handlers that the fixture milepost_stack runs", type="args", default=[])
 
 
 @pytest.fixture(scope="session")
 def milepost_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A whole Milepost for the session: real RabbitMQ, Redis, gateway, tracker and processor.
+    """A complete Milepost for the session: real RabbitMQ, Redis, gateway, tracker and processor.
 
-    It runs the handlers of the modules that the setting `milepost_handlers` names, or those of the installed
-    packages; they are imported from wherever the tests can import them.
+    It runs the handlers of the modules in the ini option `milepost_handlers`, by default those of installed packages.
+    The processor has the import path of the tests.
     """
     from milepost_stack.errors import StackError  # noqa: PLC0415 - every session of pytest loads this module
     from milepost_stack.session import say  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node: its own data, ports, Erlang node name, cookie and port mapper; nothing of it is shared."""
+"""A private RabbitMQ node, with its own data, ports, Erlang node name, cookie and port mapper."""
 
 import asyncio
 import logging
@@ -10,22 +10,22 @@ from secrets import token_hex
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from milepost_stack.free_ports import any_port
 from milepost_stack.install import EPMD, RABBITMQ
-from milepost_stack.ports import any_port
 from milepost_stack.state import ProcessState
 
-READY_WITHIN = 90.0
+READY_TIMEOUT = 90.0
 
-# aiormq logs every refused connection; we ask until there is one.
+# aiormq logs every refused connection, and we retry until one succeeds.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 CONSUMER_TIMEOUT = 43_200
-"""Seconds for which a job may run; RabbitMQ before 3.12 takes it from nowhere but its own configuration."""
+"""Seconds for which a job may run. Before 3.12, RabbitMQ reads it from its own configuration only."""
 
-HANDED_ON_WITHIN = 10
-"""Seconds after which what has waited is handed on again, if the queue it goes to said nothing; 180 by default."""
-TICK_TIME = 8
-"""Seconds after which nodes call another one down that says nothing; a stream without its leader waits for that."""
+DEAD_LETTER_CONFIRM_TIMEOUT = 10
+"""Seconds until a dead-lettered message without a confirm is published again; RabbitMQ's default is 180."""
+NET_TICK_TIME = 8
+"""Seconds after which nodes treat a silent node as down. A stream that lost its leader waits that long."""
 
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -39,15 +39,15 @@ consumer_timeout = {consumer_timeout}
 
 
 def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[ProcessState]]:
-    """Return the URL of a node to be, and the processes that make it, in the order of their start."""
+    """Return the URL of a node, and its processes in the order in which to start them."""
     (url,), made = nodes(folder, programs, ["rabbitmq"])
     return url, made
 
 
 def nodes(folder: Path, programs: dict[str, str], names: Sequence[str]) -> tuple[list[str], list[ProcessState]]:
-    """Return the URLs of nodes to be, and the processes that make them: the port mapper, then the nodes.
+    """Return the URLs of nodes, and their processes: the port mapper, then the nodes.
 
-    Several nodes form one cluster, if each is started once the one before is ready.
+    Several nodes form one cluster if each is started after the previous one is ready.
     """
     mapper_port = any_port()
     erlang = {
@@ -77,7 +77,7 @@ def nodes(folder: Path, programs: dict[str, str], names: Sequence[str]) -> tuple
 
 
 def _home(folder: Path) -> Path:
-    """Make the folder where Erlang looks for the cookie that nodes know each other by."""
+    """Create the home folder with the Erlang cookie, which authenticates nodes to each other."""
     home = folder / "rabbitmq" / "home"
     home.mkdir(parents=True, exist_ok=True)
     cookie = home / ".erlang.cookie"
@@ -109,10 +109,10 @@ def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], program
             "RABBITMQ_LOG_BASE": str(data / "log"),
             "RABBITMQ_PID_FILE": str(data / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                f"-kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {TICK_TIME}"
-                f" -rabbit dead_letter_worker_publisher_confirm_timeout {HANDED_ON_WITHIN * 1000}"
+                f"-kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {NET_TICK_TIME}"
+                f" -rabbit dead_letter_worker_publisher_confirm_timeout {DEAD_LETTER_CONFIRM_TIMEOUT * 1000}"
             ),
-            # With this the start script becomes the node, so that the node gets our signals.
+            # Makes the start script exec the node, so that the node receives our signals.
             "RUNNING_UNDER_SYSTEMD": "true",
         },
         log=data.parent / f"{name}.log",
@@ -121,7 +121,7 @@ def _node(name: str, node_name: str, data: Path, erlang: dict[str, str], program
 
 
 def answers(url: str) -> bool:
-    """Whether the broker lets us in now."""
+    """Return whether the broker accepts a connection now."""
 
     async def connect() -> bool:
         try:

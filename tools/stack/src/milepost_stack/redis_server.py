@@ -5,15 +5,15 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from milepost_stack.free_ports import any_port
 from milepost_stack.install import REDIS
-from milepost_stack.ports import any_port
 from milepost_stack.state import ProcessState
 
-READY_WITHIN = 20.0
+READY_TIMEOUT = 20.0
 
 
 def process(folder: Path, programs: dict[str, str]) -> tuple[str, ProcessState]:
-    """Return the URL of a server to be, and the process that makes it."""
+    """Return the URL of a server, and its process to start."""
     data, port = folder / "redis", any_port()
     data.mkdir(parents=True, exist_ok=True)
     options = {
@@ -30,7 +30,7 @@ def process(folder: Path, programs: dict[str, str]) -> tuple[str, ProcessState]:
 
 
 def answers(url: str) -> bool:
-    """Whether the server answers now."""
+    """Return whether the server answers a PING now."""
     try:
         with Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2) as client:
             return bool(client.ping())

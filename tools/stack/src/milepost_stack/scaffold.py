@@ -1,4 +1,4 @@
-"""Makes a package of handlers out of the templates beside this module."""
+"""Creates a package of handlers from the templates beside this module."""
 
 import keyword
 import re
@@ -11,57 +11,57 @@ from string import Template
 
 from milepost_stack.errors import StackError
 
-PLACE = "package"
-"""The folder of the templates that takes the module's name."""
-DOT = "dot-"
-"""What a template's name begins with in place of a dot: tools overlook hidden files."""
+MODULE_FOLDER = "package"
+"""The template folder that gets the module's name."""
+DOT_PREFIX = "dot-"
+"""Stands for a leading dot in a template's name: some tools skip hidden files."""
 
 
-class NotMade(StackError):  # noqa: N818
-    """The package can't be made; nothing was."""
+class PackageNotCreated(StackError):  # noqa: N818
+    """The package can't be created; nothing was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """What was made."""
+class _CreatedPackage:
+    """A created package."""
 
     folder: Path
-    #: How it is imported.
+    #: Its import name.
     module: str
     #: Its first job type.
     type: str
     files: Sequence[Path]
 
 
-def make_handlers(name: str, parent: Path) -> Made:
-    """Make a folder with a package of handlers, and return what is in it.
+def make_handlers(name: str, parent: Path) -> _CreatedPackage:
+    """Create a folder with a package of handlers.
 
     Args:
-        name: Words with hyphens or underscores.
-        parent: Where.
+        name: Words joined by hyphens or underscores.
+        parent: The folder to create it in.
 
     Raises:
-        NotMade: The name is none, or something of that name is there.
+        PackageNotCreated: The name is invalid or taken, or the parent does not exist.
     """
     module, type_name = name.lower().replace("-", "_"), name.lower().replace("_", "-")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", type_name) or len(type_name) > 64:  # noqa: PLR2004 - a type's
-        raise NotMade(f"{name!r} is no name: words of letters and digits, with hyphens between them")
+        raise PackageNotCreated(f"{name!r} is not a valid name: use words of letters and digits, joined by hyphens")
     if keyword.iskeyword(module) or module == "tests":
-        raise NotMade(f"{module!r} can't be the name of a package of handlers")
+        raise PackageNotCreated(f"{module!r} is reserved: choose another name")
     if find_spec(module) is not None:
-        raise NotMade(f"{module!r} is the name of a module that is there already, and would be hidden")
+        raise PackageNotCreated(f"{module!r} would hide an installed module: choose another name")
     folder = parent / name
     if folder.exists():
-        raise NotMade(f"{folder} is there already")
+        raise PackageNotCreated(f"{folder} already exists")
     if not parent.is_dir():
-        raise NotMade(f"there is no folder {parent}")
-    words = {"name": type_name, "module": module, "type": type_name}
-    made: list[Path] = []
+        raise PackageNotCreated(f"the folder {parent} does not exist")
+    names = {"name": type_name, "module": module, "type": type_name}
+    created: list[Path] = []
     with as_file(files("milepost_stack") / "templates" / "handlers") as templates:
         for template in sorted(path for path in templates.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-            place = str(template.relative_to(templates)).replace(f"{PLACE}/", f"{module}/").replace(DOT, ".")
-            path = folder / place
+            relative = str(template.relative_to(templates))
+            path = folder / relative.replace(f"{MODULE_FOLDER}/", f"{module}/").replace(DOT_PREFIX, ".")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(Template(template.read_text()).substitute(words))
-            made.append(path)
-    return Made(folder=folder, module=module, type=type_name, files=made)
+            path.write_text(Template(template.read_text()).substitute(names))
+            created.append(path)
+    return _CreatedPackage(folder=folder, module=module, type=type_name, files=created)

@@ -5,10 +5,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from milepost_stack.ports import any_port
+from milepost_stack.free_ports import any_port
 from milepost_stack.state import ProcessState
 
-READY_WITHIN = 60.0
+READY_TIMEOUT = 60.0
 
 
 def gateway(number: int, port: int, folder: Path, environment: dict[str, str]) -> ProcessState:
@@ -24,7 +24,7 @@ def gateway(number: int, port: int, folder: Path, environment: dict[str, str]) -
 
 
 def background(kind: str, number: int, folder: Path, environment: dict[str, str]) -> ProcessState:
-    """A tracker or a processor: its HTTP is health and metrics only."""
+    """Return a tracker or processor, which serves only health and metrics over HTTP."""
     url = f"http://127.0.0.1:{(port := any_port())}"
     return ProcessState(
         name=f"{kind}-{number}",
@@ -37,7 +37,7 @@ def background(kind: str, number: int, folder: Path, environment: dict[str, str]
 
 
 def live_processors(gateway_url: str) -> int:
-    """How many processors the gateway knows to be alive."""
+    """Return the number of live processors that the gateway reports; 0 if it does not answer."""
     try:
         with urllib.request.urlopen(f"{gateway_url}/readyz?verbose", timeout=5) as answer:  # noqa: S310 - our own
             return json.load(answer)["live_processors"] or 0

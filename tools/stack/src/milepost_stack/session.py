@@ -1,4 +1,4 @@
-"""A stack while somebody sits before it: what ends by itself is started again, and all is stopped at the end."""
+"""A stack in the foreground: services that end unexpectedly are restarted, and everything is stopped at exit."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ from milepost_stack.errors import StackError
 from milepost_stack.stack import Stack
 
 ROOT = Path(os.environ.get("MILEPOST_STACKS", ".milepost/stacks"))
-"""Where stacks have their folders."""
-MOST_REVIVALS = 20
-"""How often a service may end by itself before the whole stack is stopped."""
+"""The folder that holds the stacks' folders."""
+MAX_RESTARTS = 20
+"""Number of unexpected ends of a service before the stack is stopped."""
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a message to stderr."""
     print(f"stack: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def stop_when_asked() -> threading.Event:
-    """Return what is set by Ctrl-C, SIGTERM or SIGHUP from now on."""
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -33,8 +33,8 @@ def stop_when_asked() -> threading.Event:
 
 
 @contextmanager
-def stopped_at_the_end(stack: Stack) -> Iterator[None]:
-    """Stop the stack at the end, unless another command has done so."""
+def stopped_at_exit(stack: Stack) -> Iterator[None]:
+    """Stop the stack at exit, unless another command already has."""
     try:
         yield
     finally:
@@ -46,31 +46,31 @@ def stopped_at_the_end(stack: Stack) -> Iterator[None]:
             say("stopped")
 
 
-class Watchman:
-    """Starts a service again that ends by itself, as an orchestrator would: a handler may have killed it."""
+class Supervisor:
+    """Restarts services that end unexpectedly, as an orchestrator would: a handler may have killed one."""
 
-    def __init__(self, stack: Stack, *, leaving_out: Collection[str] = ()) -> None:
-        """Look after a stack, but for the processes of these names."""
+    def __init__(self, stack: Stack, *, exclude: Collection[str] = ()) -> None:
+        """Supervise all processes of a stack except those in `exclude`."""
         self._stack = stack
-        self._leaving_out = leaving_out
+        self._exclude = exclude
         self._ended: Counter[str] = Counter()
 
-    def look(self) -> bool:
-        """Look once; return whether the stack is still up.
+    def check(self) -> bool:
+        """Restart ended services; return whether the stack is still up.
 
         Raises:
-            StackError: A server ended by itself, or a service too often.
+            StackError: A server ended, or a service ended more than `MAX_RESTARTS` times.
         """
         processes.reap()
         state = self._stack.state
         if state is None:
             return False
         for process in state.processes:
-            watched = process.pid and process.name not in self._leaving_out and not state.stopping
+            watched = process.pid and process.name not in self._exclude and not state.stopping
             if watched and processes.find(process) is None:
                 self._ended[process.name] += 1
-                if process.ready_url is None or self._ended[process.name] > MOST_REVIVALS:
-                    raise StackError(f"{process.name} has ended by itself\n{processes.tail(process.log)}")
+                if process.ready_url is None or self._ended[process.name] > MAX_RESTARTS:
+                    raise StackError(f"{process.name} ended unexpectedly\n{processes.tail(process.log)}")
                 self._stack.revive(process.name)
-                say(f"{process.name} has ended by itself and is started again; its log is {process.log}")
+                say(f"{process.name} ended unexpectedly and is started again; its log is {process.log}")
         return True

@@ -1,4 +1,4 @@
-"""A whole Milepost: brought up in order, each part once the one before is ready; taken down in the reverse order."""
+"""A complete Milepost: the servers are started first, then the services; all are stopped in reverse order."""
 
 import os
 import re
@@ -10,20 +10,20 @@ from secrets import token_hex
 
 from milepost_stack import install, processes, rabbitmq, redis_server, services
 from milepost_stack.errors import AlreadyUp, NotUp, StackError, StartFailed
-from milepost_stack.ports import any_port, free_port
+from milepost_stack.free_ports import any_port, free_port
 from milepost_stack.state import ProcessState, StackState
 
 Say = Callable[[str], None]
 
 RABBITMQ_URL, REDIS_URL, ID_KEYS = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ID_KEYS"
-CLIENTS = ("MILEPOST_URL", "MILEPOST_API_KEY")
-"""What the command line reads; no service does."""
+CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY")
+"""Settings of the `milepost` command, which no service reads."""
 DEFAULT_PORT = 8800
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How many of each service."""
+    """The number of processes of each service."""
 
     gateways: int = 1
     processors: int = 1
@@ -35,31 +35,32 @@ class Stack:
 
     def __init__(self, root: Path, name: str, say: Say) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
-            raise StackError(f"the name {name!r} of a stack is not lower-case letters, digits and hyphens")
+            raise StackError(f"invalid stack name {name!r}: use up to 41 lower-case letters, digits and hyphens")
         self.name = name
         self.folder = (root / name).resolve()
         self._say = say
 
     @property
     def state(self) -> StackState | None:
-        """What was started, whether or not it still runs."""
+        """What was started, running or not; `None` if there is no such stack."""
         return StackState.load(self.folder)
 
     def up(self, size: Size, *, port: int | None = None, settings: dict[str, str] | None = None) -> StackState:
-        """Start everything and return once a job can be handed over.
+        """Start everything and return once a job can be submitted.
 
         Args:
-            size: How many of each service; none of all three starts RabbitMQ and Redis alone.
-            port: Of the first gateway; 0 for a free one; 8800, or a free one where that is taken, by default.
+            size: Number of each service; with 0 of all three, only RabbitMQ and Redis are started.
+            port: Port of the first gateway; 0 for a free one. By default 8800, or a free one if that is taken.
             settings: More environment variables for the services.
 
         Raises:
-            AlreadyUp: A stack of this name runs.
+            AlreadyUp: A stack of this name is running.
             StackError: Something did not start; nothing is left running.
         """
         old = self.state
         if old is not None and any(processes.find(process) for process in old.processes):
-            raise AlreadyUp(f"the stack {self.name!r} is up already: 'stack down --name {self.name}' ends it")
+            how = f"press Ctrl-C in its terminal, or run 'stack down --name {self.name}'"
+            raise AlreadyUp(f"the stack {self.name!r} is up already: to stop it, {how}")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         state = StackState(name=self.name, url=None, rabbitmq_url="", redis_url="")
@@ -72,7 +73,7 @@ class Stack:
         return state
 
     def down(self) -> None:
-        """Stop everything that this stack started, and remove its data; the logs stay.
+        """Stop everything that this stack started and remove its data. The logs are kept.
 
         Raises:
             NotUp: There is no such stack.
@@ -83,7 +84,7 @@ class Stack:
         self._stop_all(state)
 
     def restart(self, name: str) -> ProcessState:
-        """Stop one process in good order and start it again.
+        """Stop one process gracefully and start it again.
 
         Raises:
             NotUp: There is no such process.
@@ -91,7 +92,7 @@ class Stack:
         """
         state, process = self._named(name)
         old = process.model_copy()
-        process.pid = 0  # whoever watches the stack knows that this is no crash
+        process.pid = 0  # a `Supervisor` elsewhere must not take this for a crash
         state.save(self.folder)
         processes.stop(old)
         processes.start(process)
@@ -100,7 +101,7 @@ class Stack:
         return process
 
     def revive(self, name: str) -> None:
-        """Start a process again that has ended, without waiting for it.
+        """Restart a process that has ended, without waiting for it.
 
         Raises:
             NotUp: There is no such process.
@@ -110,8 +111,8 @@ class Stack:
             processes.start(process)
             state.save(self.folder)
 
-    def join(self, process: ProcessState) -> None:
-        """Take in a process that somebody else started, in the place of the one of its name: `down` stops it too.
+    def adopt(self, process: ProcessState) -> None:
+        """Add a process that the caller started, or replace the one of its name, so that `down` stops it.
 
         Raises:
             NotUp: The stack is not up.
@@ -123,7 +124,7 @@ class Stack:
         state.save(self.folder)
 
     def log_of(self, name: str) -> Path:
-        """Return the log of one process."""
+        """Return the path of the log of one process."""
         return self._named(name)[1].log
 
     def _named(self, name: str) -> tuple[StackState, ProcessState]:
@@ -155,21 +156,21 @@ class Stack:
                 self._start(state, process)
         for process in state.processes:
             self._wait(state, process)
-        self._check_given(state)
+        self._check_servers(state)
 
-    def _check_given(self, state: StackState) -> None:
+    def _check_servers(self, state: StackState) -> None:
         if not rabbitmq.answers(state.rabbitmq_url):
-            raise StartFailed(f"the RabbitMQ that {RABBITMQ_URL} names does not let us in")
+            raise StartFailed(f"can't connect to the RabbitMQ in {RABBITMQ_URL}")
         if not redis_server.answers(state.redis_url):
-            raise StartFailed(f"the Redis that {REDIS_URL} names does not answer")
+            raise StartFailed(f"can't connect to the Redis in {REDIS_URL}")
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
         environment = state.environment = {
-            **_given(os.environ),
+            **_inherited_settings(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
-            **_callbacks(),
+            **_webhook_settings(),
             **({} if os.environ.get(RABBITMQ_URL) else {"MILEPOST_CONSUMER_TIMEOUT": str(rabbitmq.CONSUMER_TIMEOUT)}),
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
             **settings,
@@ -190,7 +191,7 @@ class Stack:
         if state.url is not None and size.processors and size.trackers:
             url, last = state.url, made[-1]
             wanted = size.processors if not os.environ.get(RABBITMQ_URL) else 1
-            processes.wait_ready(last, lambda: services.live_processors(url) >= wanted, services.READY_WITHIN)
+            processes.wait_ready(last, lambda: services.live_processors(url) >= wanted, services.READY_TIMEOUT)
 
     def _gateway_port(self, wanted: int | None) -> int:
         if wanted is None:
@@ -200,7 +201,7 @@ class Stack:
             return chosen or any_port()
         chosen = free_port(wanted) if wanted else any_port()
         if chosen is None:
-            raise StartFailed(f"port {wanted} is taken: give another --port, or 0 for a free one")
+            raise StartFailed(f"port {wanted} is taken: choose another --port, or 0 for a free one")
         return chosen
 
     def _start(self, state: StackState, process: ProcessState) -> None:
@@ -210,37 +211,39 @@ class Stack:
 
     def _wait(self, state: StackState, process: ProcessState) -> None:
         if process.name == "redis":
-            processes.wait_ready(process, lambda: redis_server.answers(state.redis_url), redis_server.READY_WITHIN)
+            processes.wait_ready(process, lambda: redis_server.answers(state.redis_url), redis_server.READY_TIMEOUT)
         elif process.name == "rabbitmq":
-            processes.wait_ready(process, lambda: rabbitmq.answers(state.rabbitmq_url), rabbitmq.READY_WITHIN)
+            processes.wait_ready(process, lambda: rabbitmq.answers(state.rabbitmq_url), rabbitmq.READY_TIMEOUT)
         elif (ready_url := process.ready_url) is not None:
-            processes.wait_ready(process, lambda: processes.answers(ready_url), services.READY_WITHIN)
+            processes.wait_ready(process, lambda: processes.answers(ready_url), services.READY_TIMEOUT)
 
     def _stop_all(self, state: StackState) -> None:
         state.stopping = True
         state.save(self.folder)
         for process in reversed(state.processes):
-            waiting = f"waiting for {process.name} to finish what it is at"
+            waiting = f"waiting for {process.name} to stop"
             if not processes.stop(process, waiting=lambda waiting=waiting: self._say(waiting)):  # type: ignore[misc]
-                self._say(f"{process.name} did not stop when asked and was killed")
-        for kept in ("rabbitmq", "redis", "blobs"):
-            shutil.rmtree(self.folder / kept, ignore_errors=True)
+                self._say(f"{process.name} did not stop in time and was killed")
+        for data in ("rabbitmq", "redis", "blobs"):
+            shutil.rmtree(self.folder / data, ignore_errors=True)
         (self.folder / "state.json").unlink(missing_ok=True)
 
 
-def _callbacks() -> dict[str, str]:
-    """Let webhooks be tried: with keys, and to receivers on this machine, unless somebody says otherwise."""
-    usual = {
+def _webhook_settings() -> dict[str, str]:
+    """Return settings that allow webhooks to receivers on this machine, unless the environment overrides them."""
+    defaults = {
         "MILEPOST_WEBHOOK_KEYS": f"1:{token_hex(32)}",
         "MILEPOST_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
         "MILEPOST_WEBHOOK_PORTS": "80,443,1024-65535",
     }
-    return {name: os.environ.get(name, value) for name, value in usual.items()}
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
-def _given(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what the services are configured with by whoever starts them: a restart finds the same."""
-    given = {name: value for name, value in environment.items() if processes.configures(name) and name not in CLIENTS}
-    if (access_file := given.get("MILEPOST_ACCESS_FILE")) is not None:
-        given["MILEPOST_ACCESS_FILE"] = str(Path(access_file).absolute())
-    return given
+def _inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the services' settings in the environment, with absolute paths: a restart uses the same."""
+    settings = {
+        name: value for name, value in environment.items() if processes.is_setting(name) and name not in CLIENT_SETTINGS
+    }
+    if (access_file := settings.get("MILEPOST_ACCESS_FILE")) is not None:
+        settings["MILEPOST_ACCESS_FILE"] = str(Path(access_file).absolute())
+    return settings

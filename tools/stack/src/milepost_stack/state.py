@@ -1,4 +1,4 @@
-"""What is remembered of a stack between two commands: one file in its folder, readable by its owner alone."""
+"""The state of a stack between two commands: one file in its folder, readable only by its owner."""
 
 import os
 from pathlib import Path
@@ -10,41 +10,41 @@ FILE = "state.json"
 
 
 class ProcessState(BaseModel):
-    """A process that the stack started, and how to start it again."""
+    """A process of the stack, and how to start it."""
 
     name: str
     command: list[str]
     #: Added to the environment.
     environment: dict[str, str]
     log: Path
-    #: Where it runs, and leaves what it dumps; where we are, by default.
+    #: Its working directory; by default ours.
     folder: Path | None = None
-    #: Where it answers HTTP, if it does.
+    #: Its HTTP address, if it has one.
     url: str | None = None
-    #: What answers 200 once it is ready.
+    #: Answers 200 once it is ready.
     ready_url: str | None = None
     #: 0 while it is being restarted.
     pid: int = 0
-    #: With the pid this names the process: pids are used again.
+    #: Its start time: with the pid it identifies the process, because pids are reused.
     created: float = 0.0
 
 
 class StackState(BaseModel):
-    """One stack."""
+    """The state of one stack."""
 
     name: str
     url: str | None
     rabbitmq_url: str
     redis_url: str
-    #: What its services are configured with.
+    #: The settings of its services.
     environment: dict[str, str] = {}
-    #: Whether it is being taken down.
+    #: Whether it is being stopped.
     stopping: bool = False
     #: In the order they were started.
     processes: list[ProcessState] = []
 
     def save(self, folder: Path) -> None:
-        """Write the file at once or not at all."""
+        """Write the file atomically."""
         fresh = folder / f".{FILE}.{os.getpid()}"
         fresh.touch(mode=0o600)
         fresh.write_text(self.model_dump_json(indent=2))

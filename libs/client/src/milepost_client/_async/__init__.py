@@ -1,1 +1,1 @@
-"""The SDK's one source; its synchronous twin is made of it. Users import `milepost_client`."""
+"""The SDK's source; `_sync` is generated from it. Users import `milepost_client`."""

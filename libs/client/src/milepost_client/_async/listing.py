@@ -1,21 +1,21 @@
-"""Listings, page by page."""
+"""Paginated job lists."""
 
 from collections.abc import AsyncGenerator, Mapping
 
 import httpx
 
 from milepost_client._async.transport import AsyncTransport
-from milepost_contracts.document import JobDocument
+from milepost_contracts.status.document import JobDocument
 
-PAGE = 200
+PAGE_SIZE = 200
 
 
 async def jobs(
     transport: AsyncTransport, wanted: Mapping[str, str], *, limit: int | None = None
 ) -> AsyncGenerator[JobDocument, None]:
-    """Yield jobs, newest first, over as many pages as it takes."""
+    """Yield jobs, newest first; pages are fetched as needed."""
     left = limit
-    query = {**wanted, "limit": str(PAGE if left is None else min(left, PAGE))}
+    query = {**wanted, "limit": str(PAGE_SIZE if left is None else min(left, PAGE_SIZE))}
     while left is None or left > 0:
         page = (await transport.send("GET", "/v1/jobs", params=query)).json()
         for item in page["items"][:left]:

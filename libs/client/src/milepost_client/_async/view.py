@@ -1,4 +1,4 @@
-"""What is known of one job, and a look for what is new."""
+"""The last known document of one job, and how it is updated."""
 
 from time import monotonic
 
@@ -6,79 +6,79 @@ import httpx
 
 from milepost_client._async.transport import AsyncTransport
 from milepost_client.answers import document_after, retry_after
-from milepost_contracts.document import JobDocument
-from milepost_contracts.events import JobEvent
+from milepost_contracts.messages.job_events import JobEvent
+from milepost_contracts.status.document import JobDocument
 
-UNSEEN = 'W/"0"'
-"""The ETag of an answer that tells of what no tracker has seen yet."""
-PACE = 0.2
-"""Seconds between two looks that are to wait for a change, however much happens."""
+UNSEEN_ETAG = 'W/"0"'
+"""The ETag of a document that no tracker has seen yet."""
+MIN_POLL_INTERVAL = 0.2
+"""Minimum seconds between two long polls."""
 
 
 class AsyncJobView:
-    """`document` is what is known of a job; a look costs little when nothing has changed."""
+    """The last known document of a job, updated by conditional requests and by events."""
 
     def __init__(self, transport: AsyncTransport, response: httpx.Response) -> None:
         self._transport = transport
         self.document, self._etag = _read(response)
-        #: When another look is worth it, in monotonic seconds.
-        self.look_again_at = monotonic() + retry_after(response)
+        #: When to poll next, in monotonic seconds.
+        self.poll_at = monotonic() + retry_after(response)
 
     @property
     def id(self) -> str:
         return self.document.id
 
     @property
-    def heard_up_to(self) -> int:
-        """The version after which a stream is to tell; all of a job whose next run no tracker has seen yet."""
-        return 0 if self._etag == UNSEEN else self.document.version
+    def stream_version(self) -> int:
+        """The version after which to stream events; 0 (all events) while no tracker has seen the job's next run."""
+        return 0 if self._etag == UNSEEN_ETAG else self.document.version
 
-    def _take(self, response: httpx.Response) -> bool:
-        """Take in an answer, and return whether that was done.
+    def _update(self, response: httpx.Response) -> bool:
+        """Replace the document by that of a response; return whether this was done.
 
-        It is not if it tells of a run before the one that was accepted last, which no tracker has seen yet.
+        It is not done if the response is of an earlier run: no tracker has seen the accepted retry yet.
         """
         document, etag = _read(response)
-        self.look_again_at = monotonic() + retry_after(response)
+        self.poll_at = monotonic() + retry_after(response)
         if document.run < self.document.run:
             return False
         self.document, self._etag = document, etag
         return True
 
-    def heard(self, event: JobEvent, version: int) -> bool:
-        """Take in what happened; return whether it was news."""
+    def apply_event(self, event: JobEvent, version: int) -> bool:
+        """Apply an event to the document; return whether it is newer than the document."""
         if version <= self.document.version:
             return False
         self.document = document_after(self.document, event, version)
         self._etag = f'"{version}"'
         return True
 
-    async def look(
-        self, *, wait: float = 0.0, to_end: bool = False, repeat: bool = False, at_most: float | None = None
+    async def poll(
+        self, *, wait: float = 0.0, to_end: bool = False, retry: bool = False, max_time: float | None = None
     ) -> bool:
-        """Ask the gateway once; return whether the document changed.
+        """Poll the gateway once; return whether the document changed.
 
         Args:
-            wait: Up to so many seconds the gateway may wait for a change; it may not know how to.
-            to_end: It is to wait for the job's end instead.
-            repeat: Whether to be as patient as one is with any other request.
-            at_most: How many seconds the answer may take.
+            wait: Seconds that the gateway may wait for a change (`Prefer: wait`); it may ignore this.
+            to_end: Wait for the job's end instead of its next change.
+            retry: Whether to retry as for any other request.
+            max_time: Seconds that the response may take.
 
         Raises:
-            MilepostError: The gateway refused or does not answer.
+            MilepostError: The gateway refused the request, or does not answer.
         """
         headers = {"If-None-Match": self._etag} if self._etag and not to_end else {}
         if int(wait) and (self._etag or to_end):
             headers["Prefer"] = f"wait={int(wait)}"
         path = f"/v1/jobs/{self.id}"
         response = await self._transport.send(
-            "GET", path, repeat=repeat, headers=headers, extra_time=wait, at_most=at_most
+            "GET", path, retry=retry, headers=headers, extra_time=wait, max_time=max_time
         )
         known = self.document.version
-        taken = bool(response.content) and self._take(response)
+        updated = bool(response.content) and self._update(response)
         waited = "preference-applied" in response.headers
-        self.look_again_at = monotonic() + (PACE if waited else retry_after(response))
-        return taken and not (to_end and self.document.version == known)
+        self.poll_at = monotonic() + (MIN_POLL_INTERVAL if waited else retry_after(response))
+        return updated and not (to_end and self.document.version == known)
 
 
 def _read(response: httpx.Response) -> tuple[JobDocument, str | None]:

@@ -1,4 +1,4 @@
-"""Following jobs: over a stream of events, and by asking again where there is none."""
+"""Watching jobs: over an event stream, or by polling if there is none."""
 
 from asyncio import sleep
 from collections.abc import AsyncGenerator, Sequence
@@ -12,41 +12,41 @@ from milepost_client._async.transport import AsyncTransport, NoStream
 from milepost_client._async.view import AsyncJobView
 from milepost_client.errors import JobNotFound, Refused, StillRunning, Unavailable
 from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.events import JobEvent, decode_event
+from milepost_contracts.messages.job_events import JobEvent, decode_event
 
-LONGEST_WAIT = 20.0
-"""Seconds for which the gateway is asked to wait for a change."""
-PATIENCE = 30.0
-"""Seconds for which a gateway that does not answer is borne."""
-MARGIN = 0.5
-"""Seconds by which a look may outlast what time there is: an answer is on its way."""
-MOST_IN_A_STREAM = 100
-AGAIN = 1.0
-"""Seconds until a stream that ended before its jobs is opened again."""
+MAX_WAIT = 20.0
+"""Seconds that one long poll asks the gateway to wait for a change."""
+OUTAGE_TIMEOUT = 30.0
+"""Seconds without an answer after which watching fails with `Unavailable`."""
+RESPONSE_MARGIN = 0.5
+"""Seconds that a poll may take beyond the deadline, because the response may already be on its way."""
+MAX_STREAM_JOBS = 100
+STREAM_RETRY_INTERVAL = 1.0
+"""Seconds until a stream that ended before its jobs is reopened."""
 
 V = TypeVar("V", bound=AsyncJobView)
 
 
-async def follow(
+async def watch_jobs(
     transport: AsyncTransport, handles: Sequence[V], *, timeout: float | None = None, to_end: bool = False
 ) -> AsyncGenerator[V, None]:
-    """Yield each handle whenever its document has changed, until all the jobs have ended.
+    """Yield each handle whose document has changed, until all jobs have ended.
 
     Args:
-        transport: To the gateway.
-        handles: Of the jobs.
-        timeout: After so many seconds it is enough.
-        to_end: What comes before the end of a job does not matter.
+        transport: Transport to the gateway.
+        handles: Handles of the jobs.
+        timeout: Seconds to wait; unlimited by default.
+        to_end: Wait for the end of each job only, and skip changes before it.
 
     Raises:
-        StillRunning: They have not all ended within `timeout` seconds.
-        Unavailable: The gateway has not answered for half a minute.
-        JobNotFound: Nothing is kept of a job any more.
+        StillRunning: Not all jobs have ended within `timeout` seconds.
+        Unavailable: The gateway has not answered for 30 seconds.
+        JobNotFound: A job was deleted, or is past its retention.
     """
-    by_run = sorted(handles, key=lambda handle: handle.document.run)  # of one job, who knows the last run
+    by_run = sorted(handles, key=lambda handle: handle.document.run)  # of several handles of a job, keep the latest run
     live = {handle.id: handle for handle in by_run if not handle.document.status.terminal}
     same = [handle for handle in handles if live.get(handle.id, handle) is not handle]
-    async with aclosing(_followed(transport, live, timeout, to_end=to_end)) as changed:
+    async with aclosing(_watch_live(transport, live, timeout, to_end=to_end)) as changed:
         async for handle in changed:
             yield handle
             for other in same:
@@ -55,41 +55,41 @@ async def follow(
                     yield other
 
 
-async def _followed(
+async def _watch_live(
     transport: AsyncTransport, live: dict[str, V], timeout: float | None, *, to_end: bool
 ) -> AsyncGenerator[V, None]:
-    # A stream says nothing while nothing happens, so it can't be left on time; a look can.
-    if timeout is None and not to_end and len(live) <= MOST_IN_A_STREAM:
-        async with aclosing(_streamed(transport, live)) as changed:
+    # A stream without events can't be left at the deadline; a poll has a timeout.
+    if timeout is None and not to_end and len(live) <= MAX_STREAM_JOBS:
+        async with aclosing(_stream_changes(transport, live)) as changed:
             async for handle in changed:
                 yield handle
     deadline = None if timeout is None else monotonic() + timeout
-    async with aclosing(_polled(live, deadline, to_end=to_end)) as changed:
+    async with aclosing(_poll_changes(live, deadline, to_end=to_end)) as changed:
         async for handle in changed:
             yield handle
 
 
-async def _streamed(transport: AsyncTransport, live: dict[str, V]) -> AsyncGenerator[V, None]:
-    """Take those that have ended out of `live`; return with the others where nobody tells events."""
-    heard, answered = False, monotonic()
+async def _stream_changes(transport: AsyncTransport, live: dict[str, V]) -> AsyncGenerator[V, None]:
+    """Watch over event streams and remove ended jobs from `live`; return early if no stream is available."""
+    received, answered = False, monotonic()
     while live:
-        order = list(live)  # who has ended may be forgotten meanwhile
-        versions = [str(handle.heard_up_to) for handle in live.values()]
+        order = list(live)  # only live jobs: one that has ended may be deleted meanwhile
+        versions = [str(handle.stream_version) for handle in live.values()]
         try:
             async with aclosing(transport.events(order, ".".join(versions))) as events:
                 async for event in events:
-                    heard, answered = True, monotonic()
-                    handle = await _heard(live, order, event)
+                    received, answered = True, monotonic()
+                    handle = await _apply(live, order, event)
                     if handle is not None:
                         yield handle
                     if not live:
                         return
-            for handle in list(live.values()):  # all have ended, or the gateway is going
-                if await handle.look():
+            for handle in list(live.values()):  # the stream ended: all jobs have ended, or the gateway shuts down
+                if await handle.poll():
                     _drop_ended(live)
                     yield handle
             answered = monotonic()
-            await sleep(AGAIN if live else 0)
+            await sleep(STREAM_RETRY_INTERVAL if live else 0)
         except NoStream:
             return
         except Refused as error:
@@ -97,50 +97,51 @@ async def _streamed(transport: AsyncTransport, live: dict[str, V]) -> AsyncGener
                 raise
             return
         except Unavailable as error:
-            if not heard:  # it may be a proxy that holds everything back
+            if not received:  # a proxy may buffer the stream
                 return
-            if monotonic() - answered > PATIENCE:
+            if monotonic() - answered > OUTAGE_TIMEOUT:
                 raise
             await sleep(error.retry_after)
 
 
-async def _heard(live: dict[str, V], order: Sequence[str], told: ServerSentEvent) -> V | None:
-    """Return the handle that an event changed, if it did."""
+async def _apply(live: dict[str, V], order: Sequence[str], message: ServerSentEvent) -> V | None:
+    """Apply an event; return the handle whose document it changed, or None."""
     try:
-        event = decode_event(told.data.encode())
-    except MalformedEvent:  # a gap, before a snapshot; or of a newer gateway
+        event = decode_event(message.data.encode())
+    except MalformedEvent:  # a gap event, which a snapshot follows; or an event of a newer gateway
         return None
     handle = live.get(event.subject)
     if handle is None or not isinstance(event, JobEvent):
         return None
     if event.job.run < handle.document.run:
-        raise Unavailable("No tracker has seen yet that the job runs again.", retry_after=AGAIN)
+        raise Unavailable("No tracker has seen the job's new run yet.", retry_after=STREAM_RETRY_INTERVAL)
     if event.status.terminal:
-        changed = await handle.look()
+        changed = await handle.poll()
         _drop_ended(live)
         return handle if changed else None
-    version = int(told.id.split(".")[order.index(event.subject)])
-    return handle if handle.heard(event, version) else None
+    version = int(message.id.split(".")[order.index(event.subject)])
+    return handle if handle.apply_event(event, version) else None
 
 
-async def _polled(live: dict[str, V], deadline: float | None, *, to_end: bool) -> AsyncGenerator[V, None]:
+async def _poll_changes(live: dict[str, V], deadline: float | None, *, to_end: bool) -> AsyncGenerator[V, None]:
     answered = monotonic()
     for handle in live.values():
-        handle.look_again_at = min(handle.look_again_at, answered)
+        handle.poll_at = min(handle.poll_at, answered)
     while live:
-        handle = min(live.values(), key=lambda one: one.look_again_at)
-        until = handle.look_again_at if deadline is None else min(handle.look_again_at, deadline)
+        handle = min(live.values(), key=lambda one: one.poll_at)
+        until = handle.poll_at if deadline is None else min(handle.poll_at, deadline)
         await sleep(max(0.0, until - monotonic()))
-        left = LONGEST_WAIT if deadline is None else deadline - monotonic()
+        left = MAX_WAIT if deadline is None else deadline - monotonic()
         if left <= 0:
-            raise StillRunning(f"job {handle.id} has not ended in the time given")
+            raise StillRunning(f"Job {handle.id} has not ended within the timeout.")
         try:
-            wait = min(LONGEST_WAIT, left) if len(live) == 1 else 0.0
-            changed = await handle.look(wait=wait, to_end=to_end, at_most=None if deadline is None else left + MARGIN)
+            wait = min(MAX_WAIT, left) if len(live) == 1 else 0.0
+            max_time = None if deadline is None else left + RESPONSE_MARGIN
+            changed = await handle.poll(wait=wait, to_end=to_end, max_time=max_time)
         except Unavailable as error:
-            if monotonic() - answered > PATIENCE:
+            if monotonic() - answered > OUTAGE_TIMEOUT:
                 raise
-            handle.look_again_at = monotonic() + error.retry_after
+            handle.poll_at = monotonic() + error.retry_after
             continue
         answered = monotonic()
         _drop_ended(live)

@@ -1,2 +1,2 @@
 # Made from _async/__init__.py by 'make contracts': change it there.
-"""The SDK's one source; its synchronous twin is made of it. Users import `milepost_client`."""
+"""The SDK's source; `_sync` is generated from it. Users import `milepost_client`."""

@@ -1,5 +1,5 @@
 # Made from _async/client.py by 'make contracts': change it there.
-"""The SDK's entry: hand jobs over, find them again."""
+"""The SDK's entry point: submit jobs, and read and control them."""
 
 import json
 import re
@@ -21,40 +21,40 @@ from milepost_client._sync import listing
 from milepost_client._sync.group import JobGroup
 from milepost_client._sync.handle import JobHandle
 from milepost_client._sync.transport import Transport
-from milepost_client._sync.watching import follow
-from milepost_client.errors import PartlyHandedOver
+from milepost_client._sync.watching import watch_jobs
+from milepost_client.errors import PartlySubmitted
 from milepost_client.files import LocalFile, find_files
-from milepost_client.submissions import BatchItem, HandedOver, Refusal, Submission, in_requests
-from milepost_contracts.dead_letters import DeadLetters
-from milepost_contracts.document import JobDocument
-from milepost_contracts.fleet import Beat, JobType, QueueInfo
+from milepost_client.submissions import BatchItem, Refusal, Submission, SubmittedBatch, in_requests
+from milepost_contracts.http.dead_letters import DeadLetterPage
+from milepost_contracts.http.webhooks import WebhookTries
+from milepost_contracts.messages.worker_events import Heartbeat, JobType, QueueInfo
 from milepost_contracts.states import Status
-from milepost_contracts.webhooks import WebhookTries
+from milepost_contracts.status.document import JobDocument
 
 DEFAULT_URL = "http://127.0.0.1:8800"
 URL_VARIABLE = "MILEPOST_URL"
 KEY_VARIABLE = "MILEPOST_API_KEY"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/\[\]]+)(/.*)?$")
-PATIENCE = timedelta(seconds=10)
-AGAIN = 0.5
-"""Seconds until those of many jobs are handed over again that the broker did not take."""
+RETRY_TIMEOUT = timedelta(seconds=10)
+BATCH_RETRY_INTERVAL = 0.5
+"""Seconds between two submissions of a batch of which the broker did not accept every job."""
 
 
 class Client:
-    """Talks to one gateway. Use it as a context manager.
+    """A client of one gateway. Use it as a context manager.
 
-    Requests that do no harm when they come twice are repeated while the gateway can't be reached or says to come
-    back, up to `patience`: so are submissions, for each has an `Idempotency-Key`.
+    Safe requests are retried for up to `retry_timeout` while the gateway can't be reached or asks to retry later.
+    Submissions are retried too: each has an `Idempotency-Key`.
 
     Args:
-        url: The gateway's; by default what is in `MILEPOST_URL`, or the one on this machine.
-        api_key: Who asks: an API key or a JSON Web Token; by default what is in `MILEPOST_API_KEY`.
-        patience: For how long a request is repeated.
-        http: Of your own, for proxies, certificates, or a `milepost_client.testing.FakeGateway`.
+        url: URL of the gateway; by default `MILEPOST_URL`, or http://127.0.0.1:8800.
+        api_key: An API key or a JSON Web Token; `MILEPOST_API_KEY` by default.
+        retry_timeout: How long a request is retried.
+        http: Your own HTTP client, for proxies, certificates, or a `milepost_client.testing.FakeGateway`.
 
     Raises:
-        ValueError: The URL or the key can't be one.
+        ValueError: The URL or the key is invalid.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class Client:
         url: str | None = None,
         *,
         api_key: str | None = None,
-        patience: timedelta = PATIENCE,
+        retry_timeout: timedelta = RETRY_TIMEOUT,
         http: httpx.Client | None = None,
     ) -> None:
         self._http = http or httpx.Client(timeout=TIMEOUT)
         if key := (api_key or environ.get(KEY_VARIABLE) or "").strip():
             if not (key.isascii() and key.isprintable()):
-                raise ValueError("an API key has visible ASCII characters alone, and this one has others")
+                raise ValueError("The API key has characters other than printable ASCII.")
             self._http.headers["Authorization"] = f"Bearer {key}"
-        place = url or environ.get(URL_VARIABLE) or DEFAULT_URL
-        if not _URL.match(place):
-            raise ValueError(f"{place!r} is no URL of a gateway, such as {DEFAULT_URL}")
-        self._transport = Transport(place, self._http, patience=patience)
+        base_url = url or environ.get(URL_VARIABLE) or DEFAULT_URL
+        if not _URL.match(base_url):
+            raise ValueError(f"{base_url!r} is not a gateway URL. Example: {DEFAULT_URL}")
+        self._transport = Transport(base_url, self._http, retry_timeout=retry_timeout)
 
     @property
     def url(self) -> str:
@@ -104,27 +104,27 @@ class Client:
         callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
-        """Hand a job over; once this returns, the job will run.
+        """Submit a job; when this returns, the job is accepted durably.
 
         Args:
             type: One of the announced job types.
-            params: What its schema asks for: a mapping, or a pydantic model.
-            files: What to send along: paths of files and folders, or `LocalFile`s with names of your own.
-            tags: Words of your own.
-            run_at: Not before this time; with a time zone.
-            delay: Not before so long from now; either this or `run_at`.
-            expires_in: How long the job may wait to be started from then on; 7 days by default.
-            callback_url: Where its end is to be told, by a webhook.
-            idempotency_key: Names what you do, for example `order-17`: within a day the same key is the same job,
-                also from another process. Each call has one of its own by default.
+            params: The params, valid for the type's schema: a mapping, or a pydantic model.
+            files: Files to upload: paths of files and folders, or `LocalFile`s with custom names.
+            tags: Tags to find the job by.
+            run_at: Do not start the job before this time; with a time zone.
+            delay: Do not start the job before this much time has passed; either this or `run_at`.
+            expires_in: How long the job may wait to start, from `run_at` or the end of `delay`; 7 days by default.
+            callback_url: URL that receives a webhook when the job ends.
+            idempotency_key: Identifies the operation, for example `order-17`: for a day the same key is the same job,
+                also from another process. By default each call has a key of its own.
 
         Raises:
-            Refused: The submission does not fit; `.problem.errors` says where.
-            Unavailable: The job was not accepted, or nobody can say (`.problem.job_id` is its id then).
-            ValueError: The params have no JSON form.
+            Refused: The submission is invalid; `.problem.errors` says where.
+            Unavailable: The job was not accepted, or the outcome is unknown (`.problem.job_id` is its id then).
+            ValueError: The params can't be represented as JSON.
             FileNotFoundError: There is no such file or folder.
         """
-        told = Submission(
+        job = Submission(
             type=type,
             params=params,
             tags=tags,
@@ -134,57 +134,59 @@ class Client:
             callback_url=callback_url,
         ).body()
 
-        sent = [one for file in files for one in ([file] if isinstance(file, LocalFile) else find_files([Path(file)]))]
+        found = (([file] if isinstance(file, LocalFile) else find_files([Path(file)])) for file in files)
+        uploads = [one for some in found for one in some]
 
         def body() -> dict[str, Any]:
-            if not sent:
-                return {"json": told}
+            if not uploads:
+                return {"json": job}
             return {
-                "data": {"job": json.dumps(told)},
-                "files": [("file", (file.name, file.opened_late())) for file in sent],
+                "data": {"job": json.dumps(job)},
+                "files": [("file", (file.name, file.lazy())) for file in uploads],
             }
 
         headers = _key(idempotency_key or uuid4().hex)
-        response = self._transport.send("POST", "/v1/jobs", body=body, repeat=True, headers=headers)
+        response = self._transport.send("POST", "/v1/jobs", body=body, retry=True, headers=headers)
         return self._handle(response)
 
     def submit_many(self, submissions: Iterable[Submission], *, idempotency_key: str | None = None) -> JobGroup:
-        """Hand many jobs over, each accepted or refused by itself; a thousand in a request.
+        """Submit many jobs, up to a thousand per request; each is accepted or refused on its own.
 
         Args:
-            submissions: The jobs; they are read as they are handed over.
-            idempotency_key: As for `submit`: within a day, the same key with the same jobs makes them once.
+            submissions: The jobs; the iterable is read request by request.
+            idempotency_key: As for `submit`: for a day, the same key with the same jobs creates them once.
 
         Raises:
-            PartlyHandedOver: Some requests were successful, and a later one was not; `.group` has their jobs.
-            Unavailable: The gateway does not take them now.
-            ValueError: The params of one have no JSON form.
+            PartlySubmitted: At least one request succeeded and a later one failed; `.group` has the submitted jobs.
+            Refused: The gateway refused the first request.
+            Unavailable: The gateway is unavailable.
+            ValueError: The params of a job can't be represented as JSON.
         """
         name = idempotency_key or uuid4().hex
         batch_ids: list[str] = []
         items: list[BatchItem] = []
         try:
             for number, jobs in enumerate(in_requests(submissions)):
-                batch = self._hand_over(jobs, f"{name}-{number}")
+                batch = self._submit_batch(jobs, f"{name}-{number}")
                 batch_ids += [batch.id] if batch.id else []
                 items += batch.items
-        except Exception as error:  # of the gateway, or of whoever makes the submissions
+        except Exception as error:  # from the gateway, or from the iterable of submissions
             if not items:
                 raise
-            raise PartlyHandedOver(self._group(batch_ids, items), error) from error
+            raise PartlySubmitted(self._group(batch_ids, items), error) from error
         return self._group(batch_ids, items)
 
-    def _hand_over(self, jobs: Sequence[bytes], key: str) -> HandedOver:
-        """Hand some over; those that the broker did not take once more, which the same key makes the same jobs."""
+    def _submit_batch(self, jobs: Sequence[bytes], key: str) -> SubmittedBatch:
+        """Submit one request of jobs; repeat it with the same key while the broker has not accepted all of them."""
         content = b'{"jobs":[' + b",".join(jobs) + b"]}"
         headers = {**_key(key), "Content-Type": "application/json"}
-        until = monotonic() + self._transport.patience.total_seconds()
+        until = monotonic() + self._transport.retry_timeout.total_seconds()
         while True:
-            response = self._transport.send("POST", "/v1/jobs:batch", content=content, repeat=True, headers=headers)
-            told = HandedOver.model_validate_json(response.content)
-            if not told.to_repeat or monotonic() > until:
-                return told
-            sleep(AGAIN)
+            response = self._transport.send("POST", "/v1/jobs:batch", content=content, retry=True, headers=headers)
+            batch = SubmittedBatch.model_validate_json(response.content)
+            if not batch.needs_retry or monotonic() > until:
+                return batch
+            sleep(BATCH_RETRY_INTERVAL)
 
     def _group(self, batch_ids: Sequence[str], items: Sequence[BatchItem]) -> JobGroup:
         refused = [Refusal(index, item.problem) for index, item in enumerate(items) if item.problem is not None]
@@ -192,53 +194,56 @@ class Client:
         return JobGroup(self._transport, batch_ids, job_ids=job_ids, refused=refused)
 
     def retry(self, job_id: str) -> JobHandle:
-        """Run a job again that has ended: the same id, params and files.
+        """Run an ended job again with the same id, params and files.
 
         Raises:
-            JobNotFound: There is no such job, or nothing is kept of it any more.
-            Refused: It has not ended yet, or has run as often as a job can.
+            JobNotFound: The job does not exist, was deleted, or is past its retention.
+            Refused: The job has not ended, or has reached the maximum number of runs.
         """
         return self._handle(self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry"))
 
-    def forget(self, job_id: str) -> None:
-        """Have a job forgotten that has ended, with its files.
+    def delete(self, job_id: str) -> None:
+        """Delete an ended job and its files.
 
         Raises:
-            JobNotFound: There is no such job, or nothing is kept of it any more.
-            Refused: It has not ended yet, or the key may not do this.
+            JobNotFound: The job does not exist, was deleted, or is past its retention.
+            Refused: The job has not ended, or the key lacks the scope `admin`.
         """
         self._transport.send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}")
 
     def group(self, *batch_ids: str) -> JobGroup:
-        """Find jobs again that were handed over together."""
+        """Return the group of the jobs of these batches."""
         return JobGroup(self._transport, batch_ids)
 
     def watch(self, *handles: JobHandle) -> Generator[JobHandle, None]:
-        """Yield each of some jobs whenever its document has changed, until all have ended; over one stream.
+        """Yield the handle of each job whose document has changed, until all jobs have ended.
+
+        Up to 100 jobs share one event stream; more jobs, or jobs behind a proxy that does not stream, are polled.
 
         Raises:
-            Unavailable: The gateway has not answered for half a minute.
+            JobNotFound: A job was deleted, or is past its retention.
+            Unavailable: The gateway has not answered for 30 seconds.
         """
-        with closing(follow(self._transport, handles)) as changed:
+        with closing(watch_jobs(self._transport, handles)) as changed:
             for handle in changed:
                 yield handle
 
     def job(self, job_id: str) -> JobHandle:
-        """Find a job again.
+        """Return the handle of a job.
 
         Raises:
-            JobNotFound: There is no such job, or nothing is kept of it any more.
+            JobNotFound: The job does not exist, was deleted, or is past its retention.
         """
         return self._handle(self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def cancel(self, job_id: str) -> JobHandle:
-        """Ask that a job be canceled; that it took effect, the document says later.
+        """Request that a job be canceled; its document shows later when and how the cancel took effect.
 
         Raises:
-            JobNotFound: There is no such job, or nothing is kept of it any more.
-            Refused: It has ended already.
+            JobNotFound: The job does not exist, was deleted, or is past its retention.
+            Refused: The job has already ended.
         """
-        return self._handle(self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", repeat=True))
+        return self._handle(self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", retry=True))
 
     def jobs(
         self,
@@ -250,7 +255,7 @@ class Client:
         batch: str | None = None,
         limit: int = 50,
     ) -> Generator[JobDocument, None]:
-        """Yield up to `limit` jobs, newest first, over as many pages as it takes."""
+        """Yield up to `limit` jobs, newest first; pages are fetched as needed."""
         wanted = {"status": status and str(status), "type": type, "queue": queue, "tag": tag, "batch": batch}
         query = {name: value for name, value in wanted.items() if value is not None}
         with closing(listing.jobs(self._transport, query, limit=limit)) as found:
@@ -258,36 +263,37 @@ class Client:
                 yield document
 
     def counts(self) -> dict[Status, int]:
-        """Return how many jobs there are in each state."""
+        """Return the number of jobs in each state."""
         found: dict[str, int] = (self._transport.send("GET", "/v1/jobs/counts")).json()
         return {Status(status): count for status, count in found.items()}
 
     def types(self) -> list[JobType]:
-        """Return what can be submitted."""
+        """Return the job types that can be submitted."""
         items = (self._transport.send("GET", "/v1/job-types")).json()["items"]
         return [JobType.model_validate(item) for item in items]
 
-    def processors(self) -> list[Beat]:
-        """Return the processors that are alive, as they last told of themselves."""
+    def processors(self) -> list[Heartbeat]:
+        """Return the latest heartbeat of each live processor."""
         items = (self._transport.send("GET", "/v1/processors")).json()["items"]
-        return [Beat.model_validate(item) for item in items]
+        return [Heartbeat.model_validate(item) for item in items]
 
     def queues(self) -> list[QueueInfo]:
-        """Return the queues, and who serves them."""
+        """Return the queues, with the number of waiting jobs and of live processors."""
         items = (self._transport.send("GET", "/v1/queues")).json()["items"]
         return [QueueInfo.model_validate(item) for item in items]
 
-    def dead_letters(self, *, type: str | None = None, queue: str | None = None, limit: int = 50) -> DeadLetters:
-        """Return what the broker gave up, newest first."""
+    def dead_letters(self, *, type: str | None = None, queue: str | None = None, limit: int = 50) -> DeadLetterPage:
+        """Return dead-lettered jobs and unreadable messages, newest first."""
         query = {name: value for name, value in (("type", type), ("queue", queue)) if value is not None}
         response = self._transport.send("GET", "/v1/dead-letters", params={**query, "limit": limit})
-        return DeadLetters.model_validate_json(response.content)
+        return DeadLetterPage.model_validate_json(response.content)
 
     def redrive(self, job_id: str) -> JobHandle:
-        """Hand a job over again that the broker gave up.
+        """Redrive a dead-lettered job: submit it again as its next run.
 
         Raises:
-            Refused: It was not given up.
+            JobNotFound: The job does not exist.
+            Refused: The job is not dead-lettered.
         """
         return self._handle(self._transport.send("POST", f"/v1/dead-letters/{quote(job_id, safe='')}/redrive"))
 
@@ -300,14 +306,14 @@ class Client:
         rate: float | None = None,
         dry_run: bool = False,
     ) -> list[str]:
-        """Hand many jobs over again that the broker gave up, oldest first; return their ids.
+        """Redrive many dead-lettered jobs, oldest first; return their ids.
 
         Args:
             type: Only jobs of this type.
             queue: Only jobs of this queue.
-            limit: How many at most; 1,000 is the most.
-            rate: How many a second; all at once by default.
-            dry_run: Only say which it would be.
+            limit: Maximum number of jobs, up to 1,000.
+            rate: Jobs per second; unlimited by default.
+            dry_run: Only return the ids, redrive nothing.
         """
         wanted = {"type": type, "queue": queue, "limit": limit, "rate": rate, "dry_run": dry_run}
         response = self._transport.send("POST", "/v1/dead-letters:redrive", json=wanted)
@@ -315,20 +321,20 @@ class Client:
         return found
 
     def webhooks(self, job_id: str) -> WebhookTries:
-        """Return what became of a job's webhooks.
+        """Return the delivery attempts of a job's webhooks.
 
         Raises:
-            Refused: It was handed over without a callback URL.
+            Refused: The job has no callback URL.
         """
         return WebhookTries.model_validate_json(
             (self._transport.send("GET", f"/v1/jobs/{quote(job_id, safe='')}/webhooks")).content
         )
 
     def redeliver_webhook(self, job_id: str) -> str:
-        """Have the webhook of a job's end sent again, whatever became of it, and return its `webhook-id`.
+        """Send the webhook of a job's end again, even if it was delivered, and return its `webhook-id`.
 
         Raises:
-            Refused: There is none: no callback URL, or no end yet.
+            Refused: The job has no callback URL, or has not ended.
         """
         answer = self._transport.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/webhooks/redeliver")
         return str(answer.json()["webhook_id"])
@@ -337,7 +343,7 @@ class Client:
         """Return the secrets that receivers verify webhooks with, newest first.
 
         Raises:
-            Refused: The key may not ask for them, or this deployment sends no webhooks.
+            Refused: The key lacks the scope `admin`, or webhooks are not configured.
         """
         return [str(secret) for secret in (self._transport.send("GET", "/v1/webhook-secrets")).json()["items"]]
 
@@ -346,8 +352,8 @@ class Client:
 
 
 def _key(text: str) -> dict[str, str]:
-    """A structured field (RFC 8941 §3.3.3)."""
+    """Return the header `Idempotency-Key` as a structured-field string (RFC 8941 §3.3.3)."""
     if not (text and text.isascii() and text.isprintable()):
-        raise ValueError("an idempotency key is printable ASCII")
+        raise ValueError("The idempotency key must be printable ASCII.")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return {"Idempotency-Key": f'"{escaped}"'}

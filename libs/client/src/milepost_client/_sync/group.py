@@ -1,5 +1,5 @@
 # Made from _async/group.py by 'make contracts': change it there.
-"""Many jobs that were handed over together: how far they are, and what became of each."""
+"""Jobs that were submitted together: their counts per state, and their documents."""
 
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -8,16 +8,16 @@ from time import monotonic, sleep
 
 from milepost_client._sync.listing import jobs
 from milepost_client._sync.transport import Transport
-from milepost_client._sync.watching import PATIENCE
+from milepost_client._sync.watching import OUTAGE_TIMEOUT
 from milepost_client.answers import retry_after
 from milepost_client.errors import JobNotFound, StillRunning, Unavailable
 from milepost_client.submissions import Batch, GroupStatus, Refusal
-from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
+from milepost_contracts.status.document import JobDocument
 
 
 class JobGroup:
-    """Jobs that were handed over together; a look costs the same however many there are."""
+    """Jobs that were submitted together. `refresh` costs one request for each thousand jobs."""
 
     def __init__(
         self,
@@ -28,83 +28,85 @@ class JobGroup:
         refused: Sequence[Refusal] = (),
     ) -> None:
         self._transport = transport
-        #: By which the group can be found again: one for each thousand.
+        #: The ids to pass to `Client.group`: one for each request of up to a thousand jobs.
         self.batch_ids = tuple(batch_ids)
-        #: In the order in which they were handed over; nothing for one that was refused.
+        #: In order of submission; None for a job that was refused.
         self.job_ids = tuple(job_ids)
-        #: Those that were not accepted, and why.
+        #: The jobs that were not accepted, with the reasons.
         self.refused = tuple(refused)
-        self._look_again_in = 0.0
-        self._forgotten: set[str] = set()
+        self._poll_delay = 0.0
+        self._deleted: set[str] = set()
 
     def refresh(self) -> GroupStatus:
-        """Ask how far the jobs are.
+        """Return the current counts of the jobs.
 
         Raises:
-            JobNotFound: Nothing is kept of them any more.
+            JobNotFound: A batch does not exist, or is past its retention.
         """
         counts: Counter[Status] = Counter()
-        size, pause = 0, 0.0
+        size, delay = 0, 0.0
         for batch_id in self.batch_ids:
             response = self._transport.send("GET", f"/v1/batches/{batch_id}")
             batch = Batch.model_validate_json(response.content)
             size += batch.size
             counts.update(batch.counts)
-            pause = max(pause, retry_after(response))
-        self._look_again_in = pause
+            delay = max(delay, retry_after(response))
+        self._poll_delay = delay
         accepted = sum(job_id is not None for job_id in self.job_ids)
-        size = accepted or size  # a batch has those too that the broker did not take
-        told = {status: count for status, count in counts.items() if count}
-        if all(status.terminal for status in told) and sum(told.values()) < accepted:
-            self._look_for_forgotten()
-        return GroupStatus(size=size, counts=told, forgotten=len(self._forgotten))
+        size = accepted or size  # the size of a batch includes jobs that the broker did not accept
+        nonzero = {status: count for status, count in counts.items() if count}
+        if all(status.terminal for status in nonzero) and sum(nonzero.values()) < accepted:
+            self._find_deleted()
+        return GroupStatus(size=size, counts=nonzero, deleted=len(self._deleted))
 
-    def _look_for_forgotten(self) -> None:
-        """Find out which jobs will never be counted: a job that no tracker has seen yet is not among them."""
+    def _find_deleted(self) -> None:
+        """Find the deleted jobs. Jobs that no tracker has seen yet are not among them."""
         seen = {document.id for document in self.documents()}
         for job_id in self.job_ids:
-            if job_id is not None and job_id not in seen and job_id not in self._forgotten:
+            if job_id is not None and job_id not in seen and job_id not in self._deleted:
                 try:
                     self._transport.send("GET", f"/v1/jobs/{job_id}")
                 except JobNotFound:
-                    self._forgotten.add(job_id)
+                    self._deleted.add(job_id)
                 else:
                     return
 
     def watch(self, timeout: float | None = None) -> Generator[GroupStatus, None]:
-        """Yield how far the jobs are, now and whenever that has changed, until all have ended.
+        """Yield the counts now and whenever they change, until all jobs have ended.
 
         Args:
-            timeout: After so many seconds it is enough.
+            timeout: Seconds to wait; unlimited by default.
 
         Raises:
-            StillRunning: They have not all ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout` seconds.
+            Unavailable: The gateway has not answered for 30 seconds.
         """
         deadline = None if timeout is None else monotonic() + timeout
         status, answered = self.refresh(), monotonic()
         yield status
         while not status.done:
-            left = self._look_again_in if deadline is None else deadline - monotonic()
+            left = self._poll_delay if deadline is None else deadline - monotonic()
             if left < 0:
-                raise StillRunning(f"{status.size - status.ended} of {status.size} jobs have not ended in time")
-            sleep(min(self._look_again_in, left))
+                raise StillRunning(f"{status.size - status.ended} of {status.size} jobs are still running.")
+            sleep(min(self._poll_delay, left))
             known = status
             try:
                 status = self.refresh()
             except Unavailable as error:
-                if monotonic() - answered > PATIENCE:
+                if monotonic() - answered > OUTAGE_TIMEOUT:
                     raise
-                self._look_again_in = error.retry_after
+                self._poll_delay = error.retry_after
                 continue
             answered = monotonic()
             if status != known:
                 yield status
 
     def wait(self, timeout: float | None = None) -> GroupStatus:
-        """Return how the jobs ended, once all have.
+        """Wait until all jobs have ended, and return their counts.
 
         Raises:
-            StillRunning: They have not all ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout` seconds.
+            Unavailable: The gateway has not answered for 30 seconds.
         """
         latest = GroupStatus(size=0, counts={})
         with closing(self.watch(timeout)) as changes:
@@ -113,7 +115,7 @@ class JobGroup:
         return latest
 
     def documents(self, *, status: Status | None = None) -> Generator[JobDocument, None]:
-        """Yield the document of each job, the latest one first."""
+        """Yield the document of each job, newest first."""
         for batch_id in reversed(self.batch_ids):
             query = {"batch": batch_id, **({} if status is None else {"status": str(status)})}
             with closing(jobs(self._transport, query)) as found:

@@ -1,5 +1,5 @@
 # Made from _async/handle.py by 'make contracts': change it there.
-"""A job that was handed over: look at it, follow it, wait for its end."""
+"""Handle of a submitted job: refresh, watch, wait, cancel, retry, read its result."""
 
 import json
 from collections.abc import Generator, Sequence
@@ -12,17 +12,17 @@ from pydantic import JsonValue, TypeAdapter
 
 from milepost_client._sync.downloads import save
 from milepost_client._sync.view import JobView
-from milepost_client._sync.watching import follow
-from milepost_client.downloads import within
+from milepost_client._sync.watching import watch_jobs
+from milepost_client.downloads import target_path
 from milepost_client.errors import JobCanceled, JobFailed
-from milepost_contracts.document import JobDocument
 from milepost_contracts.states import Status
+from milepost_contracts.status.document import JobDocument
 
 T = TypeVar("T")
 
 
 class JobHandle(JobView):
-    """One job. `document` is what is known of it; `refresh` asks anew, and costs little when nothing has changed."""
+    """Handle of one job. `document` is its last known state; `refresh` updates it with a conditional request."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.document.status}>"
@@ -32,58 +32,59 @@ class JobHandle(JobView):
         return f"{self._transport.base_url}/v1/jobs/{self.id}"
 
     def refresh(self) -> bool:
-        """Ask the gateway how the job is; return whether the document changed.
+        """Update the document from the gateway; return whether it changed.
 
         Raises:
-            MilepostError: The gateway refused or does not answer.
+            JobNotFound: The job was deleted, or is past its retention.
+            Refused: The gateway refused the request.
+            Unavailable: The gateway can't be reached, or can't answer now.
         """
-        return self.look(repeat=True)
+        return self.poll(retry=True)
 
     def cancel(self) -> JobDocument:
-        """Ask that the job be canceled, and return its document; that it took effect, the document says later.
+        """Request that the job be canceled; return its document, which shows later when and how it took effect.
 
         Raises:
-            Refused: It has ended already.
+            Refused: The job has already ended.
         """
-        self._take(self._transport.send("POST", f"/v1/jobs/{self.id}/cancel", repeat=True))
+        self._update(self._transport.send("POST", f"/v1/jobs/{self.id}/cancel", retry=True))
         return self.document
 
     def retry(self) -> JobDocument:
-        """Run an ended job again, with the same id, params and files; return its document.
+        """Run the ended job again with the same id, params and files; return its document.
 
         Raises:
-            Refused: It has not ended yet, or has run as often as a job can.
+            Refused: The job has not ended, or has reached the maximum number of runs.
         """
-        self._take(self._transport.send("POST", f"/v1/jobs/{self.id}/retry"))
+        self._update(self._transport.send("POST", f"/v1/jobs/{self.id}/retry"))
         return self.document
 
     def watch(self, timeout: float | None = None) -> Generator[JobDocument, None]:
         """Yield the document now and whenever it changes, until the job has ended.
 
-        What happens comes as a stream of events, which is resumed where it broke off; where there is none, and with
-        a `timeout`, the gateway is asked to hold its answers back until there is something new. Bears half a minute
-        without an answer.
+        Changes come over an event stream, which is resumed after its last event when the connection breaks. With a
+        `timeout`, or if no stream is available, the gateway is long-polled instead (`Prefer: wait`).
 
         Args:
-            timeout: After so many seconds it is enough.
+            timeout: Seconds to wait; unlimited by default.
 
         Raises:
             StillRunning: The job has not ended within `timeout` seconds.
-            Unavailable: The gateway has not answered for half a minute.
+            Unavailable: The gateway has not answered for 30 seconds.
         """
         yield self.document
-        with closing(follow(self._transport, [self], timeout=timeout)) as changes:
+        with closing(watch_jobs(self._transport, [self], timeout=timeout)) as changes:
             for _ in changes:
                 yield self.document
 
     def wait(self, timeout: float | None = None) -> JobDocument:
-        """Return the document of the ended job, however it ended.
+        """Wait until the job has ended, in whatever state, and return its document.
 
         Raises:
-            StillRunning: It has not ended within `timeout` seconds.
-            Unavailable: The gateway has not answered for half a minute.
+            StillRunning: The job has not ended within `timeout` seconds.
+            Unavailable: The gateway has not answered for 30 seconds.
         """
-        with closing(follow(self._transport, [self], timeout=timeout, to_end=True)) as changes:
+        with closing(watch_jobs(self._transport, [self], timeout=timeout, to_end=True)) as changes:
             for _ in changes:
                 pass
         return self.document
@@ -98,13 +99,13 @@ class JobHandle(JobView):
         """Wait for the job and return its result.
 
         Args:
-            kind: What it is to be read as: a pydantic model, a dataclass, `list[int]`, …; a JSON value by default.
-            timeout: After so many seconds it is enough.
+            kind: Type to validate the result as: a pydantic model, a dataclass, `list[int]`, …; plain JSON by default.
+            timeout: Seconds to wait; unlimited by default.
 
         Raises:
-            JobFailed, JobCanceled: It ended without one.
-            StillRunning: It has not ended within `timeout` seconds.
-            ValueError: It is a file that is no JSON, or does not fit `kind`.
+            JobFailed, JobCanceled: The job ended without a result.
+            StillRunning: The job has not ended within `timeout` seconds.
+            ValueError: The result is a file that is not JSON, or is not valid for `kind`.
         """
         document = self.wait(timeout)
         if document.status is Status.FAILED:
@@ -114,32 +115,32 @@ class JobHandle(JobView):
         found = document.result
         if document.result_file is not None:
             if document.result_file.media_type != "application/json":
-                raise ValueError(f"the result is {document.result_file.media_type}: take it with download()")
+                raise ValueError(f"The result is a file of type {document.result_file.media_type}. Use download().")
             found = (self._transport.send("GET", f"/v1/jobs/{self.id}/result")).json()
         return found if kind is None else TypeAdapter(kind).validate_json(json.dumps(found))
 
     def result_bytes(self) -> Generator[bytes, None]:
-        """Yield the result of a job that has succeeded piece by piece, as it is: JSON, or the file that it is.
+        """Yield the result of a succeeded job in chunks of bytes: JSON, or the content of the result file.
 
         Raises:
-            Refused: It has none.
+            Refused: The job has no result.
         """
         with self._transport.stream(f"/v1/jobs/{self.id}/result") as response:
             for piece in response.iter_bytes():
                 yield piece
 
     def download(self, folder: Path, *, names: Sequence[str] = (), replace: bool = False) -> Generator[Path, None]:
-        """Save what the handler wrote, and a result that is a file, in a folder; yield each path once it is whole.
+        """Save the job's output files, and its result file if it has one, in a folder; yield the path of each.
 
         Args:
-            folder: Where to; made, if need be.
-            names: Only these; all by default.
-            replace: Whether to replace files that are there.
+            folder: Target folder; created if it does not exist.
+            names: Only these files; all by default.
+            replace: Whether to replace existing files.
 
         Raises:
-            KeyError: There is no file of such a name.
-            FileExistsError: Something is there already; nothing is saved.
-            Damaged: What came is not what the handler wrote.
+            KeyError: The job has no file of this name.
+            FileExistsError: A file exists already; nothing is saved.
+            DownloadError: The digest of a file does not match, or its name is outside the folder.
         """
         found = {output.name: (output.url, output.digest) for output in self.document.outputs}
         if (result := self.document.result_file) is not None:
@@ -147,9 +148,9 @@ class JobHandle(JobView):
         for name in names:
             if name not in found:
                 raise KeyError(name)
-        wanted = {name: within(folder, name) for name in names or found}
+        wanted = {name: target_path(folder, name) for name in names or found}
         for path in wanted.values():
             if path.exists() and not replace:
-                raise FileExistsError(EEXIST, "it is there already", str(path))
+                raise FileExistsError(EEXIST, "The file exists already", str(path))
         for name, path in wanted.items():
             yield save(self._transport, *found[name], path)

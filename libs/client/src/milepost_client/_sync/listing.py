@@ -1,20 +1,20 @@
 # Made from _async/listing.py by 'make contracts': change it there.
-"""Listings, page by page."""
+"""Paginated job lists."""
 
 from collections.abc import Generator, Mapping
 
 import httpx
 
 from milepost_client._sync.transport import Transport
-from milepost_contracts.document import JobDocument
+from milepost_contracts.status.document import JobDocument
 
-PAGE = 200
+PAGE_SIZE = 200
 
 
 def jobs(transport: Transport, wanted: Mapping[str, str], *, limit: int | None = None) -> Generator[JobDocument, None]:
-    """Yield jobs, newest first, over as many pages as it takes."""
+    """Yield jobs, newest first; pages are fetched as needed."""
     left = limit
-    query = {**wanted, "limit": str(PAGE if left is None else min(left, PAGE))}
+    query = {**wanted, "limit": str(PAGE_SIZE if left is None else min(left, PAGE_SIZE))}
     while left is None or left > 0:
         page = (transport.send("GET", "/v1/jobs", params=query)).json()
         for item in page["items"][:left]:

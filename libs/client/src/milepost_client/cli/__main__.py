@@ -1,7 +1,7 @@
-"""`milepost`: hand over jobs and follow them from the command line.
+"""`milepost`: submit and watch jobs from the command line.
 
-Exit codes: 0 the job succeeded (or was handed over) · 1 it failed · 2 the call does not fit · 3 it was canceled ·
-4 no such job · 5 the gateway can't be reached or can't do it now.
+Exit codes: 0 the job succeeded or was submitted · 1 the job failed · 2 invalid usage or request · 3 the job was
+canceled · 4 job not found · 5 the gateway is unavailable.
 """
 
 import sys
@@ -12,29 +12,29 @@ from typing import Annotated
 
 import typer
 
-from milepost_client.cli import batch, dead, fleet, jobs, keys, webhooks
+from milepost_client.cli import batch, dead, jobs, keys, webhooks, workers
 from milepost_client.cli.config import BadConfig
 from milepost_client.cli.plain import plain
-from milepost_client.errors import JobNotFound, MilepostError, PartlyHandedOver, Refused, Unavailable
+from milepost_client.errors import JobNotFound, MilepostError, PartlySubmitted, Refused, Unavailable
 
 USAGE, NOT_FOUND, UNAVAILABLE = 2, 4, 5
 MORE_COMMANDS = "milepost.commands"
-"""The entry points by which other packages add commands: typer apps."""
+"""The entry-point group by which other packages add commands, as typer apps."""
 
 app = typer.Typer(
     name="milepost",
-    help="Hand over long-running jobs and follow them.",
-    epilog="Exit codes: 0 the job succeeded or was handed over, 1 it failed, 2 the call does not fit, 3 it was "
-    "canceled, 4 no such job, 5 the gateway can't be reached. Where no option says it, the gateway is the one in "
-    "MILEPOST_URL, or in ~/.config/milepost/config.toml (url, api_key).",
+    help="Submit long-running jobs and watch their progress.",
+    epilog="Exit codes: 0 the job succeeded or was submitted, 1 the job failed, 2 invalid usage or request, 3 the job "
+    "was canceled, 4 job not found, 5 the gateway is unavailable. Without --url and --api-key, MILEPOST_URL and "
+    "MILEPOST_API_KEY are used, then url and api_key in ~/.config/milepost/config.toml.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"milepost {version('milepost-client')}")
         raise typer.Exit
 
@@ -42,13 +42,13 @@ def _tell_version(asked: bool) -> None:
 @app.callback()
 def main_options(
     _: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hand over long-running jobs and follow them."""
+    """Submit long-running jobs and watch their progress."""
 
 
-for _part in (jobs.app, batch.app, fleet.app):
+for _part in (jobs.app, batch.app, workers.app):
     app.add_typer(_part)
 app.add_typer(dead.app, name="dead")
 app.add_typer(keys.app, name="keys")
@@ -58,36 +58,34 @@ for _more in entry_points(group=MORE_COMMANDS):
 
 
 def main() -> None:
-    """Run the command line; errors are one sentence on standard error."""
-    sys.exit(_guarded(app))
+    """Run the command; print errors as one message on standard error."""
+    sys.exit(_run(app))
 
 
-def _guarded(run: Callable[[], object]) -> int:
+def _run(run: Callable[[], object]) -> int:
     try:
         run()
     except MilepostError as error:
-        return _fail(*_told(error))
-    except ValueError as error:  # what can't be sent: text that is no UTF-8, a key that is none
+        return _fail(*_message_and_code(error))
+    except ValueError as error:  # can't be sent: text that is not UTF-8, an invalid key
         return _fail(str(error), USAGE)
     return 0
 
 
-def _told(error: MilepostError) -> tuple[str, int]:  # noqa: PLR0911 - a table
+def _message_and_code(error: MilepostError) -> tuple[str, int]:  # noqa: PLR0911 - a table
     match error:
         case BadConfig():
             return str(error), USAGE
         case JobNotFound():
             return str(error), NOT_FOUND
         case Refused():
-            hint = (
-                " Set MILEPOST_API_KEY, or give --api-key." if error.problem.status == HTTPStatus.UNAUTHORIZED else ""
-            )
+            hint = " Set MILEPOST_API_KEY or use --api-key." if error.problem.status == HTTPStatus.UNAUTHORIZED else ""
             return f"{error}{hint}", USAGE
-        case PartlyHandedOver(__cause__=MilepostError() as cause):
-            return str(error), _told(cause)[1]
+        case PartlySubmitted(__cause__=MilepostError() as cause):
+            return str(error), _message_and_code(cause)[1]
         case Unavailable(problem=None, answered=False):
             return (
-                f"{error}. Is a gateway running there? 'milepost dev' or 'make up' starts one; --url names another",
+                f"{error}. Start a gateway with 'milepost dev' or 'make up', or set its address with --url.",
                 UNAVAILABLE,
             )
         case Unavailable():

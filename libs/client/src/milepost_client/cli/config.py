@@ -1,4 +1,4 @@
-"""The command line's configuration file: which gateway, and who asks, where neither options nor environment say so."""
+"""The configuration file of the command line: defaults for the gateway URL and the API key."""
 
 import os
 import tomllib
@@ -12,11 +12,11 @@ VARIABLE = "MILEPOST_CONFIG"
 
 
 class BadConfig(MilepostError):  # noqa: N818
-    """The configuration file can't be used."""
+    """The configuration file is invalid."""
 
 
 class Config(BaseModel):
-    """What the file may say."""
+    """The content of the configuration file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -25,27 +25,27 @@ class Config(BaseModel):
 
 
 def config_path() -> Path:
-    """Return where the file is: what `MILEPOST_CONFIG` names, or `~/.config/milepost/config.toml`."""
+    """Return the path of the file: `MILEPOST_CONFIG`, or `~/.config/milepost/config.toml`."""
     if given := os.environ.get(VARIABLE):
         return Path(given)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "milepost", "config.toml")
 
 
 def read_config() -> Config:
-    """Return what the file says; nothing, where there is none.
+    """Return the configuration; it is empty if there is no file.
 
     Raises:
-        BadConfig: It can't be read; says where, and not what its values are.
+        BadConfig: The file is invalid. The message names the field, but not its value.
     """
     path = config_path()
     try:
         return Config.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         if os.environ.get(VARIABLE):
-            raise BadConfig(f"{VARIABLE} names {path}, which is not there") from None
+            raise BadConfig(f"{VARIABLE} names {path}, which does not exist.") from None
         return Config()
     except ValidationError as error:
         places = "; ".join(f"{one['loc'][0]}: {one['msg'].lower()}" for one in error.errors())
-        raise BadConfig(f"{path} does not fit: {places}. It may say url and api_key.") from None
+        raise BadConfig(f"{path} is invalid: {places}. Its fields are url and api_key.") from None
     except (OSError, ValueError) as error:
-        raise BadConfig(f"{path} can't be read: {error}") from None
+        raise BadConfig(f"{path} can't be read: {error}.") from None

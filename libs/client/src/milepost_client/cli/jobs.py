@@ -1,4 +1,4 @@
-"""`milepost submit`, `status`, `watch`, `result` …: jobs one by one, or a few together."""
+"""`milepost submit`, `status`, `watch`, `result` …: commands for single jobs, and for a few together."""
 
 import sys
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from typing import Annotated
 import typer
 
 from milepost_client import Client, JobDocument, JobFailed, JobHandle, JobNotFound, Status, find_files
-from milepost_client.cli.following import follow
 from milepost_client.cli.options import AsJson, JobId, complete_ids, complete_types, connected
 from milepost_client.cli.params import read_length, read_moment, read_params
 from milepost_client.cli.plain import plain_json
+from milepost_client.cli.progress import show_progress
 from milepost_client.cli.render import print_document, print_jobs, print_json, print_submitted
 
 EXIT_OF = {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.CANCELED: 3}
 
 app = typer.Typer()
 
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the job until it has ended.")]
 Length = typer.Option(parser=read_length, metavar="LENGTH")
 
 
@@ -33,48 +33,48 @@ def submit(
     ],
     params: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="The job's params; values may be JSON."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Params of the job; values may be JSON."),
     ] = None,
     file: Annotated[
         list[Path] | None,
-        typer.Option("--file", "-f", help="Send a file, or a folder's files, along. May be repeated."),
+        typer.Option("--file", "-f", help="File or folder to upload. May be repeated."),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word of yours on the job. May be repeated.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Tag for the job. May be repeated.")] = None,
     delay: Annotated[
         timedelta | None,
-        typer.Option(parser=read_length, metavar="LENGTH", help="Not before so long: 90s, 5m, 2h, 7d."),
+        typer.Option(parser=read_length, metavar="LENGTH", help="Time to wait before the start: 90s, 5m, 2h, 7d."),
     ] = None,
     run_at: Annotated[
         datetime | None,
-        typer.Option(parser=read_moment, metavar="TIME", help="Not before this time: 2026-01-31T12:00:00Z."),
+        typer.Option(parser=read_moment, metavar="TIME", help="Start no earlier than this time: 2026-01-31T12:00:00Z."),
     ] = None,
     expires_in: Annotated[
         timedelta | None,
         typer.Option(
             parser=read_length,
             metavar="LENGTH",
-            help="End as expired if nobody starts it so long after it may run (after --delay or --run-at).",
+            help="Maximum wait for the start, from --run-at or the end of --delay. Then the job fails.",
         ),
     ] = None,
     callback_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Tell this URL of the job's end, by a webhook.")
+        str | None, typer.Option(metavar="URL", help="URL that receives a webhook when the job ends.")
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="The same key within a day is the same job: run this twice safely."),
+        typer.Option(metavar="KEY", help="Within a day, the same key creates the job once: safe to repeat."),
     ] = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hand a job over."""
+    """Submit a job."""
     if delay is not None and run_at is not None:
-        raise typer.BadParameter("give --run-at or --delay, not both", param_hint="--delay")
+        raise typer.BadParameter("Give --run-at or --delay, not both.", param_hint="--delay")
     try:
         files = find_files(file or [])
     except FileNotFoundError as error:
-        raise typer.BadParameter(f"there is no {error.args[0]}", param_hint="--file") from error
+        raise typer.BadParameter(f"{error.args[0]} does not exist.", param_hint="--file") from error
     if file and not files:
-        raise typer.BadParameter("there are no files in it", param_hint="--file")
+        raise typer.BadParameter("The folder has no files.", param_hint="--file")
     handle = client.submit(
         type,
         read_params(params or [], type, client),
@@ -95,9 +95,9 @@ def submit(
 
 
 def _show(client: Client, handle: JobHandle, *, watch: bool, as_json: bool) -> None:
-    """Print a job: as it is, or followed to its end, which the exit code then tells."""
+    """Print a job. With `watch`, first wait for its end, then exit with the code of its state."""
     if watch:
-        follow(client, [handle])
+        show_progress(client, [handle])
     print_json(handle.document) if as_json else print_document(handle.document)
     if watch:
         raise typer.Exit(EXIT_OF[handle.document.status])
@@ -106,7 +106,7 @@ def _show(client: Client, handle: JobHandle, *, watch: bool, as_json: bool) -> N
 @app.command()
 @connected
 def status(client: Client, job_id: JobId, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Show a job. With --watch the exit code tells how it ended."""
+    """Show a job. With --watch, the exit code is that of the final state."""
     _show(client, client.job(job_id), watch=watch, as_json=as_json)
 
 
@@ -117,19 +117,19 @@ def watch(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=complete_ids)],
     as_json: AsJson = False,
 ) -> None:
-    """Follow one job or many to their ends.
+    """Watch jobs until all have ended, then show them.
 
-    Over one connection; then they are shown. The exit code tells the worst end.
+    The exit code is that of the worst final state: failed, then canceled, then succeeded.
     """
     handles = [_found(client, job_id) for job_id in dict.fromkeys(job_ids)]
-    follow(client, handles)
+    show_progress(client, handles)
     _print(handles, as_json=as_json)
     ends = {handle.document.status for handle in handles}
     raise typer.Exit(EXIT_OF[next(end for end in (Status.FAILED, Status.CANCELED, Status.SUCCEEDED) if end in ends)])
 
 
 def _found(client: Client, job_id: str) -> JobHandle:
-    """Return one of several jobs; the gateway repeats no id that it does not know."""
+    """Return a job; if it does not exist, print its id, which the error of the gateway does not contain."""
     try:
         return client.job(job_id)
     except JobNotFound:
@@ -152,20 +152,20 @@ def result(
     client: Client,
     job_id: JobId,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write it to this file, not to the output.")
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write to this file, not standard output.")
     ] = None,
 ) -> None:
-    """Wait for a job's end and print its result.
+    """Wait until a job has ended, and print its result.
 
-    It is JSON, or the file that the handler made it; progress goes to standard error.
+    The result is JSON, or the content of the result file. Progress goes to standard error.
     """
     handle = client.job(job_id)
     if not handle.document.status.terminal:
-        follow(client, [handle])
+        show_progress(client, [handle])
     if handle.document.status is Status.FAILED:
         raise JobFailed(handle.document)
     if handle.document.status is Status.CANCELED:
-        sys.stderr.write("milepost: the job was canceled, so it has no result\n")
+        sys.stderr.write("milepost: The job was canceled and has no result.\n")
         raise typer.Exit(EXIT_OF[Status.CANCELED])
     if handle.document.result_file is None:
         pieces = iter([(plain_json(handle.document.result) + "\n").encode()])
@@ -187,56 +187,58 @@ def download(
     client: Client,
     job_id: JobId,
     name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these files.")] = None,
-    to: Annotated[Path, typer.Option(file_okay=False, help="The folder to save them in.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    to: Annotated[Path, typer.Option(file_okay=False, help="Target folder.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Save the files that a job's handler wrote.
+    """Save a job's output files and result file.
 
-    A result that is a file too; prints the paths.
+    Prints their paths.
     """
     handle = client.job(job_id)
     try:
         for path in handle.download(to, names=name or (), replace=force):
             sys.stdout.write(f"{path}\n")
     except FileExistsError as error:
-        raise typer.BadParameter(f"{error.filename} is there already: --force replaces it") from error
+        raise typer.BadParameter(f"{error.filename} exists already. Use --force to replace it.") from error
     except OSError as error:
         raise typer.BadParameter(f"{error.filename or to}: {error.strerror}", param_hint="--to") from error
     except KeyError as error:
         known = ", ".join(output.name for output in handle.document.outputs) or "none"
-        raise typer.BadParameter(f"there is no file {error.args[0]!r}; there are: {known}") from error
+        raise typer.BadParameter(f"The job has no file {error.args[0]!r}. Its files: {known}") from error
     if not (handle.document.outputs or handle.document.result_file):
         status = handle.document.status
-        why = (
-            f"its handler wrote no file; the result: milepost result {job_id}" if status.terminal else f"it is {status}"
+        reason = (
+            f"The job has no files. Print its result: milepost result {job_id}"
+            if status.terminal
+            else f"The job is {status} and has no files yet."
         )
-        sys.stderr.write(f"there is nothing to download: {why}\n")
+        sys.stderr.write(f"{reason}\n")
         raise typer.Exit(1)
 
 
 @app.command()
 @connected
 def cancel(client: Client, job_id: JobId, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Ask that a job be canceled. With --watch the exit code tells how it ended."""
+    """Request that a job be canceled. With --watch, the exit code is that of the final state."""
     _show(client, client.cancel(job_id), watch=watch, as_json=as_json)
 
 
 @app.command()
 @connected
 def retry(client: Client, job_id: JobId, watch: Watch = False, as_json: AsJson = False) -> None:
-    """Run a job again that has ended. With --watch the exit code tells how it ended."""
+    """Run an ended job again. With --watch, the exit code is that of the final state."""
     _show(client, client.retry(job_id), watch=watch, as_json=as_json)
 
 
 @app.command()
 @connected
 def delete(client: Client, job_id: JobId) -> None:
-    """Forget a job that has ended, and its files.
+    """Delete an ended job and its files.
 
-    Needs a key with the scope admin, where there are keys.
+    If the gateway requires API keys, the key needs the scope admin.
     """
-    client.forget(job_id)
-    sys.stderr.write(f"{job_id} is forgotten\n")
+    client.delete(job_id)
+    sys.stderr.write(f"Deleted {job_id}\n")
 
 
 @app.command("list")
@@ -248,7 +250,7 @@ def list_jobs(
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only jobs of this batch.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""

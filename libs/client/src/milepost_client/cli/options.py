@@ -1,4 +1,4 @@
-"""The options that every command has, and the gateway that they lead to."""
+"""Options of every command, and the client that they select."""
 
 import functools
 import inspect
@@ -13,35 +13,35 @@ from milepost_client import Client
 from milepost_client._sync.client import KEY_VARIABLE, URL_VARIABLE
 from milepost_client.cli.config import BadConfig, read_config
 
-PATIENCE = timedelta(seconds=2)
-"""Who sits before a terminal sees for themselves that nothing answers."""
+RETRY_TIMEOUT = timedelta(seconds=2)
+"""How long the command retries a request: short, because a person waits."""
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar=URL_VARIABLE, help="The gateway.", show_default="http://127.0.0.1:8800"),
+    typer.Option("--url", envvar=URL_VARIABLE, help="URL of the gateway.", show_default="http://127.0.0.1:8800"),
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option("--api-key", envvar=KEY_VARIABLE, help="Who asks. Other users of this machine can see options."),
+    typer.Option("--api-key", envvar=KEY_VARIABLE, help="API key. Other users of this machine can see options."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def connect(url: str | None = None, api_key: str | None = None) -> Client:
-    """Return a client of the gateway that is named here, or in the configuration file."""
+    """Return a client of the gateway named by the arguments, the environment or the configuration file."""
     config = read_config()
-    place = url or os.environ.get(URL_VARIABLE) or config.url
+    gateway = url or os.environ.get(URL_VARIABLE) or config.url
     key = api_key or os.environ.get(KEY_VARIABLE)
-    if key is None and place == config.url:  # the file's key is for the file's gateway
+    if key is None and gateway == config.url:  # the file's key is for the file's gateway
         key = config.api_key
     try:
-        return Client(place, api_key=key, patience=PATIENCE)
+        return Client(gateway, api_key=key, retry_timeout=RETRY_TIMEOUT)
     except ValueError as error:
         raise BadConfig(str(error)) from error
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options --url and --api-key, and as its first argument the client that they lead to."""
+    """Add the options --url and --api-key to a command; pass the client as its first argument."""
 
     @functools.wraps(command)
     def run(*, url: str | None, api_key: str | None, **options: Any) -> None:
@@ -61,14 +61,14 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def complete_types(incomplete: str) -> list[str]:
-    """Return the job types that begin so; none if nobody answers: a shell waits for this."""
+    """Return the job types with this prefix; none if the gateway can't be reached."""
     return [
         one for one in _quietly(lambda client: [kind.type for kind in client.types()]) if one.startswith(incomplete)
     ]
 
 
 def complete_ids(incomplete: str) -> list[str]:
-    """Return the latest jobs whose ids begin so."""
+    """Return the ids with this prefix among the latest 30 jobs."""
     return [
         one for one in _quietly(lambda client: [job.id for job in client.jobs(limit=30)]) if one.startswith(incomplete)
     ]
@@ -78,7 +78,7 @@ def _quietly(ask: Callable[[Client], list[str]]) -> list[str]:
     try:
         with connect() as client:
             return ask(client)
-    except Exception:  # noqa: BLE001 - a shell that completes a word shows no errors
+    except Exception:  # noqa: BLE001 - shell completion must not print errors
         return []
 
 

@@ -1,4 +1,4 @@
-"""`key=value` on the command line becomes the params of a job, by the schema of its type."""
+"""Parsing of params, durations and times on the command line."""
 
 import re
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from milepost_client.cli.plain import read_json
 
 
 def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[str, Any]:
-    """Return the params.
+    """Parse `key=value` words into params.
 
-    A value is JSON where it reads as JSON, and text otherwise; where the type's schema asks for text, it is text.
+    A value is text if the type's schema says so; otherwise it is parsed as JSON, and is text if it is not JSON.
     """
     if not words:
         return {}
@@ -24,32 +24,32 @@ def read_params(words: Sequence[str], type_name: str, client: Client) -> dict[st
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise typer.BadParameter(f"{word!r} is not key=value", param_hint="params")
+            raise typer.BadParameter(f"{word!r} does not have the form key=value.", param_hint="params")
         if key in params:
-            raise typer.BadParameter(f"{key} is given twice", param_hint="params")
+            raise typer.BadParameter(f"{key} is given twice.", param_hint="params")
         params[key] = value if key in texts else json_or_text(value)
     return params
 
 
 def read_length(text: str) -> timedelta:
-    """Read `90s`, `5m`, `2h`, `7d`, or a bare number of seconds."""
+    """Parse a duration: `90s`, `5m`, `2h`, `7d`, or a number of seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not found:
-        raise typer.BadParameter(f"{text!r} is no length of time, such as 90s, 5m, 2h or 7d")
+        raise typer.BadParameter(f"{text!r} is not a duration. Examples: 90s, 5m, 2h, 7d.")
     try:
         return timedelta(**{_UNITS[found[2]]: float(found[1])})
     except OverflowError:
-        raise typer.BadParameter(f"{text!r} is longer than can be counted") from None
+        raise typer.BadParameter(f"{text!r} is too long.") from None
 
 
 def read_moment(text: str) -> datetime:
-    """Read an RFC 3339 time."""
+    """Parse an ISO 8601 time with a time zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time, such as 2026-01-31T12:00:00Z") from None
+        raise typer.BadParameter(f"{text!r} is not a time. Example: 2026-01-31T12:00:00Z.") from None
     if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no time zone: add Z for UTC")
+        raise typer.BadParameter(f"{text!r} has no time zone. Add Z for UTC.")
     return moment
 
 
@@ -57,11 +57,11 @@ _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "day
 
 
 def text_fields(type_name: str, client: Client) -> set[str]:
-    """Return the params of a type that are text, whatever they look like."""
+    """Return the params of a type whose schema says that they are text."""
     try:
         types = client.types()
     except Refused as error:
-        if error.problem.status == HTTPStatus.FORBIDDEN:  # a key that may submit may not be one that may read
+        if error.problem.status == HTTPStatus.FORBIDDEN:  # the key has the scope submit, but not read
             return set()
         raise
     for known in types:
@@ -72,7 +72,7 @@ def text_fields(type_name: str, client: Client) -> set[str]:
 
 
 def json_or_text(value: str) -> Any:
-    """Return what a word stands for where no schema says what it is."""
+    """Parse a value as JSON; return the text itself if it is not JSON."""
     try:
         return read_json(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a terminal is shown, and what it reads as JSON, are strict: neither may do what somebody else's text says."""
+"""Terminal output without control characters, and strict JSON input."""
 
 import json
 import math
@@ -6,25 +6,25 @@ import re
 from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All but tab and line break: the rest moves cursors, names windows, hides what stands there."""
+"""Control characters except tab and newline: they could move the cursor, rename the window or hide text."""
 
 
 def plain(text: str) -> str:
-    """Spell the control characters of a text out."""
+    """Escape the control characters of a text."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def plain_json(value: Any) -> str:
-    """Render indented JSON without control characters: `json` leaves those between DEL and U+009F as they are."""
+    """Return indented JSON without control characters: `json.dumps` does not escape DEL to U+009F."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def read_json(text: str) -> Any:
-    """Read JSON as a gateway does.
+    """Parse JSON as strictly as the gateway.
 
     Raises:
-        ValueError: It is none: it has NaN or too large a number, or is nested too deeply.
+        ValueError: The text is not JSON, has NaN or a number that is too large, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite)
@@ -33,18 +33,18 @@ def read_json(text: str) -> Any:
 
 
 def check_texts(value: Any) -> None:
-    """Raise `ValueError` for a JSON value with text that no gateway takes: with NUL, or half a surrogate pair."""
+    """Raise `ValueError` for a JSON value whose text the gateway rejects: with NUL, or an unpaired surrogate."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("it has half a surrogate pair") from None
+        raise ValueError("it has an unpaired surrogate") from None
     if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
         raise ValueError("it has a NUL")
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(word: str) -> float:

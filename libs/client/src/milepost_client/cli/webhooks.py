@@ -1,4 +1,4 @@
-"""`milepost webhooks`: what became of a job's webhooks, sending one again, and the secrets to verify them with."""
+"""`milepost webhooks`: list delivery attempts, redeliver a webhook, and print the secrets."""
 
 import sys
 
@@ -9,8 +9,8 @@ from milepost_client.cli.options import AsJson, JobId, connected
 from milepost_client.cli.render import print_json, print_webhooks
 
 app = typer.Typer(
-    help="See what became of webhooks, and their secrets.\n\nOf jobs that were handed over with --callback-url. Send "
-    "them again, and get the secrets that receivers verify them with.",
+    help="List and redeliver webhooks, and print their secrets.\n\nA job submitted with --callback-url sends a webhook "
+    "when it ends. Receivers verify it with the secrets.",
     no_args_is_help=True,
 )
 
@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command("list")
 @connected
 def list_tries(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
-    """List every try to deliver a job's webhook, oldest first."""
+    """List the latest 100 delivery attempts of a job's webhooks, oldest first."""
     found = client.webhooks(job_id)
     print_json(found) if as_json else print_webhooks(found)
 
@@ -26,12 +26,12 @@ def list_tries(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
 @app.command()
 @connected
 def redeliver(client: Client, job_id: JobId) -> None:
-    """Send a job's webhook again, whatever became of it; prints its webhook-id."""
+    """Send a job's webhook again, even if it was delivered; print its webhook-id."""
     sys.stdout.write(f"{client.redeliver_webhook(job_id)}\n")
 
 
 @app.command()
 @connected
 def secrets(client: Client) -> None:
-    """Print the secrets that your receivers verify webhooks with, newest first; needs a key with the scope admin."""
+    """Print the secrets that receivers verify webhooks with, newest first; needs the scope admin."""
     sys.stdout.write("".join(f"{secret}\n" for secret in client.webhook_secrets()))

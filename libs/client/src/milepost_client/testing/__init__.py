@@ -1,4 +1,4 @@
-"""A gateway in memory, for tests of programs that use the SDK: no broker, no store, no network, no waiting.
+"""An in-memory gateway to test programs that use the SDK, without broker, Redis, network or waiting.
 
 gateway = FakeGateway()
 gateway.handle("crunch", lambda params: {"sum": sum(params["numbers"])})

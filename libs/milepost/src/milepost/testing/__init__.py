@@ -1,7 +1,7 @@
 """Run handlers in-process, with no broker, no store and no waiting.
 
-outcome = run_handler(crunch, {"limit": 100})                        one attempt; what it raises comes through
-outcome = run_job(crunch, {"limit": 100}, interrupt_at=3)            all that becomes of a job, retries and resumes
+outcome = run_handler(crunch, {"limit": 100})                        one attempt; its exceptions propagate
+outcome = run_job(crunch, {"limit": 100}, interrupt_at=3)            a complete job, with retries and resumes
 """
 
 from milepost.testing.attempts import Outcome, run_handler

@@ -1,4 +1,4 @@
-"""One attempt at a job."""
+"""Runs one attempt of a job in-process."""
 
 import asyncio
 import inspect
@@ -20,21 +20,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a handler did."""
+    """The outcome of one attempt."""
 
-    #: What it returned, as the JSON value that a client would get.
+    #: The returned value, as the JSON value that a client would get.
     result: Any
     #: Every progress report, in order.
     progress: tuple[Progress, ...]
     items: Items
-    #: What it saved last, if it did.
+    #: The last saved state, or `None`.
     saved_state: Any
-    #: What it wrote, by name.
+    #: The contents of the files that it wrote, by name.
     outputs: Mapping[str, bytes]
 
 
 class RecordingRun(Run):
-    """Keeps every report, and stops the handler at one of them."""
+    """Records every progress report, and stops the handler after given numbers of them."""
 
     def __init__(
         self,
@@ -76,21 +76,21 @@ def run_handler(
     saved_state: Any = None,
     attempt: int = 1,
 ) -> Outcome:
-    """Validate the params as a processor would, call the handler once, and return what it did.
+    """Validate the params as a processor does, call the handler once, and return the outcome.
 
-    What the handler raises comes through: `pytest.raises(InputError)`.
+    Exceptions of the handler propagate, for `pytest.raises(InputError)`.
 
     Args:
-        handler: A function that `@job` decorates, sync or async.
+        handler: A function decorated with `@job`, sync or async.
         params: As a client would send them.
-        files: What `run.files` holds; `MemoryFile("name", b"content")`.
-        cancel_at: Cancel the run after so many progress reports; the next report or checkpoint raises `Canceled`.
-        saved_state: What an attempt before has saved.
-        attempt: Which attempt this is.
+        files: The value of `run.files`: `MemoryFile("name", b"content")`.
+        cancel_at: Cancel the run after this many progress reports; the next report or checkpoint raises `Canceled`.
+        saved_state: The state that an earlier attempt saved.
+        attempt: The number of the attempt.
 
     Raises:
-        pydantic.ValidationError: The params don't fit.
-        InvalidResult: What the handler returned is not what it says, or has no JSON form.
+        pydantic.ValidationError: The params are invalid.
+        InvalidResult: The returned value does not match the return annotation, or has no JSON form.
     """
     definition = definition_of(handler)
     run = RecordingRun(
@@ -103,13 +103,13 @@ def run_handler(
 
 
 def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Outcome:
-    """Call a handler and return what it did."""
+    """Call a handler once and return the outcome."""
     returned = definition.handler(params, run)
     if inspect.isawaitable(returned):
         returned = _run(_awaited(returned))
     _, result = definition.encode_result(returned)
     if run.outputs.result is not None and result is not None:
-        raise InvalidResult("the handler wrote its result to a file, and returned another one")
+        raise InvalidResult("the handler wrote its result to a file and also returned one")
     return Outcome(
         result=result,
         progress=tuple(run.recorded),
@@ -120,7 +120,7 @@ def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Out
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end; on a thread of its own where a loop runs already, as in an asynchronous test."""
+    """Run a coroutine; on a separate thread if an event loop is running, as in an asynchronous test."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

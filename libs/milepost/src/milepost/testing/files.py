@@ -1,4 +1,4 @@
-"""Files in memory: those that come with a job, and those that its handler writes."""
+"""In-memory files: uploads of a job, and the outputs of its handler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class MemoryFile:
-    """A file for a handler under test."""
+    """An uploaded file for a handler under test."""
 
     name: str
     content: bytes
@@ -23,11 +23,11 @@ class MemoryFile:
 
 
 class MemoryOutputs:
-    """See `milepost.run.Outputs`: keeps what is written."""
+    """An in-memory implementation of `milepost.run.Outputs`."""
 
     def __init__(self) -> None:
         self.written: dict[str, bytes] = {}
-        #: The name of the one that is the result.
+        #: The name of the file that is the result, if any.
         self.result: str | None = None
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""All that becomes of a job, attempt by attempt, as a processor would have it; pauses are noted, and not made."""
+"""Runs a complete job in-process, with retries as on a processor. Delays are recorded, not waited for."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,35 +9,35 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from milepost.errors import Canceled, InputError, Interrupted, InvalidResult, Reject, RetryLater, RunStopped, TimedOut
-from milepost.job import JobDefinition, definition_of, places
+from milepost.job import JobDefinition, definition_of, describe_errors
 from milepost.run import File
 from milepost.testing.attempts import RecordingRun, call
-from milepost_contracts.values import MAX_MESSAGE, Items, JobError, Progress, fitting
+from milepost_contracts.values import MAX_ERROR_TEXT, Items, JobError, Progress, clipped
 
-MOST_CALLS = 1_000
-"""A handler that always asks to be called again is a mistake of the test."""
+MAX_HANDLER_CALLS = 1_000
+"""Calls of the handler before the test fails: it would be called again for ever."""
 
 
 @dataclass(kw_only=True)
 class JobOutcome:
-    """What became of a job."""
+    """The outcome of a job."""
 
     status: Literal["succeeded", "failed", "canceled"]
-    #: What the handler returned, as the JSON value that a client would get.
+    #: The returned value, as the JSON value that a client would get.
     result: Any = None
     #: Why it failed.
     error: JobError | None = None
     #: How each call of the handler ended: `succeeded`, `interrupted`, `ValueError: …`.
     attempts: list[str] = field(default_factory=list)
-    #: About how long the job would have waited before each further attempt.
+    #: The approximate delay before each further attempt; interruptions have none.
     pauses: list[timedelta] = field(default_factory=list)
     #: Every progress report of all attempts, in order.
     progress: list[Progress] = field(default_factory=list)
-    #: Of the last attempt.
+    #: The items of the last attempt.
     items: Items = field(default_factory=Items)
-    #: What the last attempt wrote, by name.
+    #: The contents of the files that the last attempt wrote, by name.
     outputs: Mapping[str, bytes] = field(default_factory=dict)
-    #: What was saved last.
+    #: The last saved state, or `None`.
     saved_state: Any = None
 
 
@@ -50,27 +50,28 @@ def run_job(
     interrupt_at: int | Sequence[int] = (),
     saved_state: Any = None,
 ) -> JobOutcome:
-    """Run a job to its end: retries as its type allows, resumes with what was saved, cancels.
+    """Run a job to its end, with its retries, resumes from saved state, interruptions and a cancellation.
 
     Args:
-        handler: A function that `@job` decorates, sync or async.
+        handler: A function decorated with `@job`, sync or async.
         params: As a client would send them.
-        files: What `run.files` holds; `MemoryFile("name", b"content")`.
-        cancel_at: Cancel the job after so many progress reports in all.
-        interrupt_at: Interrupt the first attempt after so many reports of its own, and further ones after as many as
-            follow: what happens when processors are restarted.
-        saved_state: What an attempt before has saved.
+        files: The value of `run.files`: `MemoryFile("name", b"content")`.
+        cancel_at: Cancel the job after this many progress reports in total.
+        interrupt_at: Interrupt the first call of the handler after this many of its reports, as a restart of its
+            processor does; a sequence has one number for each of the first calls.
+        saved_state: The state that an earlier attempt saved.
 
     Raises:
-        ValueError: The job succeeded before it came to where it was to be stopped.
+        ValueError: The job succeeded before it reached `cancel_at` or `interrupt_at`.
+        AssertionError: The handler was called 1,000 times and the job has not ended.
     """
     definition = definition_of(handler)
     stops = [interrupt_at] if isinstance(interrupt_at, int) else list(interrupt_at)
     outcome = JobOutcome(status="failed", saved_state=saved_state)
     attempt, retried = 1, 0
-    for number in range(MOST_CALLS):
+    for number in range(MAX_HANDLER_CALLS):
         if cancel_at is not None and len(outcome.progress) >= cancel_at:
-            outcome.status, outcome.error = "canceled", None  # before the next attempt began
+            outcome.status, outcome.error = "canceled", None  # canceled between two attempts
             return outcome
         stop_at: dict[int, RunStopped] = {stops[number]: Interrupted()} if number < len(stops) else {}
         if cancel_at is not None:
@@ -79,60 +80,60 @@ def run_job(
         try:
             _attempt(definition, params, run, outcome)
         except Interrupted:
-            _note(outcome, run, "interrupted")
+            _record(outcome, run, "interrupted")
             continue
         except RetryLater as error:
-            _note(outcome, run, f"retry-later: {error}")
+            _record(outcome, run, f"retry-later: {error}")
             outcome.pauses.append(error.after)
         except _Retryable as failure:
-            _note(outcome, run, failure.told)
+            _record(outcome, run, failure.description)
             if retried == definition.retries:
-                return outcome  # a failure that was on its way comes before a cancel
+                return outcome  # the last failure takes precedence over a cancellation
             outcome.pauses.append(definition.pause(retried))
             retried += 1
         else:
             _check_reached(outcome, cancel_at, stops[number:])
             return outcome
         attempt += 1
-    raise AssertionError(f"the handler was called {MOST_CALLS} times and asks to be called again")
+    raise AssertionError(f"the handler was called {MAX_HANDLER_CALLS} times and the job has not ended")
 
 
 def _check_reached(outcome: JobOutcome, cancel_at: int | None, left: Sequence[int]) -> None:
-    """Tell a test that it does not test what it means to.
+    """Check that a job was stopped where the test wanted.
 
     Raises:
-        ValueError: The job succeeded, and never came to where it was to be stopped.
+        ValueError: The job succeeded without reaching `cancel_at` or `interrupt_at`.
     """
     reports = len(outcome.progress)
     for name, at in (("cancel_at", cancel_at), ("interrupt_at", left[0] if left else None)):
         if outcome.status == "succeeded" and at is not None:
-            raise ValueError(f"{name}={at} was never reached: the job succeeded with {reports} reports in all")
+            raise ValueError(f"{name}={at} was never reached: the job succeeded after {reports} reports")
 
 
 class _Retryable(Exception):  # noqa: N818
-    """The attempt failed, and another one may follow."""
+    """The attempt failed, and may be retried."""
 
     def __init__(self, error: JobError) -> None:
-        self.told = f"{error.exception or error.kind}: {error.message}"
+        self.description = f"{error.exception or error.kind}: {error.message}"
 
 
 def _attempt(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun, outcome: JobOutcome) -> None:
-    """Call the handler and note how the job has ended.
+    """Call the handler and record how the job ended.
 
     Raises:
-        Interrupted, RetryLater, _Retryable: It has not.
+        Interrupted, RetryLater, _Retryable: The job has not ended.
     """
     outcome.status, outcome.error = "failed", None
     try:
         valid = definition.params.model_validate(params)
     except ValidationError as error:
-        _fail(outcome, run, "invalid-params", places(error))
+        _fail(outcome, run, "invalid-params", describe_errors(error))
         return
     try:
-        did = call(definition, valid, run)
+        done = call(definition, valid, run)
     except Canceled:
         outcome.status = "canceled"
-        _note(outcome, run, "canceled")
+        _record(outcome, run, "canceled")
     except (Interrupted, RetryLater):
         raise
     except Reject as error:
@@ -147,19 +148,19 @@ def _attempt(definition: JobDefinition, params: Mapping[str, Any], run: Recordin
         raise _Retryable(outcome.error) from error
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         kind = type(error).__qualname__
-        outcome.error = JobError(kind="exception", message=fitting(str(error), MAX_MESSAGE) or kind, exception=kind)
+        outcome.error = JobError(kind="exception", message=clipped(str(error), MAX_ERROR_TEXT) or kind, exception=kind)
         raise _Retryable(outcome.error) from error
     else:
-        outcome.status, outcome.result = "succeeded", did.result
-        _note(outcome, run, "succeeded")
+        outcome.status, outcome.result = "succeeded", done.result
+        _record(outcome, run, "succeeded")
 
 
 def _fail(outcome: JobOutcome, run: RecordingRun, kind: str, why: object) -> None:
-    outcome.error = JobError(kind=kind, message=fitting(str(why), MAX_MESSAGE))
-    _note(outcome, run, f"{kind}: {why}")
+    outcome.error = JobError(kind=kind, message=clipped(str(why), MAX_ERROR_TEXT))
+    _record(outcome, run, f"{kind}: {why}")
 
 
-def _note(outcome: JobOutcome, run: RecordingRun, how: str) -> None:
+def _record(outcome: JobOutcome, run: RecordingRun, how: str) -> None:
     outcome.attempts.append(how)
     outcome.progress += run.recorded
     outcome.items = run.report().items

@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457): one table says what each of the core's errors is over HTTP."""
+"""Every error as problem+json (RFC 9457): one table maps each error of the core to its problem."""
 
 import math
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from milepost_contracts.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
+from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
 from milepost_contracts.states import Status
 from milepost_contracts.values import MAX_RUN
 from milepost_gateway import errors, metrics
 from milepost_gateway.api.requests import MalformedRequest, RequestStopped, UnsupportedMediaType, request_id
-from milepost_gateway.submission import plain
+from milepost_gateway.core.submission import error_text
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER = "2"
-JOBS_END_WITHIN = "5"
+LIVE_JOBS_RETRY_AFTER = "5"
 METHODS = ("DELETE", "GET", "POST")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="milepost"'}
 
@@ -38,7 +38,7 @@ def install(app: FastAPI) -> None:
 
 
 async def describe(request: Request, error: errors.GatewayError) -> Problem:
-    """Return the problem that this error is, for an answer that tells of several."""
+    """Return the problem of this error, for a response that reports several."""
     return Problem.model_validate_json(bytes((await _gateway_error(request, error)).body))
 
 
@@ -74,54 +74,53 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
         case errors.UnknownJobType():
             return _problem(request, ProblemType.UNKNOWN_JOB_TYPE, _unknown_type(error))
         case errors.InvalidParams():
-            return _problem(request, ProblemType.INVALID_PARAMS, _counted(error), details=error.errors)
+            return _problem(request, ProblemType.INVALID_PARAMS, _count_errors(error), details=error.errors)
         case errors.InvalidSubmission():
-            return _problem(request, ProblemType.INVALID_REQUEST, _counted(error), details=error.errors)
+            return _problem(request, ProblemType.INVALID_REQUEST, _count_errors(error), details=error.errors)
         case errors.PayloadTooLarge():
             return _problem(request, ProblemType.TOO_LARGE, str(error))
         case errors.NotAccepted():
-            detail = f"It was not accepted, and nothing will come of it: {error}. Try again later."
+            detail = f"Nothing was stored: {error}. Try again later."
             return _problem(request, ProblemType.NOT_ACCEPTED, detail)
         case errors.BrokerUnavailable():
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, "The broker does not answer.")
         case errors.OutcomeUnknown():
-            detail = f"It may or may not have been accepted: {error}. The job's id is in job_id."
+            detail = f"The broker may or may not have stored the request: {error}. The job's id is in job_id."
             headers = {"Location": str(request.url_for("get_job", job_id=error.job_id))}
             return _problem(request, ProblemType.OUTCOME_UNKNOWN, detail, job_id=error.job_id, headers=headers)
         case errors.JobUnknown():
-            return _problem(request, ProblemType.UNKNOWN_JOB, "No job was ever accepted under this id.")
+            return _problem(request, ProblemType.UNKNOWN_JOB, "No job with this id was ever accepted.")
         case errors.BatchUnknown():
-            return _problem(request, ProblemType.UNKNOWN_BATCH, "No batch was ever handed over under this id.")
+            return _problem(request, ProblemType.UNKNOWN_BATCH, "No batch with this id was ever submitted.")
         case errors.JobExpired():
-            return _problem(
-                request, ProblemType.JOB_EXPIRED, "Its retention time is over, or somebody wanted it forgotten."
-            )
+            return _problem(request, ProblemType.JOB_EXPIRED, "The retention time is over, or the job was deleted.")
         case errors.JobAlreadyFinished():
-            return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"It is {error.status}.")
+            return _problem(request, ProblemType.JOB_ALREADY_FINISHED, f"The job's status is {error.status}.")
         case errors.JobNotFinished():
-            return _problem(request, ProblemType.JOB_NOT_FINISHED, f"It is {error.status}.")
+            return _problem(request, ProblemType.JOB_NOT_FINISHED, f"The job's status is {error.status}.")
         case errors.NoSuchOutput():
-            detail = "The job has no file of this name; what there is, its document lists once it has ended."
+            detail = "The job has no file with this name. Once it has ended, its document lists its files."
             return _problem(request, ProblemType.NOT_FOUND, detail)
         case errors.RangeNotSatisfiable():
             headers = {"Content-Range": f"bytes */{error.size}"}
-            detail = f"There are {error.size} bytes."
+            detail = f"The file has {error.size} bytes."
             return _problem(request, ProblemType.RANGE_NOT_SATISFIABLE, detail, headers=headers)
-        case errors.BlobsUnavailable():
+        case errors.BlobStoreUnavailable():
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, "The file storage does not answer.")
         case errors.NoWebhook():
             return _problem(request, ProblemType.NO_WEBHOOK, str(error))
         case errors.RunsExhausted():
-            return _problem(request, ProblemType.RUNS_EXHAUSTED, f"{MAX_RUN} runs are the most. Hand over a new job.")
+            detail = f"The limit of {MAX_RUN} runs is reached. Submit a new job."
+            return _problem(request, ProblemType.RUNS_EXHAUSTED, detail)
         case errors.NoResult():
             canceled = error.status == Status.CANCELED
             return _problem(request, ProblemType.JOB_CANCELED if canceled else ProblemType.JOB_FAILED, str(error))
         case errors.Unauthenticated():
             return _problem(request, ProblemType.UNAUTHENTICATED, _sentence(str(error)), headers=CHALLENGE)
         case errors.Forbidden():
-            return _problem(request, ProblemType.FORBIDDEN, f"It needs a key with the scope {error.scope}.")
+            return _problem(request, ProblemType.FORBIDDEN, f"This needs a key with the scope {error.scope}.")
         case errors.IssuerUnavailable():
-            detail = "The issuer of the token does not say which keys verify it."
+            detail = "The keys of the token's issuer can't be read now."
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
         case errors.TooManyRequests():
             wait = str(math.ceil(error.retry_after))
@@ -129,47 +128,51 @@ async def _gateway_error(request: Request, error: Exception) -> Response:  # noq
                 request, ProblemType.TOO_MANY_REQUESTS, _sentence(str(error)), headers={"Retry-After": wait}
             )
         case errors.TooManyJobs():
-            detail = f"{error.most} that have not ended are the most: wait until some have."
-            return _problem(request, ProblemType.TOO_MANY_JOBS, detail, headers={"Retry-After": JOBS_END_WITHIN})
+            detail = f"The limit of {error.limit} unfinished jobs is reached. Wait for some to finish."
+            return _problem(request, ProblemType.TOO_MANY_JOBS, detail, headers={"Retry-After": LIVE_JOBS_RETRY_AFTER})
         case errors.KeyReused():
-            return _problem(request, ProblemType.KEY_REUSED, "Its first request had another body: take a new key.")
+            return _problem(request, ProblemType.KEY_REUSED, "The first request had another body. Use a new key.")
         case errors.KeyInFlight():
-            detail = "The same request is still being worked on: ask again."
+            detail = "The first request with this key is still being handled. Try again."
             return _problem(request, ProblemType.KEY_IN_FLIGHT, detail, headers={"Retry-After": RETRY_AFTER})
         case errors.NotADeadLetter():
-            return _problem(request, ProblemType.NOT_A_DEAD_LETTER, "The broker has not given this job up.")
+            return _problem(request, ProblemType.NOT_A_DEAD_LETTER, "It was not dead-lettered, or was redriven since.")
         case errors.InvalidCursor():
-            return _problem(request, ProblemType.MALFORMED_REQUEST, "The cursor is not from a page before.")
+            return _problem(request, ProblemType.MALFORMED_REQUEST, "The cursor does not come from an earlier page.")
         case errors.StoreUnavailable():
             why = str(error) if isinstance(error, errors.NotKnownYet) else "the status store does not answer"
-            detail = f"{_sentence(why)} Jobs are accepted and run all the same."
+            detail = f"{_sentence(why)} Jobs are still accepted and run."
             return _problem(request, ProblemType.STATUS_UNAVAILABLE, detail)
         case _:
             raise error
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
-def _counted(error: errors.InvalidSubmission) -> str:
+def _count_errors(error: errors.InvalidSubmission) -> str:
     count = len(error.errors)
-    return "One place does not fit." if count == 1 else f"{count} places do not fit."
+    return "1 validation error." if count == 1 else f"{count} validation errors."
 
 
 def _unknown_type(error: errors.UnknownJobType) -> str:
     if not error.known:
-        return "No processor has announced any job type yet: start one, with handlers."
-    return f"Near to it: {', '.join(error.near)}. All of them: /v1/job-types"
+        return "No processor has announced a job type yet. Start one with handlers."
+    near = ", ".join(error.near)
+    return (
+        f"No processor has announced this type. Announced types include {near}."
+        " GET /v1/job-types or 'milepost types' lists all."
+    )
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    return _problem(request, ProblemType.MALFORMED_REQUEST, f"The request can't be read: {error}.")
+    return _problem(request, ProblemType.MALFORMED_REQUEST, _sentence(str(error)))
 
 
 async def _stopped(request: Request, error: Exception) -> Response:
     del error
-    return _problem(request, ProblemType.REQUEST_TIMEOUT, "Send it again, without a pause.")
+    return _problem(request, ProblemType.REQUEST_TIMEOUT, "The body stopped arriving. Send the request again.")
 
 
 async def _unsupported(request: Request, error: Exception) -> Response:
@@ -180,7 +183,7 @@ async def _unsupported(request: Request, error: Exception) -> Response:
 async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     found = error.errors()[:5]
-    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {plain(one['type'], one['msg'])}" for one in found)
+    where = "; ".join(f"{'.'.join(map(str, one['loc']))}: {error_text(one['type'], one['msg'])}" for one in found)
     return _problem(request, ProblemType.MALFORMED_REQUEST, where)
 
 
@@ -189,15 +192,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     kinds = {
         HTTPStatus.NOT_FOUND: (
             ProblemType.NOT_FOUND,
-            "There is nothing at this path; see /docs for what there is.",
+            "No resource has this path. /docs lists all paths.",
         ),
         HTTPStatus.METHOD_NOT_ALLOWED: (
             ProblemType.METHOD_NOT_ALLOWED,
-            "See the Allow header for what can be done.",
+            "The Allow header lists the methods of this path.",
         ),
     }
     kind, detail = kinds.get(
-        HTTPStatus(error.status_code), (ProblemType.MALFORMED_REQUEST, "The request can't be read.")
+        HTTPStatus(error.status_code), (ProblemType.MALFORMED_REQUEST, "The request is malformed.")
     )
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -206,7 +209,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return what can be done at this path; each route knows of its own methods alone."""
+    """Return the methods of this path; each route knows only its own."""
     asked = [(method, {**request.scope, "method": method}) for method in METHODS]
     routes = request.app.routes
     return [method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
@@ -214,4 +217,4 @@ def _methods(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", exc_info=error)
-    return _problem(request, ProblemType.INTERNAL_ERROR, "The gateway's log says more, under the request id.")
+    return _problem(request, ProblemType.INTERNAL_ERROR, "The gateway's log has the details, under the request id.")

@@ -1,4 +1,4 @@
-"""What is read from a request: its body within limits, its files as streams, its trace and its id."""
+"""Reads requests: bodies within limits, files as streams, the trace context and the request id."""
 
 import asyncio
 import random
@@ -18,15 +18,15 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
 from milepost_gateway.api import strict_json
+from milepost_gateway.core.submission import Submission, read_strictly
 from milepost_gateway.errors import PayloadTooLarge
-from milepost_gateway.submission import Submission, read_strictly
 
 M = TypeVar("M", bound=BaseModel)
-CHUNK = 1 << 20
+CHUNK_SIZE = 1 << 20
 MAX_JOB_PART = 256 * 1024
-_NAME = 255
-_TAIL = 256
-"""Enough bytes of a form's end for its last boundary."""
+_MAX_NAME = 255
+_FORM_TAIL = 256
+"""Bytes kept of a form's end: enough for its last boundary."""
 MAX_KEY = 255
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
@@ -34,56 +34,57 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 class MalformedRequest(Exception):  # noqa: N818 - named as the condition
-    """The request can't be read."""
+    """The request is malformed."""
 
 
 class RequestStopped(Exception):  # noqa: N818
-    """The rest of the request's body does not come."""
+    """The request's body stopped arriving."""
 
 
 class UnsupportedMediaType(Exception):  # noqa: N818
-    """The body is of a type that is not understood."""
+    """The body has an unsupported media type."""
 
 
-GO_ON_WITHIN = 10.0
-"""Seconds within which the next piece of a body must come."""
-_LONG = 256 * 1024
-"""Bytes of JSON that take so long to read that others get their turn meanwhile."""
-_BATCH = 8 * 1024 * 1024
+BODY_TIMEOUT = 10.0
+"""Seconds within which the next piece of a body must arrive."""
+_LONG_JSON = 256 * 1024
+"""JSON with more bytes is parsed in a thread, so that it does not block other requests."""
+_BATCH_BODY = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
-    #: Bytes of a JSON body.
+class BodyLimits:
     body: int
-    #: Bytes of a body with files.
+    """Bytes of a JSON body."""
     upload: int
+    """Bytes of a body with files."""
     files: int
+    """Number of files."""
 
     @property
-    def for_batches(self) -> "Limits":
-        """A request for many jobs may be larger."""
-        return replace(self, body=max(self.body, _BATCH))
+    def for_batches(self) -> "BodyLimits":
+        """The limits of a request for many jobs, which may be larger."""
+        return replace(self, body=max(self.body, _BATCH_BODY))
 
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
 
 
 @dataclass(frozen=True)
-class FormUpload:
-    """See `submission.Upload`."""
+class _FormUpload:
+    """Implements `core.submission.Upload`."""
 
     name: str
     part: UploadFile
 
     @property
     def media_type(self) -> str | None:
-        """As the client says, if that can be one (RFC 9110 §8.3.1)."""
+        """The media type that the client sent, if it is well-formed (RFC 9110 §8.3.1)."""
         kind = self.part.content_type or ""
         return kind if _MEDIA_TYPE.fullmatch(kind) else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        while chunk := await self.part.read(CHUNK):
+        while chunk := await self.part.read(CHUNK_SIZE):
             yield chunk
 
 
@@ -92,15 +93,16 @@ class SubmissionBody:
     """A submission, and the files that came with it."""
 
     submission: Submission
-    uploads: tuple[FormUpload, ...] = ()
+    uploads: tuple[_FormUpload, ...] = ()
 
 
 @asynccontextmanager
-async def read_submission(request: Request, limits: Limits) -> AsyncIterator[SubmissionBody]:
+async def read_submission(request: Request, limits: BodyLimits) -> AsyncIterator[SubmissionBody]:
     """Read JSON, or a form whose part `job` is that JSON and whose parts `file` are files, open until the context ends.
 
     Raises:
-        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
+        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: It is invalid; the class says how.
+        RequestStopped: Its body stopped arriving.
     """
     media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type == "application/json":
@@ -113,27 +115,28 @@ async def read_submission(request: Request, limits: Limits) -> AsyncIterator[Sub
         finally:
             await form.close()
     else:
-        raise UnsupportedMediaType("Send application/json, or multipart/form-data to send files along.")
+        raise UnsupportedMediaType("Send application/json, or multipart/form-data with files.")
 
 
-async def read_model(request: Request, kind: type[M], limits: Limits) -> M:
+async def read_model(request: Request, kind: type[M], limits: BodyLimits) -> M:
     """Read a JSON body as a value of this kind.
 
     Raises:
-        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: What is wrong with it.
+        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: It is invalid; the class says how.
+        RequestStopped: It stopped arriving.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("Send application/json.")
     body = b"".join([chunk async for chunk in _limited(request, limits.body)])
-    value = await asyncio.to_thread(_json, body) if len(body) > _LONG else _json(body)
+    value = await asyncio.to_thread(_json, body) if len(body) > _LONG_JSON else _json(body)
     return read_strictly(kind, value)
 
 
 class _FormTooLarge(MultiPartException):
-    """The parser closes what it has opened for this exception, and its like, alone."""
+    """Carries `PayloadTooLarge` through the parser, which closes its files only for a `MultiPartException`."""
 
 
-async def _parse_form(request: Request, limits: Limits) -> FormData:
+async def _parse_form(request: Request, limits: BodyLimits) -> FormData:
     _, options = parse_options_header(request.headers["content-type"])
     last_boundary = b"--" + options.get(b"boundary", b"") + b"--"
 
@@ -141,7 +144,7 @@ async def _parse_form(request: Request, limits: Limits) -> FormData:
         tail = b""
         try:
             async for chunk in _limited(request, limits.upload):
-                tail = (tail + chunk)[-_TAIL:]
+                tail = (tail + chunk)[-_FORM_TAIL:]
                 yield chunk
         except PayloadTooLarge as error:
             raise _FormTooLarge(str(error)) from error
@@ -168,7 +171,7 @@ async def _parse_form(request: Request, limits: Limits) -> FormData:
 async def _read_form(form: FormData) -> SubmissionBody:
     jobs = form.getlist("job")
     if len(jobs) != 1:
-        raise MalformedRequest(f"the form has {len(jobs)} parts named job; it needs one, which says what to do")
+        raise MalformedRequest(f"the form has {len(jobs)} parts named job; it needs exactly one")
     (job,) = jobs
     if isinstance(job, UploadFile):
         if (job.size or 0) > MAX_JOB_PART:
@@ -178,9 +181,9 @@ async def _read_form(form: FormData) -> SubmissionBody:
     if strange:
         raise MalformedRequest("the form may only have parts named job and file")
     if any(isinstance(part, str) for part in form.getlist("file")):
-        raise MalformedRequest("a part named file has no file name, so it is no file")
+        raise MalformedRequest("a part named file has no file name")
     uploads = tuple(
-        FormUpload(_clean_name(part.filename), part) for part in form.getlist("file") if isinstance(part, UploadFile)
+        _FormUpload(_clean_name(part.filename), part) for part in form.getlist("file") if isinstance(part, UploadFile)
     )
     return SubmissionBody(Submission.read(_json(job.encode(errors="surrogateescape"))), uploads)
 
@@ -192,7 +195,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     read, more = 0, True
     while more:
         try:
-            async with asyncio.timeout(GO_ON_WITHIN):
+            async with asyncio.timeout(BODY_TIMEOUT):
                 message = await request.receive()
         except TimeoutError as error:
             raise RequestStopped from error
@@ -213,28 +216,28 @@ def _json(body: bytes) -> Any:
 
 
 def _clean_name(name: str | None) -> str:
-    """Keep a relative path of printable characters; it only labels the file, nothing is ever stored under it."""
-    steps = (name or "").replace("\\", "/").split("/")
-    kept = ("".join(c for c in step if c.isprintable()).strip() for step in steps)
-    return "/".join(step for step in kept if step not in ("", ".", ".."))[-_NAME:] or "unnamed"
+    """Return a relative path of printable characters. It is only a label: no file is stored under it."""
+    segments = (name or "").replace("\\", "/").split("/")
+    kept = ("".join(c for c in segment if c.isprintable()).strip() for segment in segments)
+    return "/".join(segment for segment in kept if segment not in ("", ".", ".."))[-_MAX_NAME:] or "unnamed"
 
 
 def refuse_unknown_parameters(request: Request, *known: str) -> None:
-    """Let no filter be ignored silently: it would answer what was not asked for.
+    """Refuse unknown query parameters: a misspelled filter that is ignored would return the wrong jobs.
 
     Raises:
         MalformedRequest: There are other query parameters than these.
     """
     if set(request.query_params) - set(known):
-        what = f"knows {', '.join(sorted(known))}, and no other parameter" if known else "knows no parameters"
-        raise MalformedRequest(f"this listing {what}")
+        what = f"only the query parameters {', '.join(sorted(known))}" if known else "no query parameters"
+        raise MalformedRequest(f"this path has {what}")
 
 
 def idempotency_key(request: Request) -> str | None:
     """Return the request's Idempotency-Key: a quoted string (RFC 8941 §3.3.3), or the same without its quotes.
 
     Raises:
-        MalformedRequest: It is none that can be kept.
+        MalformedRequest: It is malformed, or there are several.
     """
     given = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not given:
@@ -242,13 +245,13 @@ def idempotency_key(request: Request) -> str | None:
     quoted = _QUOTED.fullmatch(given[0])
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else given[0]
     if len(given) > 1 or not (quoted or _BARE.fullmatch(key)) or not 1 <= len(key) <= MAX_KEY:
-        what = f"one string of 1 to {MAX_KEY} printable ASCII characters, in quotes if it has blanks"
-        raise MalformedRequest(f"the Idempotency-Key is not {what}")
+        what = f"one string of 1 to {MAX_KEY} printable ASCII characters, in quotes if it has spaces"
+        raise MalformedRequest(f"the Idempotency-Key must be {what}")
     return key
 
 
 async def fingerprint(body: SubmissionBody) -> str:
-    """Return what tells a request from every other one."""
+    """Return a digest of the submission and its files."""
     digest = blake2b(body.submission.model_dump_json().encode(), digest_size=16)
     for upload in body.uploads:
         digest.update(f"{len(upload.name)}:{upload.name}:{upload.part.size}:".encode())
@@ -259,7 +262,7 @@ async def fingerprint(body: SubmissionBody) -> str:
 
 
 def traceparent(request: Request) -> str | None:
-    """Return the caller's W3C trace context, if it is one."""
+    """Return the caller's W3C trace context, if it is valid."""
     given = header(request, b"traceparent")
     return given if given and _TRACEPARENT.fullmatch(given) else None
 
@@ -273,7 +276,7 @@ def header(connection: HTTPConnection, name: bytes) -> str | None:
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id that the logs and every problem carry."""
+    """Return the request's id, which its log lines and its problem carry."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
         state["request_id"] = f"{random.getrandbits(128):032x}"

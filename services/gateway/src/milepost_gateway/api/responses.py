@@ -1,4 +1,4 @@
-"""Headers of a status: what generic polling clients and caches go by."""
+"""Responses with a job's status, and the headers that polling clients and caches use."""
 
 import random
 import re
@@ -12,45 +12,50 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from milepost_contracts.envelope import now
-from milepost_contracts.glance import Glance, glance
-from milepost_contracts.problems import MEDIA_TYPE
+from milepost_contracts.clock import now
+from milepost_contracts.http.problems import MEDIA_TYPE
 from milepost_contracts.states import Status
+from milepost_contracts.status.summary import Summary
+from milepost_gateway.api.dependencies import dependencies
 from milepost_gateway.api.requests import header
-from milepost_gateway.api.services import services
-from milepost_gateway.ports import Stored
+from milepost_gateway.ports.status_store import StoredDocument
 
 _ETAG = re.compile(r'\s*(?:W/)?"(\d{1,15})w?"\s*')
 JOBS = "/v1/jobs"
 STATUS_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Prefer"}
 
 
-def _spelled(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+def _encoded(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items())
 
 
-_STATUS_HEADERS = _spelled(STATUS_HEADERS)
+_STATUS_HEADERS = _encoded(STATUS_HEADERS)
 _JSON = (b"content-type", b"application/json")
 
 
 def accepted(
-    request: Request, job_id: str, body: bytes, *, version: int = 0, waited: timedelta = timedelta(0)
+    request: Request,
+    job_id: str,
+    stored: StoredDocument,
+    *,
+    projected: bool = True,
+    waited: timedelta = timedelta(0),
 ) -> Response:
-    """202: where to look, and when."""
+    """Return 202: where to poll, and when. Without `projected` no tracker has seen the document: its ETag is weak."""
     headers = [
         *_STATUS_HEADERS,
-        *_spelled(locations(request, job_id)),
-        (b"retry-after", _come_back(request, glance(body)).encode()),
-        (b"etag", etag(version).encode()),
+        *_encoded(locations(request, job_id)),
+        (b"retry-after", _retry_after(request, stored.summary).encode()),
+        (b"etag", etag(stored.version if projected else 0).encode()),
         _JSON,
     ]
     if waited:
         headers.append((b"preference-applied", _applied(waited).encode()))
-    return Answer(HTTPStatus.ACCEPTED, headers, body)
+    return EncodedResponse(HTTPStatus.ACCEPTED, headers, stored.body)
 
 
 def locations(request: Request, job_id: str) -> dict[str, str]:
-    """Say where the job can be looked at, and followed."""
+    """Return the headers with the URLs of the job and of its event stream."""
     location = job_url(request, job_id)
     return {
         "Location": location,
@@ -60,7 +65,7 @@ def locations(request: Request, job_id: str) -> dict[str, str]:
 
 
 def job_url(request: Request, job_id: str) -> str:
-    """Return where a job is; asking the framework for that takes longer than the rest of an answer."""
+    """Return a job's URL; the framework's `url_for` takes longer than the rest of a response."""
     scope = request.scope
     base = _base_url(scope["scheme"], header(request, b"host"), scope.get("server"), scope.get("root_path", ""))
     return f"{base}{JOBS[1:]}/{job_id}"
@@ -73,8 +78,8 @@ def _base_url(scheme: str, host: str | None, server: tuple[str, int | None] | No
     return str(Request({"type": "http", **scope}).base_url)
 
 
-def done(request: Request, job_id: str, stored: Stored, waited: timedelta) -> Response:
-    """200: the job that was handed over has ended already."""
+def done(request: Request, job_id: str, stored: StoredDocument, waited: timedelta) -> Response:
+    """Return 200 with the document of a submitted job that has ended within the wait."""
     headers = {
         **STATUS_HEADERS,
         **locations(request, job_id),
@@ -89,8 +94,8 @@ def _applied(waited: timedelta) -> str:
     return f"wait={waited.total_seconds():g}"
 
 
-class Answer(Response):
-    """A response whose headers are spelled already."""
+class EncodedResponse(Response):
+    """A response whose headers are already encoded."""
 
     def __init__(self, status_code: int, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         self.status_code = status_code
@@ -104,81 +109,84 @@ class Answer(Response):
         await send({"type": "http.response.body", "body": self.body})
 
 
-def result(request: Request, stored: Stored, body: bytes) -> Response:
-    """200 with the result alone; it does not change any more, but for another run of the job."""
-    sunset = _http_date(stored.expires_at).decode()
-    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": sunset}
+def result(request: Request, stored: StoredDocument, body: bytes) -> Response:
+    """Return 200 with the result alone; only another run of the job changes it."""
+    headers = {**STATUS_HEADERS, "ETag": etag(stored.version), "Sunset": _sunset(stored).decode()}
     if _matches(header(request, b"if-none-match"), _etag_of(stored)):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 
+def _sunset(stored: StoredDocument) -> bytes:
+    assert stored.summary.expires_at is not None  # noqa: S101 - an ended job expires
+    return _http_date(stored.summary.expires_at)
+
+
 @lru_cache(maxsize=10_000)
-def _http_date(moment: bytes) -> bytes:
-    return format_datetime(datetime.fromisoformat(moment.decode()), usegmt=True).encode()
+def _http_date(moment: datetime) -> bytes:
+    return format_datetime(moment, usegmt=True).encode()
 
 
-def status(request: Request, stored: Stored, *, waited: timedelta) -> Response:
-    """200 with the document, or 304 for who has this version already."""
+def status(request: Request, stored: StoredDocument, *, waited: timedelta) -> Response:
+    """Return 200 with the document, or 304 if the client has this version."""
     etag = _etag_of(stored)
     headers = [*_STATUS_HEADERS, (b"etag", etag.encode())]
     if waited:
         headers.append((b"preference-applied", _applied(waited).encode()))
     if stored.terminal:
-        headers.append((b"sunset", _http_date(stored.expires_at)))
+        headers.append((b"sunset", _sunset(stored)))
     else:
-        headers.append((b"retry-after", _come_back(request, stored.seen).encode()))
+        headers.append((b"retry-after", _retry_after(request, stored.summary).encode()))
     if _matches(header(request, b"if-none-match"), etag):
-        return Answer(HTTPStatus.NOT_MODIFIED, headers)
-    return Answer(HTTPStatus.OK, [*headers, _JSON], stored.body)
+        return EncodedResponse(HTTPStatus.NOT_MODIFIED, headers)
+    return EncodedResponse(HTTPStatus.OK, [*headers, _JSON], stored.body)
 
 
-def _come_back(request: Request, seen: Glance) -> str:
-    usual_wait = services(request).catalogue.usual_wait(seen.queue)
-    return str(look_again_in(seen, now(), usual_wait=usual_wait))
+def _retry_after(request: Request, summary: Summary) -> str:
+    usual_wait = dependencies(request).job_types.usual_wait(summary.queue)
+    return str(next_poll_in(summary, now(), usual_wait=usual_wait))
 
 
-def look_again_in(seen: Glance, at: datetime, *, usual_wait: float | None = None) -> int:
-    """Return after how many seconds a second look is worth it, 1 to 30.
+def next_poll_in(seen: Summary, at: datetime, *, usual_wait: float | None = None) -> int:
+    """Return the seconds until the next poll is useful, 1 to 30, with 10 % jitter so that clients don't poll in step.
 
-    A quarter of what is left, where that is known, and else of the time that nothing has happened for; spread a
-    little, so that those who ask do not all come back together. What is left of a job's wait is told by those before
-    it: its queue is first in, first out.
+    Until `run_at` for a job that waits for it; else a quarter of the remaining time, or if that is unknown, of the time
+    since the last change. For a queued job the remaining time is the usual wait, less the time it has waited.
 
     Args:
-        seen: What is known of the job.
-        at: When it is looked at.
-        usual_wait: How many seconds jobs of its queue have waited lately.
+        seen: The job's summary.
+        at: The time of this poll.
+        usual_wait: Seconds that jobs of its queue have waited lately, if known.
     """
-    silent = (at - seen.updated_at).total_seconds()
+    since_change = (at - seen.updated_at).total_seconds()
     if seen.status in (Status.SCHEDULED, Status.RETRYING) and seen.run_at is not None:
         wait = (seen.run_at - at).total_seconds()
     elif seen.eta is not None:
         wait = seen.eta / 4
-    elif seen.status is Status.QUEUED and usual_wait is not None and usual_wait > silent:
-        wait = (usual_wait - silent) / 4
+    elif seen.status is Status.QUEUED and usual_wait is not None and usual_wait > since_change:
+        wait = (usual_wait - since_change) / 4
     else:
-        wait = silent / 4
+        wait = since_change / 4
     return max(1, min(30, round(wait * random.uniform(0.9, 1.1))))
 
 
 def etag(version: int) -> str:
-    """Name the version; weakly for 0, for the 202 knows more of the same job than the id alone."""
+    """Return the ETag of a version; weak for 0, which a 202 and a later GET render differently."""
     return f'"{version}"' if version else 'W/"0"'
 
 
-def _etag_of(stored: Stored) -> str:
-    return f'"{stored.version}w"' if stored.waits_in_vain else etag(stored.version)
+def _etag_of(stored: StoredDocument) -> str:
+    return f'"{stored.version}w"' if stored.waiting is not None else etag(stored.version)
 
 
 def known_version(request: Request) -> int | None:
-    """Return the version that the client has, if it names one."""
+    """Return the version in `If-None-Match`, if there is one."""
     found = _ETAG.fullmatch(header(request, b"if-none-match") or "")
     return int(found[1]) if found else None
 
 
 def _matches(condition: str | None, etag: str) -> bool:
-    """Weak comparison (RFC 9110 §13.1.2)."""
+    """Compare weakly (RFC 9110 §13.1.2)."""
     if condition is None or condition == etag:
         return condition is not None
     given = {one.strip().removeprefix("W/") for one in condition.split(",")}
@@ -186,10 +194,15 @@ def _matches(condition: str | None, etag: str) -> bool:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Declare in OpenAPI that these statuses are answered with problems."""
-    return {one: problem(HTTPStatus(one).phrase) for one in statuses}
+    """Return the OpenAPI responses of these statuses: problems."""
+    return {one: _problem(HTTPStatus(one).phrase) for one in statuses}
 
 
-def problem(description: str) -> dict[str, object]:
-    """Describe an answer that is a problem."""
+def _problem(description: str) -> dict[str, object]:
+    """Return the OpenAPI response of a problem."""
     return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
+ANY_PROBLEM: dict[int | str, dict[str, object]] = {"default": _problem("Any other problem")}
+AUTHENTICATED = {401: _problem("Not authenticated"), 403: _problem("Not allowed"), **ANY_PROBLEM}
+"""The OpenAPI responses of every route that needs a caller."""

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 means it: what Python's parser lets pass beyond it is refused."""
+"""Strict JSON (RFC 8259): refuses what Python's parser accepts beyond it."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from milepost_contracts.values import MAX_DEPTH, too_deep
 
 
 class NotStrictJson(ValueError):  # noqa: N818 - named as the condition
-    """The text is no JSON, or JSON that readers understand differently."""
+    """The text is not JSON, or JSON that parsers read differently."""
 
 
 def loads(body: bytes) -> Any:
@@ -57,19 +57,19 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no
 
 
 def _check_strings(value: Any) -> None:
-    """Escapes can spell what no UTF-8 text holds. Iterative, as deep as the parser went."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
+    """Refuse strings with NUL or half a surrogate pair, which escapes can produce. Iterative: values may be deep."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
         if isinstance(one, str):
             if "\0" in one:
-                raise NotStrictJson("a string holds a NUL")
+                raise NotStrictJson("a string has a NUL")
             try:
                 one.encode()
             except UnicodeEncodeError as error:
-                raise NotStrictJson("a string holds half a surrogate pair") from error
+                raise NotStrictJson("a string has half a surrogate pair") from error
         elif isinstance(one, list):
-            waiting.extend(one)
+            pending.extend(one)
         elif isinstance(one, dict):
-            waiting.extend(one)
-            waiting.extend(one.values())
+            pending.extend(one)
+            pending.extend(one.values())

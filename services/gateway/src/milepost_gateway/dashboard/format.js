@@ -1,4 +1,4 @@
-// How times, numbers and states look.
+// Formats times, numbers and states.
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 
@@ -18,7 +18,7 @@ export const length = (seconds) => {
   return `${Math.floor(seconds / 3_600)} h ${Math.round((seconds % 3_600) / 60)} min`;
 };
 
-/** Counts as they are, measures to four digits. */
+/** Integers in full, other numbers to four significant digits. */
 export const amount = (number) => new Intl.NumberFormat(undefined, Number.isInteger(number) ? {} : { maximumSignificantDigits: 4 }).format(number);
 
 export const bytes = (number) => {
@@ -31,11 +31,11 @@ export const bytes = (number) => {
 
 export const status = (name) => html`<span class="status ${name}">${name}</span>`;
 
-/** How far a job is, as a bar with words; a screen reader hears the words. */
+/** The progress of a job as a bar with a percentage; labelled for screen readers. */
 export function bar(job, { wide = false } = {}) {
-  const told = job.progress;
-  const percent = job.status === "succeeded" ? 100 : told?.percent;
-  if (!told && percent === undefined) return nothing;
+  const progress = job.progress;
+  const percent = job.status === "succeeded" ? 100 : progress?.percent;
+  if (!progress && percent === undefined) return nothing;
   const label = `progress of ${job.type} ${job.id.slice(-6)}`;
   return html`<span class="bar ${wide ? "wide" : ""}">
     ${percent === null || percent === undefined
@@ -44,14 +44,15 @@ export function bar(job, { wide = false } = {}) {
   </span>`;
 }
 
+/** The progress of a job in words: message, counts, rate and remaining time. */
 export function pace(job) {
-  const told = job.progress;
-  if (!told) return "";
-  const counted = `${amount(told.done)}${told.total === null ? "" : ` of ${amount(told.total)}`}${told.unit ? ` ${told.unit}` : ""}`;
-  const words = [told.message, counted];
-  if (job.status === "running" && told.rate) words.push(told.unit === "bytes" ? `${bytes(told.rate)}/s` : `${amount(told.rate)} ${told.unit ?? ""}/s`.replace(" /", "/"));
-  if (job.status === "running" && told.eta_seconds !== null) words.push(`${length(told.eta_seconds)} left`);
-  return words.filter(Boolean).join(" · ");
+  const progress = job.progress;
+  if (!progress) return "";
+  const counts = `${amount(progress.done)}${progress.total === null ? "" : ` of ${amount(progress.total)}`}${progress.unit ? ` ${progress.unit}` : ""}`;
+  const parts = [progress.message, counts];
+  if (job.status === "running" && progress.rate) parts.push(progress.unit === "bytes" ? `${bytes(progress.rate)}/s` : `${amount(progress.rate)} ${progress.unit ?? ""}/s`.replace(" /", "/"));
+  if (job.status === "running" && progress.eta_seconds !== null) parts.push(`${length(progress.eta_seconds)} left`);
+  return parts.filter(Boolean).join(" · ");
 }
 
 export const json = (value) => html`<pre tabindex="0">${JSON.stringify(value, null, 2)}</pre>`;

@@ -1,4 +1,4 @@
-// The gateway, as the dashboard asks it: with the key of whoever sits before it, every problem an error with its words.
+// Requests to the gateway, with the user's key; a problem document becomes an error with its title and detail.
 
 const base = new URL("./", location.href);
 const KEY = "milepost-key";
@@ -7,7 +7,7 @@ export class Problem extends Error {
   constructor(status, body) {
     super([body.title, body.detail].filter(Boolean).join(": ") || `The gateway answered ${status}`);
     this.status = status;
-    this.places = body.errors ?? [];
+    this.errors = body.errors ?? [];
   }
 }
 
@@ -20,7 +20,8 @@ const headers = () => (key.get() ? { Authorization: `Bearer ${key.get()}` } : {}
 
 export const address = (path) => new URL(path.replace(/^\//, ""), base);
 
-export async function ask(path, { method = "GET", json, signal } = {}) {
+/** Return the JSON body of an answer; throw a Problem for an error status, or with status 0 if there is no answer. */
+export async function fetchJson(path, { method = "GET", json, signal } = {}) {
   let response;
   try {
     response = await fetch(address(path), {
@@ -41,7 +42,7 @@ export async function ask(path, { method = "GET", json, signal } = {}) {
 
 export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
 
-/** Hand a job over, with files; tell how much of them has been sent, 0 to 1. The same key is the same job. */
+/** Submit a job with files. `onSent` gets the share of the upload that is sent, 0 to 1. Repeats with the same key make one job. */
 export function submit(submission, files, idempotencyKey, onSent, request = new XMLHttpRequest()) {
   request.open("POST", address("v1/jobs"));
   for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
@@ -61,17 +62,17 @@ export function submit(submission, files, idempotencyKey, onSent, request = new 
       try {
         answer = JSON.parse(request.responseText);
       } catch {
-        // no gateway answered: its status says as much as can be said
+        // the answer is not from a gateway: only its status is of use
       }
       request.status < 300 ? resolve(answer) : reject(new Problem(request.status, answer));
     };
-    request.onabort = () => reject(new Problem(0, { title: "It was not sent" }));
+    request.onabort = () => reject(new Problem(0, { title: "The request was aborted" }));
     request.onerror = () => reject(new Problem(0, { title: "The gateway can't be reached" }));
     request.send(body);
   });
 }
 
-/** Save a file of a job: a link can't say who asks. */
+/** Save a file of a job. A plain link would lack the Authorization header. */
 export async function save(path, name) {
   const response = await fetch(address(path), { headers: headers() });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
@@ -95,29 +96,29 @@ const STATUS = {
   canceled: "canceled",
 };
 export const ENDED = new Set(["succeeded", "failed", "canceled"]);
-const SHOWN = ["status", "run", "attempt", "attempts", "progress", "items", "result", "error", "started_at", "finished_at", "run_at", "worker"];
-const REOPEN_MS = 1500;
-const MOST = 100;
+const EVENT_FIELDS = ["status", "run", "attempt", "attempts", "progress", "items", "result", "error", "started_at", "finished_at", "run_at", "worker"];
+const REOPEN_INTERVAL_MS = 1500;
+const MAX_JOBS = 100; // per stream, a limit of the gateway
 
-/** One stream of what happens to some jobs. It comes back by itself, and other jobs can be put in their place. */
+/** One event stream of some jobs. It reconnects by itself; `follow` changes the jobs. */
 export class Stream {
   #ids = [];
   #source = null;
   #timer = null;
   #opened = 0;
 
-  /** @param tell called with (id, what has changed of the document); @param state with live, connecting or off */
-  constructor(tell, state) {
-    this.tell = tell;
-    this.state = state;
+  /** @param onChange called with (id, changed fields of the document); @param onState called with live or connecting */
+  constructor(onChange, onState) {
+    this.onChange = onChange;
+    this.onState = onState;
   }
 
   follow(ids) {
-    const wanted = ids.slice(0, MOST).sort();
-    if (!wanted.length) this.state("live"); // there is nothing to hear
-    if (wanted.join() === this.#ids.join()) return;
-    this.#ids = wanted;
-    this.#reopen(REOPEN_MS - (Date.now() - this.#opened));
+    const sorted = ids.slice(0, MAX_JOBS).sort();
+    if (!sorted.length) this.onState("live"); // nothing to follow
+    if (sorted.join() === this.#ids.join()) return;
+    this.#ids = sorted;
+    this.#reopen(REOPEN_INTERVAL_MS - (Date.now() - this.#opened));
   }
 
   close() {
@@ -127,43 +128,43 @@ export class Stream {
     this.#source = null;
   }
 
-  #reopen(wait) {
+  #reopen(delay) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#open().catch(() => this.#lost()), Math.max(0, wait));
+    this.#timer = setTimeout(() => this.#open().catch(() => this.#onClosed()), Math.max(0, delay));
   }
 
   async #open() {
     this.#source?.close();
     this.#source = null;
     this.#opened = Date.now();
-    if (!this.#ids.length) return this.state("live");
-    this.state("connecting");
+    if (!this.#ids.length) return this.onState("live");
+    this.onState("connecting");
     const query = new URLSearchParams(this.#ids.map((id) => ["job", id]));
     if (key.get()) {
-      const { token } = await ask(`v1/events/stream-token?${query}`, { method: "POST" });
-      query.set("token", token); // an EventSource can't send headers; it opens these streams alone, and not for long
+      const { token } = await fetchJson(`v1/events/stream-token?${query}`, { method: "POST" });
+      query.set("token", token); // an EventSource can't send headers; the token opens only this stream, for 15 minutes
     }
     const source = (this.#source = new EventSource(address(`v1/events?${query}`)));
-    source.onopen = () => this.state("live");
+    source.onopen = () => this.onState("live");
     source.onerror = () => {
       if (source !== this.#source) return;
-      source.readyState === EventSource.CLOSED ? this.#lost() : this.state("connecting");
+      source.readyState === EventSource.CLOSED ? this.#onClosed() : this.onState("connecting");
     };
-    const heard = (event) => {
+    const onEvent = (event) => {
       const { type, time, subject, data } = JSON.parse(event.data);
       const status = STATUS[type.split(".")[3]];
       if (!status) return;
       const job = { ...data, status };
-      this.tell(subject, { ...Object.fromEntries(SHOWN.map((name) => [name, job[name] ?? null])), updated_at: time });
+      this.onChange(subject, { ...Object.fromEntries(EVENT_FIELDS.map((name) => [name, job[name] ?? null])), updated_at: time });
     };
-    for (const name of ["snapshot", ...Object.keys(STATUS)]) source.addEventListener(name, heard);
+    for (const name of ["snapshot", ...Object.keys(STATUS)]) source.addEventListener(name, onEvent);
   }
 
-  /** All have ended, or the gateway refused: a listing will say what is to be followed. */
-  #lost() {
+  /** The gateway closed or refused the stream: try again. The view's next poll may change the jobs meanwhile. */
+  #onClosed() {
     this.#source = null;
     if (!this.#ids.length) return;
-    this.state("connecting");
-    this.#reopen(REOPEN_MS);
+    this.onState("connecting");
+    this.#reopen(REOPEN_INTERVAL_MS);
   }
 }

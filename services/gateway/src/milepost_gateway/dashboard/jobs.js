@@ -1,12 +1,12 @@
-// The list of jobs: filters, counts, a page that keeps itself up to date.
+// The list of jobs: filters, counts, and a page that updates by polling and one event stream.
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
-import { ask, ENDED, Stream } from "./gateway.js";
+import { ENDED, fetchJson, Stream } from "./gateway.js";
 import { ago, bar, moment, pace, status } from "./format.js";
 
-const EVERY_MS = 2_000;
-const PAGE = 50;
+const POLL_INTERVAL_MS = 2_000;
+const PAGE_SIZE = 50;
 const STATES = ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled"];
 const FILTERS = ["status", "type", "queue", "tag"];
 
@@ -17,19 +17,19 @@ export class Jobs {
   counts = {};
   types = [];
   next = null;
-  asked = false;
+  loaded = false;
   #timer = null;
-  #asking = new AbortController();
+  #requests = new AbortController();
 
   constructor(app, query) {
     this.app = app;
     this.filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
-    this.stream = new Stream((id, change) => this.#heard(id, change), app.link);
+    this.stream = new Stream((id, change) => this.#onChange(id, change), app.link);
   }
 
   async enter() {
-    await this.#look();
-    ask("v1/job-types", { signal: this.#asking.signal }).then(({ items }) => {
+    await this.#load();
+    fetchJson("v1/job-types", { signal: this.#requests.signal }).then(({ items }) => {
       this.types = items;
       this.app.update();
     }, () => {});
@@ -37,49 +37,49 @@ export class Jobs {
 
   leave() {
     clearTimeout(this.#timer);
-    this.#asking.abort();
+    this.#requests.abort();
     this.stream.close();
   }
 
-  async #look() {
+  async #load() {
     clearTimeout(this.#timer);
-    const { signal } = this.#asking;
+    const { signal } = this.#requests;
     try {
       if (!document.hidden || !this.order.length) {
-        const [page, counts] = await Promise.all([ask(`v1/jobs?${this.#query()}`, { signal }), ask("v1/jobs/counts", { signal })]);
-        this.asked = true;
-        this.#take(page);
+        const [page, counts] = await Promise.all([fetchJson(`v1/jobs?${this.#query()}`, { signal }), fetchJson("v1/jobs/counts", { signal })]);
+        this.loaded = true;
+        this.#merge(page);
         this.counts = counts;
-        this.app.well();
+        this.app.succeeded();
       }
     } catch (error) {
       if (error.name === "AbortError") return;
       this.app.failed(error);
     }
-    if (!signal.aborted) this.#timer = setTimeout(() => this.#look(), EVERY_MS);
+    if (!signal.aborted) this.#timer = setTimeout(() => this.#load(), POLL_INTERVAL_MS);
   }
 
   #query(cursor) {
     const query = new URLSearchParams(Object.entries(this.filters).filter(([, value]) => value));
-    query.set("limit", PAGE);
+    query.set("limit", PAGE_SIZE);
     if (cursor) query.set("cursor", cursor);
     return query;
   }
 
-  /** Put the first page before what was loaded behind it. */
-  #take(page) {
-    const first = page.items.map((job) => job.id);
-    const fresh = new Set(first);
+  /** Replace the newest page; keep the older pages that were loaded. */
+  #merge(page) {
+    const ids = page.items.map((job) => job.id);
+    const fresh = new Set(ids);
     const last = this.order.findLastIndex((id) => fresh.has(id));
-    const behind = this.more ? this.order.slice(last + 1).filter((id) => !fresh.has(id)) : [];
-    this.order = [...first, ...behind];
-    if (!behind.length) this.next = page.next && new URL(page.next).searchParams.get("cursor");
-    page.items.forEach((job) => this.#note(job));
+    const older = this.moreLoaded ? this.order.slice(last + 1).filter((id) => !fresh.has(id)) : [];
+    this.order = [...ids, ...older];
+    if (!older.length) this.next = page.next && new URL(page.next).searchParams.get("cursor");
+    page.items.forEach((job) => this.#store(job));
     this.jobs = new Map(this.order.map((id) => [id, this.jobs.get(id)]));
     this.#follow();
   }
 
-  #note(job) {
+  #store(job) {
     const known = this.jobs.get(job.id);
     if (!known || known.updated_at <= job.updated_at) this.jobs.set(job.id, job);
   }
@@ -89,7 +89,7 @@ export class Jobs {
     this.app.update();
   }
 
-  #heard(id, change) {
+  #onChange(id, change) {
     const known = this.jobs.get(id);
     if (!known || known.updated_at > change.updated_at) return;
     this.jobs.set(id, { ...known, ...change });
@@ -97,9 +97,9 @@ export class Jobs {
   }
 
   async loadMore() {
-    this.more = true;
-    const page = await ask(`v1/jobs?${this.#query(this.next)}`);
-    page.items.forEach((job) => this.#note(job));
+    this.moreLoaded = true;
+    const page = await fetchJson(`v1/jobs?${this.#query(this.next)}`);
+    page.items.forEach((job) => this.#store(job));
     this.order = [...new Set([...this.order, ...page.items.map((job) => job.id)])];
     this.next = page.next && new URL(page.next).searchParams.get("cursor");
     this.#follow();
@@ -131,13 +131,13 @@ export class Jobs {
         <div><label for="filter-tag">tag</label> <input id="filter-tag" .value=${this.filters.tag} maxlength="64" @change=${(event) => this.#filter("tag", event.target.value.trim())}></div>
         ${filtered ? html`<a class="button" href="#/">Clear</a>` : nothing}
       </form>
-      ${this.order.length ? this.#table() : html`<p class="empty">${!this.asked ? "Loading …" : filtered ? "No job fits." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`}</p>`}
+      ${this.order.length ? this.#table() : html`<p class="empty">${!this.loaded ? "Loading …" : filtered ? "No job matches the filters." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`}</p>`}
       ${this.next ? html`<button type="button" @click=${() => this.loadMore().catch(this.app.failed)}>Load more</button>` : nothing}`;
   }
 
   #table() {
     return html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs"><table class="jobs">
-      <thead><tr><th scope="col">Job</th><th scope="col">Type</th><th scope="col">Status</th><th scope="col">Progress</th><th scope="col">What</th><th scope="col">Age</th></tr></thead>
+      <thead><tr><th scope="col">Job</th><th scope="col">Type</th><th scope="col">Status</th><th scope="col">Progress</th><th scope="col">Details</th><th scope="col">Age</th></tr></thead>
       <tbody>
         ${repeat(this.order, (id) => id, (id) => {
           const job = this.jobs.get(id);
@@ -146,7 +146,7 @@ export class Jobs {
             <td>${job.type ?? ""}</td>
             <td>${status(job.status)}${job.attempt > 1 ? html` <small>attempt ${job.attempt}</small>` : nothing}</td>
             <td>${bar(job)}</td>
-            <td class="what">${job.error && job.status !== "succeeded" ? job.error.message : pace(job)}</td>
+            <td class="details">${job.error && job.status !== "succeeded" ? job.error.message : pace(job)}</td>
             <td title=${moment(job.created_at)}>${ago(job.created_at)}</td>
           </tr>`;
         })}

@@ -1,53 +1,57 @@
-// The dashboard: which view is shown, and what all of them share.
+// The dashboard's entry point: routing, login, theme, and the state that all views share.
 
 import { html, render } from "./vendor/lit-html/lit-html.js";
 import { key } from "./gateway.js";
 import { Jobs } from "./jobs.js";
 import { Job } from "./job.js";
-import { DeadLetters, Fleet } from "./fleet.js";
 import { Submit } from "./submit.js";
+import { DeadLetters, Workers } from "./workers.js";
 
 const main = document.getElementById("main");
-const NAV = [["#/", "Jobs"], ["#/submit", "Submit"], ["#/fleet", "Fleet"], ["#/dead", "Dead letters"]];
+const NAV = [["#/", "Jobs"], ["#/submit", "Submit"], ["#/workers", "Workers"], ["#/dead", "Dead letters"]];
 const LINK = { live: "live", connecting: "connecting …", off: "not connected" };
 const UNAUTHENTICATED = 401;
 
 let view = null;
-let asleep = false;
+let drawScheduled = false;
 main.replaceChildren();
 
 const app = {
-  /** Draw what has changed, once for all changes until the next frame. */
+  /** Redraw with the next frame; several calls before it cost one redraw. */
   update() {
-    if (asleep) return;
-    asleep = true;
+    if (drawScheduled) return;
+    drawScheduled = true;
     requestAnimationFrame(() => {
-      asleep = false;
+      drawScheduled = false;
       draw();
     });
   },
+  /** Show the state of the connection: live, connecting or off. */
   link(state) {
-    const place = document.getElementById("link");
-    if (place.className !== state) [place.className, place.textContent] = [state, LINK[state]];
+    const element = document.getElementById("link");
+    if (element.className !== state) [element.className, element.textContent] = [state, LINK[state]];
   },
+  /** Show the error of a request: the login form for a 401, else a notice, once until a request succeeds. */
   failed: (error) => {
     if (error.status === UNAUTHENTICATED) app.locked = error.message;
-    else if (app.trouble !== error.message) app.notice((app.trouble = error.message), "wrong");
+    else if (app.lastError !== error.message) app.notice((app.lastError = error.message), "wrong");
     if (error.status === 0) app.link("off");
     app.update();
   },
-  /** What was asked was answered. */
-  well() {
+  /** Note that a request succeeded. */
+  succeeded() {
     app.locked = null;
-    app.trouble = null;
+    app.lastError = null;
   },
   notice(text, kind = "") {
     const notice = Object.assign(document.createElement("p"), { textContent: text, className: kind });
     document.getElementById("notices").append(notice);
     setTimeout(() => notice.remove(), 6_000);
   },
+  /** Why the login form is shown; nothing while it is not. */
   locked: null,
-  trouble: null,
+  /** The last error shown as a notice. */
+  lastError: null,
 };
 
 function draw() {
@@ -55,21 +59,21 @@ function draw() {
 }
 
 function login() {
-  const enter = (event) => {
+  const signIn = (event) => {
     event.preventDefault();
     const entered = event.target.elements.key.value.trim();
-    if (!/^[!-~]+$/.test(entered)) return void app.notice("That is no key.", "wrong");
+    if (!/^[!-~]+$/.test(entered)) return void app.notice("This is not a valid key.", "wrong");
     key.set(entered);
     app.locked = null;
     route();
   };
-  return html`<h1>Who asks?</h1><p>${app.locked}</p>
-    <form @submit=${enter}><div class="field"><label for="key">API key or token</label><input id="key" type="password" autocomplete="off" required>
-      <small>${key.get() ? "It was refused, or may not do this. " : ""}It is kept in this tab alone, and forgotten with it.</small></div><p class="actions"><button type="submit" class="main">Enter</button></p></form>`;
+  return html`<h1>Sign in</h1><p>${app.locked}</p>
+    <form @submit=${signIn}><div class="field"><label for="key">API key or token</label><input id="key" type="password" autocomplete="off" required>
+      <small>${key.get() ? "The gateway refused the key. " : ""}The key is kept in this tab only and removed when you close it.</small></div><p class="actions"><button type="submit" class="main">Sign in</button></p></form>`;
 }
 
-/** Ask for another key. */
-function forgetKey() {
+/** Remove the key, and show the login form if the gateway needs one. */
+function signOut() {
   key.set(null);
   route();
 }
@@ -79,15 +83,15 @@ function route() {
   const query = new URLSearchParams(text);
   const [first, second] = path.split("/");
   view?.leave();
-  app.well();
+  app.succeeded();
   if (first === "jobs" && second) view = new Job(app, second);
   else if (first === "submit") view = new Submit(app, query);
-  else if (first === "fleet") view = new Fleet(app);
+  else if (first === "workers") view = new Workers(app);
   else if (first === "dead") view = new DeadLetters(app);
   else view = new Jobs(app, query);
   document.title = `${view.title} · Milepost`;
-  const here = ["submit", "fleet", "dead"].includes(first) ? `#/${first}` : "#/";
-  render(NAV.map(([where, name]) => html`<a href=${where} aria-current=${where === here ? "page" : "false"}>${name}</a>`).concat(key.get() ? html`<button type="button" class="plain" @click=${forgetKey}>Forget the key</button>` : []), document.getElementById("nav"));
+  const current = ["submit", "workers", "dead"].includes(first) ? `#/${first}` : "#/";
+  render(NAV.map(([href, name]) => html`<a href=${href} aria-current=${href === current ? "page" : "false"}>${name}</a>`).concat(key.get() ? html`<button type="button" class="plain" @click=${signOut}>Sign out</button>` : []), document.getElementById("nav"));
   const shown = view;
   view.enter().then(() => shown === view && app.update());
   draw();
@@ -95,16 +99,16 @@ function route() {
 
 const THEMES = { auto: "light dark", light: "light", dark: "dark" };
 const theme = document.getElementById("theme");
-function dress(name) {
+function applyTheme(name) {
   document.documentElement.style.colorScheme = THEMES[name];
   theme.textContent = `Theme: ${name}`;
   localStorage.setItem("milepost-theme", name);
 }
 theme.onclick = () => {
   const names = Object.keys(THEMES);
-  dress(names[(names.indexOf(localStorage.getItem("milepost-theme") ?? "auto") + 1) % names.length]);
+  applyTheme(names[(names.indexOf(localStorage.getItem("milepost-theme") ?? "auto") + 1) % names.length]);
 };
-dress(Object.hasOwn(THEMES, localStorage.getItem("milepost-theme") ?? "") ? localStorage.getItem("milepost-theme") : "auto");
+applyTheme(Object.hasOwn(THEMES, localStorage.getItem("milepost-theme") ?? "") ? localStorage.getItem("milepost-theme") : "auto");
 
 document.querySelector(".skip").onclick = (event) => {
   event.preventDefault();
@@ -114,5 +118,5 @@ addEventListener("hashchange", () => {
   route();
   main.focus();
 });
-setInterval(() => document.hidden || app.update(), 1_000); // ages grow
+setInterval(() => document.hidden || app.update(), 1_000); // redraws the ages
 route();

@@ -1,4 +1,4 @@
-"""The handlers, in-process: no broker, no waiting. `milepost_run` comes with milepost."""
+"""Tests of the handlers, in-process and without a broker. The package milepost has the fixture `milepost_run`."""
 
 from $module import count_words
 
@@ -9,7 +9,7 @@ def test_words_are_counted(milepost_run):
     assert [one.done for one in outcome.progress] == [0, 1, 2, 3]
 
 
-def test_a_text_without_words_is_told(milepost_run):
+def test_a_text_without_words_fails(milepost_run):
     outcome = milepost_run(count_words, {"text": " "})
     assert (outcome.status, outcome.error.kind) == ("failed", "input-error")
 

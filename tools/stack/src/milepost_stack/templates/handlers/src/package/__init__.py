@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Text(BaseModel):
-    """What a job is handed over with; what does not fit is refused before anything runs."""
+    """The params of a job; invalid ones are rejected before the handler runs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -13,7 +13,7 @@ class Text(BaseModel):
 
 
 class Counted(BaseModel):
-    """What comes of it."""
+    """The result of a job."""
 
     words: int
     longest: str
@@ -24,7 +24,7 @@ def count_words(params: Text, run: Run) -> Counted:
     """Count the words of a text."""
     words = params.text.split()
     if not words:
-        raise InputError("there are no words in it")
+        raise InputError("the text has no words")
     longest = ""
     for word in run.track(words, unit="words"):  # progress, rate and ETA; raises here when the job is canceled
         longest = max(longest, word, key=len)

@@ -1,0 +1,124 @@
+"""The merge law (law 4), as a pure function. The tracker's Lua script does the same in Redis; one suite tests both.
+
+A view is three registers: the event of the greatest sequence, the cancel request of the latest run, and the latest
+deleted run. Each is a join of a semilattice, so `apply` is commutative, associative and idempotent, whatever the order
+and number of deliveries.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.messages.cloudevent import peek
+from milepost_contracts.messages.job_events import (
+    AnyJobMessage,
+    CancelRequest,
+    CancelRequested,
+    JobDeleted,
+    JobEvent,
+    decode_event,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is known of one job."""
+
+    #: The event of the greatest sequence; nothing while only a request has arrived.
+    latest: JobEvent | None = None
+    cancel: CancelRequest | None = None
+    #: The run up to which the job was deleted; 0 for none.
+    deleted_run: int = 0
+    #: The lifecycle events of the same batch, in the order of their sequences: streams send them. The law does not
+    #: depend on them.
+    history: tuple[JobEvent, ...] = field(default=(), compare=False)
+
+    @property
+    def shown(self) -> JobEvent | None:
+        """The event that the document is rendered from: the latest one, unless its run was deleted."""
+        return None if self.latest is None or self.latest.job.run <= self.deleted_run else self.latest
+
+
+def apply(view: View, event: AnyJobMessage) -> View:
+    """Return the view with the event merged in; the same view if the event changes nothing."""
+    if isinstance(event, JobDeleted):
+        run = event.request.run
+        return view if view.deleted_run >= run else replace(view, deleted_run=run)
+    if isinstance(event, CancelRequested):
+        if view.cancel is not None and cancel_key(view.cancel) >= cancel_key(event.request):
+            return view
+        return replace(view, cancel=event.request)
+    if view.latest is not None and view.latest.sequence >= event.sequence:
+        return view
+    return replace(view, latest=event)
+
+
+def merge(events: Iterable[AnyJobMessage]) -> dict[str, View]:
+    """Merge events of any number of jobs into one view for each."""
+    views: dict[str, View] = {}
+    lifecycle: dict[str, dict[str, JobEvent]] = defaultdict(dict)
+    for event in events:
+        views[event.subject] = apply(views.get(event.subject, View()), event)
+        if isinstance(event, JobEvent) and event.lifecycle:
+            lifecycle[event.subject].setdefault(event.sequence, event)
+    for job_id, by_sequence in lifecycle.items():
+        history = tuple(by_sequence[sequence] for sequence in sorted(by_sequence))
+        views[job_id] = replace(views[job_id], history=history)
+    return views
+
+
+@dataclass(frozen=True)
+class RawMessages:
+    """Messages about one job that are not decoded yet."""
+
+    #: Sequence and bytes of each event.
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+    #: Messages without a sequence.
+    requests: list[bytes] = field(default_factory=list)
+
+    @property
+    def latest(self) -> str:
+        """The greatest sequence of the events; empty if there is none."""
+        return max((sequence for sequence, _ in self.events), default="")
+
+    def all_readable(self) -> list[AnyJobMessage]:
+        """Decode all messages that can be decoded."""
+        return [*_readable(self.requests), *_readable(body for _, body in self.events)]
+
+    def winning(self) -> list[AnyJobMessage]:
+        """Decode the requests and the event of the greatest sequence; much faster than decoding them all.
+
+        An event that can't be decoded is skipped in favour of the next one: the log may hold forged ones.
+        """
+        latest_first = (body for _, body in sorted(self.events, reverse=True))
+        return [*_readable(self.requests), *islice(_readable(latest_first), 1)]
+
+
+def by_job(messages: Iterable[bytes]) -> dict[str, RawMessages]:
+    """Group messages by their job without decoding them; bodies that are no messages are left out."""
+    grouped: dict[str, RawMessages] = defaultdict(RawMessages)
+    for body in messages:
+        try:
+            subject, sequence = peek(body)
+        except MalformedEvent:
+            continue
+        if sequence is None:
+            grouped[subject].requests.append(body)
+        else:
+            grouped[subject].events.append((sequence, body))
+    return grouped
+
+
+def _readable(bodies: Iterable[bytes]) -> Iterator[AnyJobMessage]:
+    for body in bodies:
+        with suppress(MalformedEvent):
+            yield decode_event(body)
+
+
+def cancel_key(request: CancelRequest) -> str:
+    """Return the sort key of a cancel request: a later run wins; within a run, the first request."""
+    ticks = int(request.requested_at.timestamp() * 1000)
+    return f"{request.run:04d}.{9_999_999_999_999 - ticks:013d}"

@@ -1,0 +1,48 @@
+"""Lua scripts: files of a package, called by hash (EVALSHA)."""
+
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import NoScriptError
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """A Lua script, called by its hash, because its text is longer than its arguments.
+
+    A server that was restarted or promoted has no scripts. Then `run` sends the text, and `calls.execute` loads the
+    scripts of a pipeline.
+    """
+
+    def __init__(self, package: str, name: str) -> None:
+        """Read the script from the file `name` of the package."""
+        self.text = files(package).joinpath(name).read_text()
+        self._hash = self.hash_of(self.text)
+
+    @staticmethod
+    def hash_of(text: str) -> str:
+        """Return the hash by which Redis knows a script."""
+        return sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def add_to(self, pipe: Any, keys: Sequence[str], *arguments: Argument) -> None:
+        """Add a call of the script to a pipeline."""
+        pipe.evalsha(self._hash, len(keys), *keys, *arguments)
+
+    async def run(self, redis: AsyncRedis, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Call the script and return its reply."""
+        try:
+            return await redis.evalsha(self._hash, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await redis.eval(self.text, len(keys), *keys, *arguments)
+
+    def run_blocking(self, redis: Redis, keys: Sequence[str], *arguments: Argument) -> Any:
+        """Call the script and return its reply, with a blocking client."""
+        try:
+            return redis.evalsha(self._hash, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return redis.eval(self.text, len(keys), *keys, *arguments)

@@ -1,0 +1,187 @@
+"""Many jobs in one request, each accepted or refused separately; and their progress, at a constant cost.
+
+A batch is not stored: its jobs carry its id, and the view has an index of them. The id is signed, as a job's is, and
+contains the number of jobs.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from milepost_contracts.clock import now
+from milepost_contracts.errors import UnknownJobId
+from milepost_contracts.http.problems import ProblemDetail
+from milepost_contracts.ids import Keyring
+from milepost_contracts.states import Status
+from milepost_gateway.core.idempotency import IdempotencyClaim
+from milepost_gateway.core.job_types import KnownType
+from milepost_gateway.core.submission import Acceptance, Submission
+from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
+from milepost_gateway.ports.broker import Submitted
+from milepost_gateway.ports.job_index import JobIndex
+
+MAX_BATCH_JOBS = 1_000
+MAX_CALLBACK_HOSTS = 10
+"""Maximum number of hosts in the callback URLs of a batch: each is resolved before the answer."""
+MAX_CONCURRENT_SUBMISSIONS = 100
+"""Jobs of a batch that are submitted concurrently."""
+_CHECKS_PER_YIELD = 20
+"""Jobs that are checked before other requests get to run."""
+_SIZE_DIGITS = 3
+"""Hex digits at the end of a batch's id, with its number of jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOutcomes:
+    """The outcomes of a batch's jobs, in their order."""
+
+    batch_id: str | None
+    """Nothing if no job was valid."""
+    outcomes: Sequence[Submitted | GatewayError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BatchState:
+    """The progress of a batch."""
+
+    created_at: datetime
+    size: int
+    counts: dict[Status, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """The batches of one deployment."""
+
+    keyring: Keyring
+    acceptance: Acceptance
+    index: JobIndex
+    retention: timedelta
+
+    async def submit(
+        self, jobs: Sequence[Any], *, tenant: str, traceparent: str | None, claim: IdempotencyClaim | None = None
+    ) -> BatchOutcomes:
+        """Submit the valid jobs, and return the outcome of each job: the command that was stored, or an error.
+
+        With the claim of an Idempotency-Key, a repeat submits the same jobs again, with the same ids.
+
+        Raises:
+            TooManyRequests, TooManyJobs: The tenant may not submit so many now.
+        """
+        outcomes: list[Submitted | GatewayError] = []
+        valid: dict[int, tuple[Submission, KnownType]] = {}
+        unknown: dict[str, UnknownJobType] = {}
+        hosts: set[str] = set()
+        await self._resolve_hosts(jobs)
+        for number, job in enumerate(jobs):
+            if number % _CHECKS_PER_YIELD == 0:
+                await asyncio.sleep(0)
+            try:
+                valid[number] = await self._check(job, unknown, hosts)
+            except GatewayError as error:
+                outcomes.append(_located(error, number))
+            else:
+                outcomes.append(GatewayError())
+        if not valid:
+            return BatchOutcomes(batch_id=None, outcomes=outcomes)
+        if claim is None or not claim.repeated:
+            await self.acceptance.quotas.acquire(tenant, len(valid))
+        batch_id = self._issue(tenant, len(valid), claim)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_SUBMISSIONS)
+
+        async def accept(number: int) -> None:
+            submission, known = valid[number]
+            async with slots:
+                try:
+                    outcomes[number] = await self.acceptance.submit(
+                        submission,
+                        known,
+                        tenant=tenant,
+                        batch=batch_id,
+                        traceparent=traceparent,
+                        job_id=None if claim is None else claim.nth(tenant, number),
+                    )
+                except GatewayError as error:
+                    outcomes[number] = error
+
+        await asyncio.gather(*(accept(number) for number in valid))
+        return BatchOutcomes(batch_id=batch_id, outcomes=outcomes)
+
+    async def _resolve_hosts(self, jobs: Sequence[Any]) -> None:
+        """Resolve the hosts of the jobs' callback URLs concurrently: the check of each job uses the outcomes."""
+        callback_urls = self.acceptance.callback_urls
+        urls = [job.get("callback_url") for job in jobs if isinstance(job, dict)]
+        by_host = {callback_urls.host(url): url for url in urls if isinstance(url, str)}
+        urls_by_host = list(by_host.values())[:MAX_CALLBACK_HOSTS]
+        await asyncio.gather(*(callback_urls.check(url) for url in urls_by_host), return_exceptions=True)
+
+    async def _check(
+        self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]
+    ) -> tuple[Submission, KnownType]:
+        submission = Submission.read(job)
+        if submission.callback_url is not None:
+            hosts.add(self.acceptance.callback_urls.host(submission.callback_url))
+            if len(hosts) > MAX_CALLBACK_HOSTS:
+                detail = f"the callback URLs of a batch may have at most {MAX_CALLBACK_HOSTS} hosts"
+                raise InvalidSubmission([ProblemDetail(pointer="/callback_url", detail=detail)])
+        if submission.type in unknown:
+            raise unknown[submission.type]
+        try:
+            return submission, await self.acceptance.check(submission)
+        except UnknownJobType as error:
+            unknown[submission.type] = error
+            raise
+
+    def _issue(self, tenant: str, size: int, claim: IdempotencyClaim | None) -> str:
+        """Return the id of a batch; a repeat gets that of the first request, although more jobs may be valid now."""
+        if claim is not None and claim.note:
+            return claim.note
+        owner = _owner(tenant, size)
+        batch_id = self.keyring.issue(owner) if claim is None else claim.derive(owner, "")
+        batch_id = f"{batch_id}{size:0{_SIZE_DIGITS}x}"
+        if claim is not None:
+            claim.note = batch_id
+        return batch_id
+
+    async def state(self, batch_id: str, *, tenant: str) -> _BatchState:
+        """Return the progress of a batch.
+
+        Raises:
+            BatchUnknown: The id was never issued to this tenant.
+            JobExpired: All its jobs have expired.
+            StoreUnavailable: It can't be read now.
+        """
+        created_at, size = self.verify(batch_id, tenant=tenant)
+        counts = dict(await self.index.counts(tenant=tenant, batch=batch_id))
+        if not any(counts.values()) and now() - created_at > self.retention:
+            raise JobExpired
+        return _BatchState(created_at=created_at, size=size, counts=counts)
+
+    def verify(self, batch_id: str, *, tenant: str) -> tuple[datetime, int]:
+        """Return when a batch was submitted, and its number of jobs.
+
+        Raises:
+            BatchUnknown: The id was never issued to this tenant.
+        """
+        try:
+            size = int(batch_id[-_SIZE_DIGITS:], 16)
+            issued = self.keyring.verify(batch_id[:-_SIZE_DIGITS], _owner(tenant, size))
+        except (UnknownJobId, ValueError):
+            raise BatchUnknown from None
+        if f"{size:0{_SIZE_DIGITS}x}" != batch_id[-_SIZE_DIGITS:]:
+            raise BatchUnknown
+        return issued.created_at, size
+
+
+def _owner(tenant: str, size: int) -> str:
+    """Return the owner for which a batch's id is issued. Tenants' names have no spaces, so that it is no job's id."""
+    return f"batch of {size} {tenant}"
+
+
+def _located(error: GatewayError, number: int) -> GatewayError:
+    if isinstance(error, InvalidSubmission):
+        places = [ProblemDetail(pointer=f"/jobs/{number}{one.pointer}", detail=one.detail) for one in error.errors]
+        return type(error)(places)
+    return error

@@ -1,0 +1,151 @@
+"""The job types that processors announced: kept in memory, so that jobs are accepted while Redis is down."""
+
+import asyncio
+import difflib
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import jsonschema_rs
+import structlog
+
+from milepost_contracts.http.problems import ProblemDetail
+from milepost_contracts.messages.worker_events import Heartbeat, JobType
+from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
+from milepost_gateway.ports.worker_store import WorkerStore
+
+log = structlog.get_logger(__name__)
+
+REFRESH_INTERVAL = timedelta(seconds=2)
+UNSERVED_AFTER = 15.0
+"""Seconds without a live processor after which a queue counts as not served; heartbeats come every few seconds."""
+MAX_SUGGESTIONS = 3
+"""Number of known names in the error for an unknown type."""
+MAX_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class KnownType:
+    """An announced type with its schema compiled."""
+
+    announced: JobType
+    validator: Any
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raise `InvalidParams`, with up to 20 validation errors, if the params don't match the schema."""
+        places = []
+        for error in self.validator.iter_errors(params):
+            pointer = "/params" + "".join(f"/{_escaped(step)}" for step in error.instance_path)
+            places.append(ProblemDetail(pointer=pointer, detail=error.message[:500]))
+            if len(places) == MAX_ERRORS:
+                break
+        if places:
+            raise InvalidParams(places)
+
+
+@dataclass
+class KnownTypes:
+    """The announced job types. Reads the worker store every two seconds, and at once for an unknown name."""
+
+    store: WorkerStore
+    _types: dict[str, KnownType] = field(default_factory=dict)
+    _started_at: float = field(default_factory=time.monotonic)
+    _read_at: float = float("-inf")
+    #: When a live processor last served each queue.
+    _served_at: dict[str, float] = field(default_factory=dict)
+    #: Seconds that jobs of a queue wait at present, by its processors' heartbeats.
+    _queue_wait: dict[str, float] = field(default_factory=dict)
+
+    async def refresh(self) -> None:
+        """Read the announced job types.
+
+        Raises:
+            StoreUnavailable: The store does not answer; the known types are kept.
+        """
+        types = dict(self._types)  # a type that the store has lost is still accepted
+        for announced in await self.store.job_types():
+            try:
+                types[announced.type] = self._compiled(announced)
+            except ValueError as error:
+                log.warning("schema_unusable", type=announced.type, error=str(error))
+        self._types = types
+
+    def serves(self, queue: str) -> bool:
+        """Whether a live processor served this queue lately; true if the store could not be read."""
+        at = time.monotonic()
+        if at - self._read_at > UNSERVED_AFTER:
+            return True
+        return at - self._served_at.get(queue, self._started_at) < UNSERVED_AFTER
+
+    async def keep_fresh(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+                await self.processors()
+            except StoreUnavailable as error:
+                log.warning("job_types_not_refreshed", error=str(error))
+            await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
+
+    async def find(self, name: str) -> KnownType:
+        """Return the type.
+
+        Raises:
+            UnknownJobType: No processor has announced it.
+            StoreUnavailable: It is not known yet, and the store can't be read now.
+        """
+        if name not in self._types:
+            await self.refresh()
+        found = self._types.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self._types, n=MAX_SUGGESTIONS, cutoff=0.5)
+            raise UnknownJobType(name, near or sorted(self._types)[:MAX_SUGGESTIONS], known=len(self._types))
+        return found
+
+    async def all(self) -> Sequence[JobType]:
+        """Return all types, by name."""
+        await self.refresh()
+        return [self._types[name].announced for name in sorted(self._types)]
+
+    async def processors(self) -> Sequence[Heartbeat]:
+        """Return the live processors, and record which queues they serve and how long jobs wait there."""
+        heartbeats = await self.store.processors()
+        self._read_at = time.monotonic()
+        self._served_at |= {queue: self._read_at for heartbeat in heartbeats for queue in heartbeat.queues}
+        self._queue_wait = _queue_wait(heartbeats)
+        return heartbeats
+
+    def usual_wait(self, queue: str | None) -> float | None:
+        """Return the seconds that jobs of a queue have waited lately for their start, if known."""
+        return None if queue is None else self._queue_wait.get(queue)
+
+    def _compiled(self, announced: JobType) -> KnownType:
+        known = self._types.get(announced.type)
+        if known is not None and known.announced == announced:
+            return known
+        return KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse))
+
+
+def _queue_wait(heartbeats: Sequence[Heartbeat]) -> dict[str, float]:
+    """Return the seconds that jobs wait at present, by queue: 0 if one of its processors has an idle thread."""
+    by_queue: dict[str, list[float]] = defaultdict(list)
+    idle = {
+        queue for heartbeat in heartbeats if len(heartbeat.running) < heartbeat.threads for queue in heartbeat.queues
+    }
+    for heartbeat in heartbeats:
+        for queue, seconds in heartbeat.queue_wait.items():
+            by_queue[queue].append(0.0 if queue in idle else seconds)
+    return {queue: sum(seconds) / len(seconds) for queue, seconds in by_queue.items()}
+
+
+def _refuse(uri: str) -> NoReturn:
+    """Refuse references to other schemas: the gateway fetches no URL that a processor names."""
+    raise ValueError(f"the schema refers to {uri}")
+
+
+def _escaped(step: str | int) -> str:
+    """Escape a token of a JSON pointer (RFC 6901)."""
+    return str(step).replace("~", "~0").replace("/", "~1")

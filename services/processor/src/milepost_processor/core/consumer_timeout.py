@@ -1,0 +1,50 @@
+"""How long a delivery may stay un-acknowledged: RabbitMQ's consumer timeout and the types' `max_runtime` must agree.
+
+RabbitMQ delivers a message that is not acknowledged in time to another consumer while the job still runs. Since 3.12 a
+consumer can set this time; before, there is one per node, 30 minutes by default, which no client can read.
+"""
+
+import re
+from datetime import timedelta
+
+from milepost_processor.core.handlers import Handlers
+
+CONSUMER_ARGUMENT_SINCE = (3, 12)
+
+
+def needed_timeout(handlers: Handlers, overhead: timedelta) -> timedelta:
+    """Return how long a delivery may have to stay un-acknowledged.
+
+    A processor takes as many jobs of each queue as it has threads, and one from its quarantine, so a job may wait
+    behind one of every other queue, and of every quarantine, before it starts.
+
+    Args:
+        handlers: The types that are served.
+        overhead: What comes on top of a job's own time: claiming it, stopping it, draining.
+    """
+    longest = max(definition.max_runtime for definition in handlers.definitions.values())
+    return longest * 2 * len(handlers.queues) + overhead
+
+
+def check_consumer_timeout(
+    handlers: Handlers, overhead: timedelta, *, configured: timedelta, version: str
+) -> str | None:
+    """Return one sentence on why jobs could be redelivered while they run, if they could.
+
+    Args:
+        handlers: The types that are served.
+        overhead: See `needed_timeout`.
+        configured: The node's `consumer_timeout`, by the operator's setting.
+        version: Of RabbitMQ.
+    """
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    needed = needed_timeout(handlers, overhead)
+    if numbers >= CONSUMER_ARGUMENT_SINCE or needed <= configured:
+        return None
+    definition = max(handlers.definitions.values(), key=lambda one: one.max_runtime)
+    return (
+        f"RabbitMQ {version} redelivers a job after its consumer_timeout ({configured} by MILEPOST_CONSUMER_TIMEOUT), "
+        f"but jobs of type {definition.type!r} may need {needed} (max_runtime {definition.max_runtime} for each of "
+        f"{len(handlers.queues)} queues and its quarantine, and {overhead} to stop). Raise it in rabbitmq.conf and in "
+        "MILEPOST_CONSUMER_TIMEOUT, serve fewer queues, or lower max_runtime."
+    )

@@ -1,0 +1,86 @@
+"""Loads the handlers that this processor runs: by entry point, or from the modules that a setting names."""
+
+import importlib
+import traceback
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from milepost import JobDefinition, definitions_in
+from milepost_processor.errors import HandlersUnusable
+
+GROUP = "milepost.handlers"
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The job types that this processor serves, by name."""
+
+    definitions: dict[str, JobDefinition]
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        return tuple(sorted({definition.queue for definition in self.definitions.values()}))
+
+
+def load_handlers(modules: Iterable[str] = (), queues: Iterable[str] = ()) -> Handlers:
+    """Import the handler modules and return what they define.
+
+    Args:
+        modules: Importable names; every package with an entry point in the group `milepost.handlers` if none is given.
+        queues: Keep only the types of these queues; all of them if none is given.
+
+    Raises:
+        HandlersUnusable: One sentence names the module, type or queue, and the reason.
+    """
+    definitions: dict[str, JobDefinition] = {}
+    origin: dict[str, str] = {}
+    for name, module in _load(tuple(modules)):
+        for definition in definitions_in(module):
+            if definition.type in definitions and definitions[definition.type] != definition:
+                raise HandlersUnusable(
+                    f"both {origin[definition.type]} and {name} define the job type {definition.type!r}"
+                )
+            definitions[definition.type] = definition
+            origin[definition.type] = name
+    return Handlers(_of_queues(definitions, tuple(queues)))
+
+
+def _load(modules: tuple[str, ...]) -> list[tuple[str, types.ModuleType]]:
+    names = modules or tuple(sorted({point.module for point in entry_points(group=GROUP)}))
+    if not names:
+        raise HandlersUnusable(
+            f"there are no handlers: install a package with an entry point in {GROUP!r}, or set MILEPOST_HANDLERS"
+        )
+    loaded = []
+    for name in names:
+        try:
+            loaded.append((name, importlib.import_module(name)))
+        except BaseException as error:  # a module may raise anything while it is imported, SystemExit too
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise HandlersUnusable(
+                f"the handler module {name!r} can't be imported: {type(error).__name__}: {error}{_where(error)}"
+            ) from error
+    for name, module in loaded:
+        if not definitions_in(module):
+            raise HandlersUnusable(f"the handler module {name!r} defines no job: no function in it has @job")
+    return loaded
+
+
+def _where(error: BaseException) -> str:
+    """Return the file and line of the author's code that raised the error, in brackets."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
+    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""
+
+
+def _of_queues(definitions: dict[str, JobDefinition], queues: tuple[str, ...]) -> dict[str, JobDefinition]:
+    known = {definition.queue for definition in definitions.values()}
+    for queue in queues:
+        if queue not in known:
+            raise HandlersUnusable(
+                f"MILEPOST_QUEUES names {queue!r}, but the handlers use only {', '.join(sorted(known))}"
+            )
+    return {name: found for name, found in definitions.items() if not queues or found.queue in queues}

@@ -1,0 +1,80 @@
+"""Announces the job types that this processor serves, and sends its heartbeats."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+
+from milepost_contracts.messages.worker_events import (
+    ANNOUNCEMENT_INTERVAL,
+    HEARTBEAT_INTERVAL,
+    Announcement,
+    Heartbeat,
+    ProcessorAnnounced,
+    ProcessorHeartbeat,
+    ProcessorStopped,
+    RunningJob,
+    WorkerEvent,
+)
+from milepost_processor.core.handlers import Handlers
+
+RETRY_INTERVAL = 1.0
+"""Seconds after which an announcement that was not confirmed is repeated."""
+
+#: Publishes a message, and returns whether it was confirmed.
+Announce = Callable[[WorkerEvent], Awaitable[bool]]
+
+
+class HeartbeatSender:
+    """Sends announcements and heartbeats."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        instance: str,
+        threads: int,
+        started_at: datetime,
+        running: Callable[[], tuple[RunningJob, ...]],
+        held: Callable[[], int],
+        queue_wait: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._handlers = handlers
+        self._instance = instance
+        self._threads = threads
+        self._started_at = started_at
+        self._running = running
+        self._held = held
+        self._queue_wait = queue_wait
+        self._types = tuple(definition.announcement() for definition in handlers.definitions.values())
+
+    async def run(self, announce: Announce) -> None:
+        """Announce and send heartbeats until cancelled; the first heartbeat follows a confirmed announcement."""
+        heartbeats_per_announcement = round(ANNOUNCEMENT_INTERVAL / HEARTBEAT_INTERVAL)
+        heartbeats = 0
+        announced = False
+        while True:
+            if not announced or heartbeats % heartbeats_per_announcement == 0:
+                announcement = Announcement(instance=self._instance, types=self._types)
+                announced = await announce(ProcessorAnnounced(announcement=announcement))
+            if announced:
+                await announce(ProcessorHeartbeat(heartbeat=self._heartbeat()))
+                heartbeats += 1
+            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() if announced else RETRY_INTERVAL)
+
+    async def send_stopped(self, announce: Announce) -> None:
+        """Publish that this processor takes no more jobs."""
+        await announce(ProcessorStopped(heartbeat=self._heartbeat()))
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            instance=self._instance,
+            started_at=self._started_at,
+            types=tuple(self._handlers.definitions),
+            queues=self._handlers.queues,
+            threads=self._threads,
+            running=self._running(),
+            held=self._held(),
+            queue_wait=dict(self._queue_wait()),
+            version=version("milepost-processor"),
+        )

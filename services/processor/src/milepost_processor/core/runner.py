@@ -1,0 +1,262 @@
+"""Runs one delivered job: claim → handler (start, progress) → outcome confirmed → return → acknowledgement.
+
+The order of these steps is laws 5 and 6. Dramatiq acknowledges the message when `Runner.execute` returns, and puts it
+back in its queue when it raises. A retry or an interruption is published before the message is acknowledged.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from secrets import token_hex
+
+import structlog
+
+from milepost import Canceled, Interrupted, JobDefinition, Run
+from milepost_contracts.back_off import BackOff
+from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import (
+    Command,
+    JobCanceled,
+    JobEvent,
+    JobPostponed,
+    JobProgressed,
+    JobStarted,
+)
+from milepost_contracts.messages.worker_events import RunningJob
+from milepost_contracts.status.deadlines import expired, start_by
+from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job
+from milepost_processor import metrics
+from milepost_processor.core.execution import Execution
+from milepost_processor.core.handlers import Handlers
+from milepost_processor.core.outcome import outcome_of
+from milepost_processor.core.queue_wait import QueueWait
+from milepost_processor.errors import ClaimsUnavailable, DeliveredTooOften, Stopping
+from milepost_processor.ports.async_runner import AsyncRunner
+from milepost_processor.ports.claims import Claim, Claims, Verdict
+from milepost_processor.ports.event_publisher import EventPublisher
+from milepost_processor.ports.files import Files, Outputs
+
+log = structlog.get_logger(__name__)
+
+MAX_CLAIM_PAUSE = 2.0
+"""The longest pause between two claims while Redis does not answer, in seconds, before its jitter."""
+CLAIMED_DELAY = timedelta(seconds=3)
+"""How long a job is postponed if it is redelivered while another processor runs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """How often the broker has delivered a message."""
+
+    #: How often it was delivered before. The delivery number follows from it, so it does not depend on Redis.
+    count: int
+    #: How many of those count towards the delivery limit.
+    failed: int = 0
+
+
+class Runner:
+    """Runs delivered jobs, several at once on several threads."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        claims: Claims,
+        publisher: EventPublisher,
+        files: Files,
+        run_async: AsyncRunner,
+        instance: str,
+        claim_patience: timedelta,
+        delivery_limit: int,
+        queue_wait: QueueWait,
+    ) -> None:
+        self._handlers = handlers
+        self._claims = claims
+        self._publisher = publisher
+        self._files = files
+        self._run_async = run_async
+        self._instance = instance
+        self._delivery_limit = delivery_limit
+        self._queue_wait = queue_wait
+        self._patience = claim_patience.total_seconds()
+        self._running: dict[str, Execution] = {}
+        self._stopping = threading.Event()
+
+    def execute(self, command: Command, delivery: Delivery) -> None:
+        """Run the job, if it can be claimed, and return once its outcome is durable.
+
+        Raises:
+            Stopping: The process stops; the message must go back to its queue.
+            DeliveredTooOften: The message must go to the dead-letter queue.
+        """
+        job, definition = command.job, self._handlers.definitions[command.job.type]
+        redelivered = job.redelivered + delivery.failed
+        if redelivered > self._delivery_limit:
+            raise DeliveredTooOften  # the broker counts the deliveries of this message only, not of earlier ones
+        number, execution_id = job.delivery + delivery.count + 1, token_hex(4)
+        with structlog.contextvars.bound_contextvars(job_id=job.id, delivery=number):
+            claim, is_claimed = self._claim(job, number, execution_id)
+            if claim.verdict not in (Verdict.RUN, Verdict.CANCELED):
+                self._skip(job, claim)
+                if claim.verdict is Verdict.ALIVE:
+                    self._postpone(command, delivery=number, redelivered=redelivered)
+                return
+            claimed = self._claimed_job(
+                job, claim, definition, delivery=number, execution=execution_id, unclaimed=not is_claimed
+            )
+            outputs = self._files.outputs(claimed)
+            execution = Execution(claimed, command, self._new_run(claimed, outputs), outputs)
+            if claim.verdict is Verdict.CANCELED:
+                self._cancel(execution, claim)
+            elif _is_expired(claimed):
+                self._conclude(execution, expired(job))
+            else:
+                self._run(execution, definition)
+
+    def running(self) -> tuple[Execution, ...]:
+        """Return the running executions."""
+        return tuple(self._running.values())
+
+    def running_jobs(self) -> tuple[RunningJob, ...]:
+        """Return the running jobs, for the heartbeat."""
+        jobs = [execution.job for execution in self.running()]
+        return tuple(
+            RunningJob(id=job.id, type=job.type, attempt=job.attempt, started_at=job.started_at or now())
+            for job in jobs
+        )
+
+    def cancel(self, job_id: str, run: int) -> None:
+        """Ask a running job to stop, if it runs here."""
+        for execution in self.running():
+            if (execution.job.id, execution.job.run) == (job_id, run):
+                log.info("cancel_received", job_id=job_id)
+                execution.stop(Canceled())
+
+    def interrupt(self) -> None:
+        """Make running handlers stop at their next report, and start no new ones."""
+        self._stopping.set()
+        for execution in self.running():
+            execution.stop(Interrupted())
+
+    def _new_run(self, job: Job, outputs: Outputs) -> Run:
+        return Run(
+            job_id=job.id,
+            attempt=job.attempt,
+            token=f"{job.run:04d}.{job.delivery:08d}.{job.execution}",
+            files=tuple(self._files.open(ref) for ref in job.files),
+            saved_state=job.saved_state,
+            outputs=outputs,
+        )
+
+    def _claimed_job(
+        self, job: Job, claim: Claim, definition: JobDefinition, *, delivery: int, execution: str, unclaimed: bool
+    ) -> Job:
+        """Return the job as it is while this execution runs it."""
+        earlier = [one.closed for one in claim.earlier]
+        this = Attempt(number=claim.attempt, worker=self._instance, started_at=claim.at)
+        return job.model_copy(
+            update={
+                "delivery": delivery,
+                "attempt": claim.attempt,
+                "attempts": (*earlier, this)[-MAX_LISTED_ATTEMPTS:],
+                "execution": execution,
+                "step": 0,
+                "redelivered": 0,
+                "quarantined": 0,
+                "worker": self._instance,
+                "started_at": claim.at,
+                "max_runtime": definition.max_runtime,
+                "progress": None,
+                "items": Items(),
+                "error": None,
+                "unclaimed": unclaimed,
+            }
+        )
+
+    def _skip(self, job: Job, claim: Claim) -> None:
+        metrics.skipped.labels(verdict=str(claim.verdict)).inc()
+        log.info("job_skipped", type=job.type, verdict=str(claim.verdict))
+
+    def _postpone(self, command: Command, **counted: int) -> None:
+        """Have the job delivered again later: that delivery may take over if the other processor is dead by then."""
+        later = command.job.model_copy(update={**counted, "run_at": now() + CLAIMED_DELAY})
+        self._publisher.publish(JobPostponed(job=later, traceparent=command.traceparent))
+
+    def _cancel(self, execution: Execution, claim: Claim) -> None:
+        """End a canceled job that has not started. The tracker may do so too, but this message is acknowledged next."""
+        self._skip(execution.job, claim)
+        changes = {"attempts": execution.job.attempts[:-1], "attempt": claim.attempt - 1}
+        canceled = execution.event(JobCanceled, finished_at=now(), canceled_how="before-start", **changes)
+        self._conclude(execution, canceled)
+
+    def _claim(self, job: Job, delivery: int, execution: str) -> tuple[Claim, bool]:
+        """Return the claim, and whether Redis granted it.
+
+        While Redis does not answer, the claim is repeated for `claim_patience`. Then the job runs without a claim, and
+        the delivery number alone fences its events (law 6).
+        """
+        patience_ends = time.monotonic() + self._patience
+        back_off = BackOff(longest=MAX_CLAIM_PAUSE)
+        while not self._stopping.is_set():
+            try:
+                claim = self._claims.claim(job, delivery=delivery, execution=execution, worker=self._instance)
+            except ClaimsUnavailable as error:
+                if time.monotonic() >= patience_ends:
+                    log.warning("running_without_claim", error=str(error))
+                    return Claim(verdict=Verdict.RUN, attempt=job.attempt + 1, earlier=job.attempts), False
+                pause = back_off.next()
+                log.warning("claims_unavailable", error=str(error), retry_in=round(pause, 1))
+                self._stopping.wait(pause)
+            else:
+                return claim, True
+        raise Stopping
+
+    def _run(self, execution: Execution, definition: JobDefinition) -> None:
+        job = execution.job
+        if job.attempt == 1 and job.started_at is not None:
+            self._queue_wait.record(job.queue, job.started_at - (job.run_at or job.created_at))
+        log.info("job_started", type=execution.job.type)
+        begun = time.monotonic()
+        with self._reporting(execution):
+            outcome = outcome_of(execution, definition, self._run_async)
+        if outcome is None:
+            log.info("job_superseded", type=execution.job.type)
+            return
+        self._conclude(execution, outcome)
+        if outcome.status.terminal:
+            metrics.duration.labels(type=execution.job.type).observe(time.monotonic() - begun)
+
+    def _conclude(self, execution: Execution, outcome: JobEvent) -> None:
+        """Return once the outcome is durable: the message may be acknowledged then (law 5)."""
+        self._publisher.publish(outcome)
+        log.info("job_concluded", type=execution.job.type, status=str(outcome.status), attempt=execution.job.attempt)
+        counter = metrics.finished if outcome.status.terminal else metrics.put_back
+        counter.labels(type=execution.job.type, status=str(outcome.status)).inc()
+        if outcome.status.terminal:
+            with suppress(ClaimsUnavailable):
+                self._claims.finish(execution.job, absorbing=outcome.status.absorbing)
+
+    @contextmanager
+    def _reporting(self, execution: Execution) -> Iterator[None]:
+        self._running[execution.job.execution] = execution
+        if self._stopping.is_set():
+            execution.stop(Interrupted())
+        self._publisher.report(
+            execution.run,
+            started=lambda: execution.event(JobStarted),
+            progressed=lambda: execution.event(JobProgressed),
+        )
+        try:
+            yield
+        finally:
+            self._publisher.stop_reporting(execution.run)
+            del self._running[execution.job.execution]
+
+
+def _is_expired(claimed: Job) -> bool:
+    """Whether the job was not started in time. The first attempt decides, so a redelivery gives the same answer."""
+    first = claimed.attempts[0]
+    return first.number == 1 and first.started_at > start_by(claimed)

@@ -1,0 +1,74 @@
+"""Who may run a job (law 6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from milepost_contracts.clock import now
+from milepost_contracts.values import Attempt, Job
+
+
+class Verdict(StrEnum):
+    """The answer to a claim."""
+
+    #: No other processor has the job: run it.
+    RUN = "run"
+    #: This run has ended already.
+    FINISHED = "finished"
+    #: A cancel was requested.
+    CANCELED = "canceled"
+    #: An earlier delivery has the job, and its processor is alive: try again later.
+    ALIVE = "alive"
+    #: Another execution of the same delivery has the job: this message is a duplicate.
+    TAKEN = "taken"
+    #: A later delivery or run has the job.
+    STALE = "stale"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A verdict, and what is known of the job's attempts."""
+
+    verdict: Verdict
+    #: The number of the attempt, should it run.
+    attempt: int
+    #: When the claim was made: the start of the attempt, should it run.
+    at: datetime = field(default_factory=now)
+    #: The attempts before it, oldest first; one that never ended was lost with its processor.
+    earlier: tuple[Attempt, ...] = ()
+    #: Whether an earlier delivery of the message was started.
+    crashed: bool = False
+
+
+class Claims(Protocol):
+    """Who may run a job (law 6)."""
+
+    def claim(self, job: Job, *, delivery: int, execution: str, worker: str) -> Claim:
+        """Claim the job, as its message describes it, for this delivery number.
+
+        A later delivery takes over from an earlier one whose processor has not renewed its claim for a while.
+
+        Raises:
+            ClaimsUnavailable: Redis does not answer, or may have lost claims.
+        """
+
+    def finish(self, job: Job, *, absorbing: bool) -> None:
+        """Record that the run has ended, so that duplicates of its message are never run.
+
+        Has no effect if a later delivery has the job, unless the end is absorbing (success, cancel): the failure of a
+        stale attempt does not end the job.
+
+        Raises:
+            ClaimsUnavailable: It could not be recorded.
+        """
+
+    def renew(self, jobs: Sequence[Job]) -> list[Verdict]:
+        """Renew the claims of running jobs; to be called about every second.
+
+        Return for each whether it may go on (`RUN`), is `CANCELED`, or belongs to a later delivery (`STALE`).
+
+        Raises:
+            ClaimsUnavailable: Redis does not answer.
+        """

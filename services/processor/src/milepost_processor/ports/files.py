@@ -1,0 +1,29 @@
+"""The files that a job reads and writes."""
+
+from typing import Protocol
+
+import milepost.run
+from milepost import File
+from milepost_contracts.values import FileRef, Job
+
+
+class Outputs(milepost.run.Outputs, Protocol):
+    """The files that one execution writes."""
+
+    @property
+    def written(self) -> tuple[FileRef, ...]:
+        """The files that were written completely, in order."""
+
+    @property
+    def result(self) -> FileRef | None:
+        """The result, if it was written."""
+
+
+class Files(Protocol):
+    """Opens the files of jobs."""
+
+    def open(self, ref: FileRef) -> File:
+        """Return the file that came with a job."""
+
+    def outputs(self, job: Job) -> Outputs:
+        """Return where this execution of a job writes to."""

@@ -1,0 +1,208 @@
+"""The status view in Redis."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pydantic_core
+from pydantic import TypeAdapter
+from redis.asyncio import Redis
+
+from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import JobEvent
+from milepost_contracts.states import Status
+from milepost_contracts.status import deadlines, history, render
+from milepost_contracts.status.document import DEAD_LETTERED
+from milepost_contracts.status.merge import View, cancel_key
+from milepost_contracts.status.redis_keys import Keys, shard_of
+from milepost_contracts.status.summary import render_summary, summarize
+from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Job
+from milepost_redis.calls import execute, in_every_shard, milliseconds, milliseconds_since_1970, raising
+from milepost_redis.scripts import Argument, Script
+from milepost_tracker.adapters.redis.checkpoints import RedisCheckpoints
+from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.ports.status_store import Applied, ClaimState, KnownJob
+
+GRACE = timedelta(days=1)
+"""A job's hash outlives its expiry by this, so that a sweep still knows which indexes the job is in."""
+SWEEP_LIMIT = 100
+"""Jobs of one shard that one call sweeps, or finds overdue."""
+OVERDUE_LEASE = timedelta(seconds=30)
+"""How long an overdue job is left to the tracker that found it."""
+CLOCK_TOLERANCE = timedelta(hours=1)
+"""Clocks may differ by up to this without ending a job."""
+
+_PACKAGE = "milepost_tracker.adapters.redis"
+_ATTEMPTS = TypeAdapter(tuple[Attempt, ...])
+
+
+class RedisStatusStore:
+    """Implements `ports.status_store.StatusStore` with `apply.lua`: one call for each shard that a batch touches."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, retention: timedelta, live_for: timedelta) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._retention = retention
+        self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
+        scripts = (Script(_PACKAGE, f"{name}.lua") for name in ("apply", "sweep", "overdue", "tagged"))
+        self._apply, self._sweep, self._overdue, self._tagged = scripts
+        self.checkpoints = RedisCheckpoints(redis, keys, lasts=live_for + GRACE)
+
+    async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
+        by_shard: dict[int, list[tuple[str, View]]] = defaultdict(list)
+        for job_id, view in views.items():
+            by_shard[shard_of(job_id)].append((job_id, view))
+
+        def fill(pipe: Any) -> None:
+            for shard, group in by_shard.items():
+                self._add_apply(pipe, shard, group, replayed=replayed)
+            self._add_tags(pipe, views.values())
+
+        with raising(StoreUnavailable):
+            answers = (await execute(self._redis, fill, self._apply, self._tagged))[: len(by_shard)]
+        applied, lost = Applied(changed=0), dict[str, View]()
+        for (shard, group), (checkpoint, *results) in zip(by_shard.items(), answers, strict=True):
+            if checkpoint < 0:
+                lost.update(group)
+                continue
+            if not replayed:
+                self.checkpoints.record(shard, checkpoint)
+            orphans = [job_id for (job_id, _), orphan in zip(group, results[1::2], strict=True) if orphan]
+            applied += Applied(changed=sum(version > 0 for version in results[::2]), orphans=tuple(orphans))
+        # A shard that has lost writes must not hold up the others: the replay restores what is missing.
+        return applied + await self.apply(lost, replayed=True) if lost else applied
+
+    def _add_tags(self, pipe: Any, views: Iterable[View]) -> None:
+        """Record in the indexes of their tags that jobs have changed, and notify the listeners; idempotent."""
+        tagged: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for view in views:
+            if view.latest is not None:
+                for tag in view.latest.job.tags:
+                    tagged[view.latest.job.tenant, tag].append(view.latest.job.id)
+        for (tenant, tag), job_ids in tagged.items():
+            self._tagged.add_to(pipe, [self._keys.tagged(tenant, tag)], milliseconds(self._retention), *job_ids)
+            pipe.publish(self._keys.changes_of_tag(tenant, tag), " ".join(job_ids))
+
+    def _add_apply(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
+        own = self._keys
+        keys = [own.expiry(shard), own.deadline(shard), own.checkpoint(shard)]
+        for job_id, _ in group:
+            keys += [own.job(job_id), own.claim(job_id)]
+        checkpoint: list[Argument] = [self.checkpoints.owner, "" if replayed else self.checkpoints.last(shard)]
+        head: list[Argument] = [own.index_prefix(shard), own.changes(shard), *self._lengths, *checkpoint]
+        arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
+        self._apply.add_to(pipe, keys, *head, *arguments)
+
+    def _arguments(self, job_id: str, view: View) -> list[Argument]:
+        cancel: list[Argument] = ["", ""]
+        if view.cancel is not None:
+            cancel = [cancel_key(view.cancel), render.render_cancel(view.cancel)]
+        deleted_run = f"{view.deleted_run:04d}" if view.deleted_run else ""
+        event = view.latest
+        if event is None:
+            return [job_id, *[""] * 11, *cancel, "", deleted_run, "", "", 0]
+        within, error = deadlines.report_within(event), event.job.error
+        return [
+            job_id,
+            event.sequence,
+            event.job.type,
+            str(event.status),
+            int(event.status.terminal),
+            render.render_state(event, retention=self._retention),
+            render.render_hidden(event),
+            render.render_evidence(event),
+            "" if within is None else milliseconds(_remaining(within, event)),
+            int(event.status.terminal and error is not None and error.kind == DEAD_LETTERED),
+            milliseconds_since_1970(event.job.created_at),
+            "" if event.lifecycle else history.write(event),
+            *cancel,
+            event.job.tenant,
+            deleted_run,
+            event.job.batch or "",
+            render_summary(summarize(event, retention=self._retention)),
+            len(view.history),
+            *(argument for one in view.history for argument in (one.sequence, history.write(one))),
+        ]
+
+    async def outdated(self, latest: Mapping[str, str]) -> set[str]:
+        def fill(pipe: Any) -> None:
+            for job_id in latest:
+                pipe.hget(self._keys.job(job_id), "sequence")
+
+        with raising(StoreUnavailable):
+            answers: list[bytes | None] = await execute(self._redis, fill)
+        return {
+            job_id
+            for (job_id, sequence), applied in zip(latest.items(), answers, strict=True)
+            if applied is None or applied < sequence.encode()
+        }
+
+    async def jobs(self, job_ids: Sequence[str]) -> list[KnownJob]:
+        def fill(pipe: Any) -> None:
+            for job_id in job_ids:
+                pipe.hmget(self._keys.job(job_id), "state", "hidden", "status", "due", "cancel")
+
+        with raising(StoreUnavailable):
+            answers = await execute(self._redis, fill)
+        return [_known_job(*fields) for fields in answers if fields[0] is not None]
+
+    async def attempts(self, job: Job) -> tuple[Attempt, ...]:
+        with raising(StoreUnavailable):
+            (found,) = await execute(self._redis, lambda pipe: pipe.hmget(self._keys.claim(job.id), "run", "attempts"))
+        run, attempts = found
+        if run is None or int(run) != job.run or attempts is None:
+            return ()
+        return _ATTEMPTS.validate_json(attempts)[-MAX_LISTED_ATTEMPTS:]
+
+    async def claim_state(self, command: Job) -> ClaimState:
+        def fill(pipe: Any) -> None:
+            pipe.hmget(self._keys.claim(command.id), "run", "delivery", "state", "alive")
+            pipe.time()
+
+        with raising(StoreUnavailable):
+            (run, delivery, state, alive), (seconds, _) = await execute(self._redis, fill)
+        if run is None or int(run) < command.run:
+            return ClaimState.WAITING
+        if int(run) > command.run or state == b"ended":
+            return ClaimState.OVER
+        if int(alive or 0) > seconds * 1000:
+            return ClaimState.HELD
+        return ClaimState.STARTED if int(delivery) > command.quarantined else ClaimState.WAITING
+
+    async def sweep(self) -> int:
+        def ask(pipe: Any, shard: int) -> None:
+            keys = [self._keys.expiry(shard), self._keys.deadline(shard)]
+            prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
+            self._sweep.add_to(pipe, keys, *prefixes, SWEEP_LIMIT, self._keys.changes(shard))
+
+        with raising(StoreUnavailable):
+            return sum(await in_every_shard(self._redis, ask, self._sweep))
+
+    async def overdue(self) -> list[str]:
+        def ask(pipe: Any, shard: int) -> None:
+            self._overdue.add_to(pipe, [self._keys.deadline(shard)], SWEEP_LIMIT, milliseconds(OVERDUE_LEASE))
+
+        with raising(StoreUnavailable):
+            overdue = await in_every_shard(self._redis, ask, self._overdue)
+        return [job_id.decode() for found in overdue for job_id in found]
+
+
+def _remaining(within: timedelta, event: JobEvent) -> timedelta:
+    """Subtract the event's age: it may come from the log. Not all of the age, because clocks differ."""
+    age = now() - event.time - CLOCK_TOLERANCE
+    return max(min(within, deadlines.REPORT_GRACE), within - max(timedelta(0), age))
+
+
+def _known_job(
+    state: bytes | None, hidden: bytes | None, status: bytes | None, due: bytes | None, cancel: bytes | None
+) -> KnownJob:
+    assert state is not None and hidden is not None and status is not None  # noqa: S101, PT018 - written together
+    job, at = render.read_job(state, hidden)
+    return KnownJob(
+        job=job,
+        at=at,
+        status=Status(status.decode()),
+        due=datetime.fromtimestamp(int(due) / 1000, UTC) if due else None,
+        cancel_at=datetime.fromisoformat(pydantic_core.from_json(cancel + b"}")["at"]) if cancel else None,
+    )

@@ -1,0 +1,145 @@
+"""Handles dead letters: most jobs get a second chance in quarantine, the others end as `dead_lettered`.
+
+A job that was delivered too often may have killed its workers, or only have run beside one that did. In quarantine each
+processor runs one job at a time. A job that was started there and comes back ends as `dead_lettered`, and can be
+redriven. An unreadable message is kept in the poison queue, for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from milepost_contracts.clock import now
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.messages.job_events import (
+    COMMANDS,
+    JobEvent,
+    JobFailed,
+    JobPostponed,
+    JobQuarantined,
+    decode_event,
+)
+from milepost_contracts.messages.topology import MAX_DELIVERIES
+from milepost_contracts.status.document import DEAD_LETTERED
+from milepost_contracts.values import Job, JobError
+from milepost_tracker import metrics
+from milepost_tracker.core.projector import Poison, until_stored
+from milepost_tracker.ports.consumer import Delivery
+from milepost_tracker.ports.event_publisher import EventPublisher
+from milepost_tracker.ports.poison_store import PoisonStore
+from milepost_tracker.ports.status_store import ClaimState, StatusStore
+
+log = structlog.get_logger(__name__)
+D = TypeVar("D", bound=Delivery)
+
+HELD_DELAY = timedelta(seconds=5)
+"""How long a job is postponed that a processor still runs."""
+
+
+class DeadLetterHandler:
+    """Handles the messages of the dead-letter queue."""
+
+    def __init__(self, publisher: EventPublisher, poison: PoisonStore, store: StatusStore) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._poison = poison
+
+    async def handle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
+        """Return once the event that follows each message is durable; never returns a message as poison."""
+        for delivery in deliveries:
+            try:
+                event = decode_event(delivery.body)
+            except MalformedEvent as error:
+                await self._keep(delivery, str(error))
+                continue
+            if isinstance(event, COMMANDS):
+                if (next_event := await self._next_event(event, delivery)) is not None:
+                    await self._publisher.publish(next_event)
+            else:
+                await self._keep(delivery, f"{event.fact} is not a command")
+        return []
+
+    async def _next_event(self, command: JobEvent, delivery: Delivery) -> JobEvent | None:
+        """Return the event that follows a dead-lettered command, or `None` if its run is over."""
+        job, died = command.job, _death(delivery.headers)
+        if died.reason == "rejected" and not job.redelivered:
+            return _dead_lettered(command, died, f"No processor of the queue {job.queue} knows the type {job.type}.")
+        match await until_stored(lambda: self._store.claim_state(job)):
+            case ClaimState.OVER:
+                log.info("job_is_over", job_id=job.id)
+                return None
+            case ClaimState.HELD:
+                # Its processor ends it, or dies: then it comes back here, because its delivery count stays too high.
+                log.info("job_is_held", job_id=job.id)
+                later = {"run_at": died.at + HELD_DELAY, "redelivered": MAX_DELIVERIES}
+                return _followed_by(JobPostponed, command, died.at, **later)
+            case ClaimState.STARTED if job.quarantined:
+                why = "It was delivered too often, in quarantine too: its worker died each time."
+                return _dead_lettered(command, died, why, **await self._attempts_of(job))
+        log.warning("job_quarantined", job_id=job.id)
+        metrics.quarantined.inc()
+        changes = {"quarantined": job.delivery + MAX_DELIVERIES, **await self._attempts_of(job)}
+        return _followed_by(JobQuarantined, command, died.at, **changes)
+
+    async def _attempts_of(self, job: Job) -> dict[str, Any]:
+        """Return the attempts of this run, as changes of the job; its message does not know of those that died.
+
+        The claim has all of them. Where it has expired, the view has those that lasted long enough to be reported.
+        """
+        attempts = await until_stored(lambda: self._store.attempts(job))
+        for known in await until_stored(lambda: self._store.jobs([job.id])):
+            if known.job.run == job.run and len(known.job.attempts) > len(attempts):
+                attempts = known.job.attempts
+        if not attempts or attempts[-1].number <= job.attempt:
+            return {}
+        ended = [one.closed for one in attempts]
+        return {"attempt": ended[-1].number, "attempts": tuple(ended), "started_at": ended[-1].started_at}
+
+    async def _keep(self, delivery: Delivery, reason: str) -> None:
+        queue = _death(delivery.headers).queue
+        metrics.poison.inc()
+        log.warning("poison_kept", queue=queue, reason=reason)
+        await self._publisher.publish_poison(delivery.body, queue=queue, reason=reason)
+        await until_stored(
+            lambda: self._poison.record(delivery.body, queue=queue, reason=reason, at=now()),
+        )
+
+
+class _Death:
+    """How a message was dead-lettered, by the broker's `x-death` header."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self.reason = str(entry.get("reason", "unknown"))
+        self.queue = str(entry.get("queue", "unknown"))
+        at = entry.get("time")
+        #: The broker's time, if it is in the header: the same for every tracker.
+        self.at = at.astimezone(UTC) if isinstance(at, datetime) else now()
+
+
+def _death(headers: Mapping[str, Any]) -> _Death:
+    deaths = headers.get("x-death")
+    latest = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+    # A message that the tracker itself has dead-lettered has no such header.
+    return _Death({"queue": headers.get("x-first-queue", "unknown"), **latest})
+
+
+def _dead_lettered(command: JobEvent, died: _Death, why: str, **changes: Any) -> JobEvent:
+    log.warning("job_dead_lettered", job_id=command.job.id, reason=why)
+    metrics.dead_lettered_jobs.inc()
+    error = JobError(kind=DEAD_LETTERED, message=f"The job was dead-lettered. {why}")
+    return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at, **changes)
+
+
+def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **changes: Any) -> JobEvent:
+    """Build the event that follows on a command: its delivery number is beyond every delivery of the command."""
+    fence = {
+        "delivery": command.job.delivery + MAX_DELIVERIES,
+        "execution": "0" * 8,
+        "step": 0,
+        "worker": None,
+        "redelivered": 0,
+    }
+    job = command.job.model_copy(update=fence | changes)
+    return kind(job=job, time=at, traceparent=command.traceparent).with_derived_id()

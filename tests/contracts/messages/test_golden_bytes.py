@@ -1,0 +1,55 @@
+"""Golden bytes: the bytes of a message of a given version never change. Files are only ever added."""
+
+from pathlib import Path
+
+import pytest
+from samples import SAMPLES
+
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.messages.cloudevent import TYPE_PREFIX, encode
+from milepost_contracts.messages.job_events import JOB_EVENTS, REQUESTS, JobPostponed, decode_event
+from milepost_contracts.messages.worker_events import (
+    ProcessorAnnounced,
+    ProcessorHeartbeat,
+    ProcessorStopped,
+    decode_worker_event,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(message):
+    return GOLDEN / f"{message.cloudevent_type().removeprefix(TYPE_PREFIX)}.json"
+
+
+def decode(body):
+    try:
+        return decode_event(body)
+    except MalformedEvent:
+        return decode_worker_event(body)
+
+
+@pytest.mark.parametrize("message", SAMPLES, ids=lambda message: message.fact)
+def test_a_message_encodes_to_its_golden_bytes(message):
+    """Other teams and older releases read these bytes."""
+    assert golden(message).read_bytes() == encode(message) + b"\n"
+
+
+@pytest.mark.parametrize("message", SAMPLES, ids=lambda message: message.fact)
+def test_golden_bytes_decode_to_their_message(message):
+    """Messages of an older release are still decoded, field by field."""
+    assert message == decode(golden(message).read_bytes())
+
+
+def test_every_message_has_golden_bytes():
+    """A new message needs them."""
+    classes = {*JOB_EVENTS, JobPostponed, *REQUESTS, ProcessorAnnounced, ProcessorHeartbeat, ProcessorStopped}
+    assert classes == {type(sample) for sample in SAMPLES}
+    assert {golden(sample).name for sample in SAMPLES} == {path.name for path in GOLDEN.iterdir()}
+
+
+@pytest.mark.parametrize("message", SAMPLES, ids=lambda message: message.fact)
+def test_a_field_of_a_newer_release_is_ignored(message):
+    """A release can add fields, and older releases still decode the message."""
+    body = encode(message).replace(b'"data":{', b'"data":{"of_a_newer_release":1,')
+    assert message == decode(body)

@@ -1,0 +1,59 @@
+"""The consumer timeout must be longer than the jobs, or RabbitMQ requeues jobs while they run."""
+
+from datetime import timedelta
+from types import ModuleType
+
+import pytest
+from pydantic import BaseModel
+
+from milepost import Run, definitions_in, job
+from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
+from milepost_processor.core.handlers import Handlers
+
+OVERHEAD = timedelta(minutes=1)
+
+
+class Params(BaseModel):
+    pass
+
+
+@job("short", queue="a", max_runtime=timedelta(minutes=5))
+def short(params: Params, run: Run) -> None:
+    """Five minutes at most."""
+
+
+@job("long", queue="b", max_runtime=timedelta(hours=2))
+def long(params: Params, run: Run) -> None:
+    """Two hours at most."""
+
+
+def handlers(*handlers):
+    module = ModuleType("handlers")
+    module.__dict__.update({handler.__name__: handler for handler in handlers})
+    return Handlers({definition.type: definition for definition in definitions_in(module)})
+
+
+def test_the_consumer_timeout_covers_the_wait_behind_jobs_of_other_queues():
+    """A processor prefetches from each of its queues."""
+    assert timedelta(minutes=11) == needed_timeout(handlers(short), OVERHEAD)
+    assert timedelta(hours=8, minutes=1) == needed_timeout(handlers(short, long), OVERHEAD)
+
+
+@pytest.mark.parametrize(
+    "version, configured, refused",
+    [
+        ("3.10.8", timedelta(minutes=30), True),
+        ("3.11.0", timedelta(hours=4), True),
+        ("3.10.8", timedelta(hours=5), False),
+        ("3.12.0", timedelta(minutes=30), False),
+        ("4.0.5", timedelta(minutes=30), False),
+    ],
+)
+def test_a_consumer_timeout_shorter_than_a_job_is_refused_before_rabbitmq_3_12(version, configured, refused):
+    """Since 3.12 the consumer sets the timeout; before, the operator has to configure it at the broker."""
+    problem = check_consumer_timeout(handlers(long), OVERHEAD, configured=configured, version=version)
+    assert refused == (problem is not None)
+    if problem:
+        assert "'long'" in problem
+        assert "MILEPOST_CONSUMER_TIMEOUT" in problem
+        assert version in problem

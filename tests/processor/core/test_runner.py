@@ -1,0 +1,199 @@
+"""Claim → started → handler → outcome confirmed → ack: the order that laws 5 and 6 rest on."""
+
+from datetime import timedelta
+
+import pytest
+from odd_handlers import FIRST, command, facts
+from samples import SUBMITTED, TRACE
+
+from milepost_contracts.clock import now
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import decode_event
+from milepost_contracts.values import MAX_EVENT, FileRef
+from milepost_processor.core.runner import Delivery
+from milepost_processor.errors import Stopping
+
+
+@pytest.mark.parametrize("type", ["sync", "async"])
+def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(runner, publisher, claims, type):
+    """This holds for sync and async handlers; when `execute` returns, the message may be acknowledged."""
+    runner.execute(command(type), FIRST)
+    started, ended = publisher.events
+    assert ["job.started", "job.succeeded"] == facts(publisher)
+    assert (1, "here", {"n": 42}) == (ended.job.attempt, ended.job.worker, ended.job.result)
+    assert (1, 2, "half") == (ended.job.progress.done, ended.job.progress.total, ended.job.progress.message)
+    assert (1, ({"n": 1},)) == (ended.job.items.count, ended.job.items.last)
+    assert started.sequence < ended.sequence
+    assert TRACE == started.traceparent == ended.traceparent
+    assert claims.claims[SUBMITTED.id].ended, "the claim is marked as ended"
+    assert [] == publisher.reported_runs
+
+
+@pytest.mark.parametrize(
+    "type, do, fact, kind",
+    [
+        ("sync", "raise", "job.failed", "exception"),
+        ("sync", "exit", "job.failed", "exception"),
+        ("sync", "keyboard", "job.failed", "exception"),
+        ("sync", "input", "job.failed", "input-error"),
+        ("sync", "wrong", "job.failed", "invalid-result"),
+        ("sync", "number", "job.failed", "exception"),
+        ("sync", "control", "job.failed", "exception"),
+        ("sync", "no-text", "job.failed", "unreportable"),
+        ("sync", "deep", "job.failed", "invalid-result"),
+        ("sync", "cancel", "job.canceled", None),
+        ("async", "exit", "job.failed", "exception"),
+        ("async", "keyboard", "job.failed", "exception"),
+        ("async", "raise", "job.failed", "exception"),
+        ("async", "input", "job.failed", "input-error"),
+        ("async", "wrong", "job.failed", "invalid-result"),
+        ("async", "cancel", "job.canceled", None),
+    ],
+)
+def test_every_end_of_a_handler_is_an_outcome_with_a_reason(runner, publisher, type, do, fact, kind):
+    """The worker survives: `SystemExit` is an outcome too."""
+    runner.execute(command(type, do=do), FIRST)
+    ended = publisher.events[-1]
+    assert (fact, kind) == (ended.fact, ended.job.error and ended.job.error.kind)
+    assert ended == decode_event(encode(ended)), "it can be encoded and decoded"
+
+
+def test_an_exception_is_reported_with_its_class_and_traceback(runner, publisher):
+    """The author of the handler finds the line."""
+    runner.execute(command(do="raise"), FIRST)
+    error = publisher.events[-1].job.error
+    assert "ValueError" == error.exception
+    assert error.message.startswith("broken")
+    assert "in behave" in error.traceback
+
+
+def test_a_result_without_a_json_form_fails_the_job(runner, publisher):
+    """Clients could not read it."""
+    runner.execute(command("odd"), FIRST)
+    assert "invalid-result" == publisher.events[-1].job.error.kind
+
+
+def test_an_invalid_progress_message_does_not_fail_the_job(runner, publisher):
+    """An unpaired surrogate in it is replaced."""
+    runner.execute(command(do="surrogate"), FIRST)
+    assert "job.succeeded" == publisher.events[-1].fact
+    assert encode(publisher.events[-1])
+
+
+def test_invalid_params_fail_the_job_without_calling_the_handler(runner, publisher):
+    """The schema may have changed between submission and run."""
+    runner.execute(command(params={"do": 5}), FIRST)
+    assert ("job.failed", "invalid-params") == (publisher.events[-1].fact, publisher.events[-1].job.error.kind)
+
+
+def test_a_finished_job_is_acknowledged_and_not_run(runner, publisher):
+    """A duplicate is not run and publishes nothing."""
+    runner.execute(command(), FIRST)
+    runner.execute(command(), FIRST)
+    runner.execute(command(), Delivery(count=1))
+    assert ["job.started", "job.succeeded"] == facts(publisher)
+
+
+def test_the_runner_waits_for_unavailable_claims(runner, publisher, claims):
+    """A short outage of Redis has no effect on the job."""
+    claims.failing_calls = 3
+    runner.execute(command(), FIRST)
+    assert ("job.succeeded", False) == (publisher.events[-1].fact, publisher.events[-1].job.unclaimed)
+
+
+def test_after_the_claim_patience_the_job_runs_unclaimed(runner, publisher, claims):
+    """The event has `unclaimed`, and only the delivery number protects the job. An outage of Redis stops no job."""
+    runner._patience = 0.0
+    claims.failing_calls = 99
+    runner.execute(command(), FIRST)
+    assert ("job.succeeded", True) == (publisher.events[-1].fact, publisher.events[-1].job.unclaimed)
+
+
+def test_a_stopping_processor_starts_no_new_job(runner, publisher):
+    """A message that is delivered after the interrupt is requeued."""
+    runner.interrupt()
+    with pytest.raises(Stopping):
+        runner.execute(command(), FIRST)
+    assert [] == publisher.events
+
+
+def test_an_unconfirmed_outcome_is_not_acknowledged(runner, publisher, claims):
+    """Law 5: without a publisher confirm the message is requeued and the claim stays open."""
+
+    def refuse(event):
+        raise Stopping
+
+    publisher.publish = refuse
+    with pytest.raises(Stopping):
+        runner.execute(command(), FIRST)
+    assert not claims.claims[SUBMITTED.id].ended
+
+
+def test_running_jobs_are_listed_for_the_heartbeat(runner, publisher):
+    """A job is listed only while it runs."""
+    listed = []
+    report = publisher.report
+    publisher.report = lambda run, **events: (listed.extend(runner.running_jobs()), report(run, **events))
+    runner.execute(command(), FIRST)
+    assert [(SUBMITTED.id, "sync", 1)] == [(one.id, one.type, one.attempt) for one in listed]
+    assert () == runner.running()
+
+
+def test_the_queue_wait_is_averaged_for_the_heartbeat(runner, queue_wait):
+    """It starts when a job could be started; recent jobs weigh most, and a clock that is ahead counts as no wait."""
+    at = now()
+    for number, before in enumerate((timedelta(minutes=10), timedelta(minutes=20), timedelta(minutes=-60))):
+        runner.execute(command(id=f"w{number}", created_at=at - before), FIRST)
+    expected = 10 + 0.2 * (20 - 10)
+    expected += 0.2 * (0 - expected)
+    assert pytest.approx({"default": 60 * expected}, abs=30) == queue_wait.averages()
+
+
+def test_later_attempts_do_not_count_for_the_queue_wait(runner, queue_wait):
+    """They waited for a retry delay or for a redelivery."""
+    long_ago = now() - timedelta(hours=1)
+    runner.execute(command(delivery=3, attempt=2, created_at=long_ago), Delivery(count=1))
+    assert {} == queue_wait.averages()
+
+
+def test_an_error_in_a_params_validator_ends_the_job(runner, publisher):
+    """The job is not redelivered forever."""
+    runner.execute(command("tricky", params={"x": 1}), FIRST)
+    assert ("job.failed", "unreportable") == (publisher.events[-1].fact, publisher.events[-1].job.error.kind)
+
+
+def test_an_outcome_that_is_too_large_for_a_message_is_replaced(runner, publisher):
+    """A small failure is published instead, so that the job does not stay `running`."""
+    files = tuple(FileRef(name="\u00e9" * 250, size=1, key=f"jobs/x/{n:04d}") for n in range(300))
+    big = command(do="control", files=files, params={"do": "control", "pad": "x" * 60_000})
+    runner.execute(big, FIRST)
+    ended = publisher.events[-1]
+    assert "job.failed" == ended.fact
+    assert len(encode(ended)) <= MAX_EVENT
+    assert ended == decode_event(encode(ended))
+
+
+def test_a_canceled_job_is_not_run(runner, publisher, claims):
+    """Its end is published with all attempts before its message is acknowledged."""
+    claims.canceled.add((SUBMITTED.id, 1))
+    runner.execute(command(), FIRST)
+    assert ["job.canceled"] == facts(publisher)
+    canceled = publisher.events[0].job
+    assert ("before-start", 0, ()) == (canceled.canceled_how, canceled.attempt, canceled.attempts)
+
+
+def test_a_cancel_stops_only_the_run_that_it_names(runner, publisher):
+    """A cancel of another run has no effect."""
+    stopped = []
+    report = publisher.report
+
+    def cancel_during_the_run(run, **events):
+        runner.cancel(SUBMITTED.id, 2)
+        stopped.append(run.stopped)
+        runner.cancel(SUBMITTED.id, 1)
+        report(run, **events)
+
+    publisher.report = cancel_during_the_run
+    runner.execute(command(), FIRST)
+    assert ([None], "job.canceled") == (stopped, publisher.events[-1].fact)
+    assert "cooperative" == publisher.events[-1].job.canceled_how

@@ -1,0 +1,126 @@
+"""Conformance suite for claims. The fake of the unit tests passes it, and so does the Lua script in a real Redis."""
+
+from typing import Any
+
+from samples import AT, SUBMITTED
+
+from milepost_contracts.values import Attempt, Job
+from milepost_processor.ports.claims import Claim, Claims, Verdict
+
+
+class ClaimsSuite:
+    """Subclasses provide a fixture `claims` without any claim, and let the holder of a claim expire."""
+
+    def expire_holder(self, claims: Claims) -> None:
+        """Make the holder of the claim one whose last heartbeat is too old."""
+        raise NotImplementedError
+
+    def renew_holder(self, claims: Claims) -> None:
+        """Make the holder of the claim one that has just sent a heartbeat."""
+        raise NotImplementedError
+
+    def claim(
+        self, claims: Claims, *, run: int = 1, delivery: int = 1, execution: str = "aaaaaaaa", message: Job = SUBMITTED
+    ) -> Claim:
+        self.expire_holder(claims)
+        return claims.claim(message.model_copy(update={"run": run}), delivery=delivery, execution=execution, worker="w")
+
+    def ask(self, claims: Claims, **arguments: Any) -> Verdict:
+        return self.claim(claims, **arguments).verdict
+
+    @staticmethod
+    def end(claims: Claims, *, run: int = 1, delivery: int = 1, absorbing: bool = False) -> None:
+        claims.finish(SUBMITTED.model_copy(update={"run": run, "delivery": delivery}), absorbing=absorbing)
+
+    def test_a_job_without_a_holder_is_run(self, claims: Claims) -> None:
+        """Claiming it again for the same execution changes nothing."""
+        assert Verdict.RUN == self.ask(claims)
+        assert Verdict.RUN == self.ask(claims)
+
+    def test_a_redelivery_takes_the_claim_over(self, claims: Claims) -> None:
+        """The earlier holder is gone, or will be fenced."""
+        self.ask(claims)
+        assert Verdict.RUN == self.ask(claims, delivery=2, execution="bbbbbbbb")
+
+    def test_a_stale_attempt_does_not_take_the_claim_back(self, claims: Claims) -> None:
+        """Its late claim gets STALE."""
+        self.ask(claims, delivery=2)
+        assert Verdict.STALE == self.ask(claims, delivery=1, execution="bbbbbbbb")
+
+    def test_a_duplicate_of_a_running_job_is_not_run(self, claims: Claims) -> None:
+        """Of two messages of one job, the second gets TAKEN."""
+        self.ask(claims)
+        assert Verdict.TAKEN == self.ask(claims, execution="bbbbbbbb")
+
+    def test_a_finished_job_is_never_run_again(self, claims: Claims) -> None:
+        """Even if its message is delivered again."""
+        self.ask(claims)
+        self.end(claims)
+        assert Verdict.FINISHED == self.ask(claims, delivery=2, execution="bbbbbbbb")
+
+    def test_a_later_run_of_a_finished_job_is_run(self, claims: Claims) -> None:
+        """A manual retry is a new run of the same job; from then on, the old run is stale."""
+        self.ask(claims)
+        self.end(claims)
+        assert Verdict.RUN == self.ask(claims, run=2, execution="cccccccc")
+        assert Verdict.STALE == self.ask(claims, delivery=9, execution="dddddddd")
+
+    def test_finishing_an_earlier_run_does_not_end_a_later_one(self, claims: Claims) -> None:
+        """A stale execution of run 1 can't end run 2."""
+        self.ask(claims, run=2)
+        self.end(claims)
+        assert Verdict.RUN == self.ask(claims, run=2, delivery=2, execution="bbbbbbbb")
+
+    def test_a_job_that_ran_without_a_claim_can_be_finished(self, claims: Claims) -> None:
+        """Claims were unavailable at its start, and available again at its end."""
+        self.end(claims)
+        assert Verdict.FINISHED == self.ask(claims)
+
+    def test_the_failure_of_a_stale_attempt_does_not_end_the_job(self, claims: Claims) -> None:
+        """A later attempt is running; if it is lost, the next one must run."""
+        self.ask(claims, delivery=2)
+        self.end(claims, delivery=1)
+        assert Verdict.RUN == self.ask(claims, delivery=3, execution="bbbbbbbb")
+
+    def test_the_success_of_a_stale_attempt_ends_the_job(self, claims: Claims) -> None:
+        """Success is absorbing: nothing is left to do."""
+        self.ask(claims, delivery=2)
+        self.end(claims, delivery=1, absorbing=True)
+        assert Verdict.FINISHED == self.ask(claims, delivery=3, execution="bbbbbbbb")
+
+    def test_the_next_claim_knows_of_a_lost_attempt(self, claims: Claims) -> None:
+        """The message can't: the processor died before it could publish anything."""
+        first = self.claim(claims)
+        assert (1, (), False) == (first.attempt, first.earlier, first.crashed)
+        second = self.claim(claims, delivery=2, execution="bbbbbbbb")
+        assert (2, [1], True) == (second.attempt, [attempt.number for attempt in second.earlier], second.crashed)
+        assert ("w", None) == (second.earlier[0].worker, second.earlier[0].ended_at)
+        third = self.claim(claims, delivery=3, execution="cccccccc")
+        assert (3, [1, 2]) == (third.attempt, [attempt.number for attempt in third.earlier])
+
+    def test_the_attempts_in_the_message_take_precedence(self, claims: Claims) -> None:
+        """A retry is a new message, published after the attempt before it ended, so no attempt was lost in between."""
+        self.claim(claims)
+        attempt = Attempt(number=1, worker="v", started_at=AT, ended_at=AT, why="ValueError: no")
+        retried = {"delivery": 1, "execution": "aaaaaaaa", "attempt": 1, "attempts": (attempt,)}
+        message = SUBMITTED.model_copy(update=retried)
+        again = self.claim(claims, delivery=2, execution="bbbbbbbb", message=message)
+        assert (Verdict.RUN, 2, (attempt,), False) == (again.verdict, again.attempt, again.earlier, again.crashed)
+
+    def test_renewing_tells_a_stale_execution_from_the_current_one(self, claims: Claims) -> None:
+        """A stale execution learns that another attempt has taken its job over."""
+        self.ask(claims)
+        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        assert [Verdict.RUN] == claims.renew([mine])
+        self.ask(claims, delivery=2, execution="bbbbbbbb")
+        theirs = SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
+        assert [Verdict.STALE, Verdict.RUN] == claims.renew([mine, theirs])
+        assert [] == claims.renew([])
+
+    def test_a_live_holder_keeps_its_claim(self, claims: Claims) -> None:
+        """A job that is delivered again while it runs is not run twice; once its holder expires, it is."""
+        self.ask(claims)
+        self.renew_holder(claims)
+        again = SUBMITTED.model_copy(update={"delivery": 1})
+        assert Verdict.ALIVE == claims.claim(again, delivery=2, execution="bbbbbbbb", worker="v").verdict
+        assert Verdict.RUN == self.claim(claims, delivery=3, execution="cccccccc", message=again).verdict

@@ -1,0 +1,194 @@
+"""The dead-letter handler: a dead-lettered job is quarantined or ends with a reason; unreadable messages are kept."""
+
+from datetime import UTC, timedelta
+
+import pytest
+from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
+
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.states import Status
+from milepost_contracts.values import Attempt
+from milepost_tracker.core.dead_letters import DeadLetterHandler
+from milepost_tracker.ports.status_store import ClaimState, KnownJob
+
+TOPOLOGY = Topology()
+COMMAND = JobSubmitted(job=SUBMITTED)
+
+
+class FakeDelivery:
+    queue = "dead-letters"
+
+    def __init__(self, body, reason="delivery_limit", queue="work.default", **headers):
+        self.body = body
+        self.headers = {"x-death": [{"reason": reason, "queue": queue, "time": AT}], **headers}
+
+
+class FakeEventPublisher:
+    def __init__(self):
+        self.events = []
+        self.poison = []
+
+    async def publish(self, event):
+        self.events.append(event)
+
+    async def publish_poison(self, body, *, queue, reason):
+        self.poison.append((body, queue, reason))
+
+
+class FakePoisonStore:
+    def __init__(self):
+        self.recorded = []
+
+    async def record(self, body, *, queue, reason, at):
+        assert at.tzinfo is UTC
+        self.recorded.append((body, queue, reason))
+
+
+@pytest.fixture
+def publisher():
+    return FakeEventPublisher()
+
+
+@pytest.fixture
+def poisons():
+    return FakePoisonStore()
+
+
+class FakeStore:
+    """Returns the claim state, jobs and attempts that the test sets."""
+
+    def __init__(self):
+        self.state = ClaimState.STARTED
+        self.known = []
+        self.claimed = ()
+
+    async def jobs(self, job_ids):
+        return [KnownJob(job=job, at=AT, status=Status.RUNNING, due=AT, cancel_at=None) for job in self.known]
+
+    async def attempts(self, job):
+        return self.claimed
+
+    async def claim_state(self, command):
+        return self.state
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def dead_letter_handler(publisher, poisons, store):
+    return DeadLetterHandler(publisher, poisons, store)
+
+
+async def test_a_job_over_the_delivery_limit_is_quarantined(dead_letter_handler, publisher):
+    """It may only have run beside a job that kills its workers."""
+    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND))])
+    (event,) = publisher.events
+    assert ("job.quarantined", ID, "queued") == (event.fact, event.job.id, event.status)
+    assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"delivery": 99})).sequence
+
+
+async def test_a_job_dead_lettered_from_quarantine_fails(dead_letter_handler, publisher):
+    """It fails as `dead_lettered`, with a delivery number above those of all its events."""
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
+    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    (event,) = publisher.events
+    assert ("job.failed", "dead_lettered", AT) == (event.fact, event.job.error.kind, event.job.finished_at)
+    assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"delivery": 199})).sequence
+
+
+async def test_a_job_that_never_started_in_quarantine_is_quarantined_again(dead_letter_handler, publisher, store):
+    """RabbitMQ before 4.3 counts restarts as deliveries; for a job that only waited, the count is no evidence."""
+    store.state = ClaimState.WAITING
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
+    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    (event,) = publisher.events
+    assert ("job.quarantined", 200) == (event.fact, event.job.delivery)
+
+
+async def test_a_dead_lettered_job_keeps_its_attempts(dead_letter_handler, publisher, store):
+    """The message does not contain attempts whose worker died; the view has recorded their start."""
+    store.known = [RUNNING.model_copy(update={"id": ID})]
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
+    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND)), FakeDelivery(encode(quarantined))])
+    for event in publisher.events:
+        assert (RUNNING.attempt, RUNNING.started_at) == (event.job.attempt, event.job.started_at)
+        assert "lost" == event.job.attempts[-1].why
+
+
+async def test_attempts_without_a_started_event_are_taken_from_the_claim(dead_letter_handler, publisher, store):
+    """If a handler kills its worker before the event is published, the claim still names the worker."""
+    store.known = [SUBMITTED]
+    store.claimed = tuple(Attempt(number=number, worker=f"w{number}", started_at=AT) for number in (1, 2))
+    quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
+    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    (event,) = publisher.events
+    assert (2, AT) == (event.job.attempt, event.job.started_at)
+    assert [("w1", "lost"), ("w2", "lost")] == [(one.worker, one.why) for one in event.job.attempts]
+
+
+async def test_a_job_with_a_live_claim_is_postponed(dead_letter_handler, publisher, store):
+    """Redeliveries that only found it claimed do not end a job; the processor that runs it publishes its end."""
+    store.state = ClaimState.HELD
+    for quarantined in (0, 100):
+        job = SUBMITTED.model_copy(update={"quarantined": quarantined})
+        await dead_letter_handler.handle([FakeDelivery(encode(JobSubmitted(job=job)))])
+    assert ["job.postponed", "job.postponed"] == [event.fact for event in publisher.events]
+    assert [0, 100] == [event.job.quarantined for event in publisher.events]
+    assert timedelta(0) < publisher.events[0].delay <= timedelta(seconds=5)
+    assert publisher.events[0].job.redelivered > TOPOLOGY.delivery_limit, "it comes back, and does not run meanwhile"
+
+
+async def test_a_message_of_an_ended_job_is_discarded(dead_letter_handler, publisher, store):
+    """The job's end was published before; the message is outdated."""
+    store.state = ClaimState.OVER
+    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND))])
+    assert [] == publisher.events
+
+
+async def test_deliveries_before_a_postponement_count_towards_the_limit(dead_letter_handler, publisher):
+    """The processor adds them up and rejects the message; the handler then treats it as over the delivery limit."""
+    postponed = SUBMITTED.model_copy(update={"delivery": 4, "redelivered": 4, "run_at": AT})
+    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=postponed)), reason="rejected")])
+    again = postponed.model_copy(update={"quarantined": 100})
+    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=again)), reason="rejected")])
+    assert ["job.quarantined", "job.failed"] == [event.fact for event in publisher.events]
+    assert (104, 0) == (publisher.events[0].job.quarantined, publisher.events[0].job.redelivered)
+
+
+async def test_a_job_of_an_unknown_type_fails_at_once(dead_letter_handler, publisher):
+    """Another delivery would not help."""
+    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND), reason="rejected")])
+    assert "job.failed" == publisher.events[0].fact
+    assert "No processor of the queue default knows the type" in publisher.events[0].job.error.message
+
+
+async def test_handling_a_message_twice_publishes_the_same_event(dead_letter_handler, publisher):
+    """If a tracker dies before its acknowledgement, the next one publishes the identical event."""
+    delivery = FakeDelivery(encode(COMMAND), reason="rejected")
+    await dead_letter_handler.handle([delivery])
+    await dead_letter_handler.handle([delivery])
+    assert encode(publisher.events[0]) == encode(publisher.events[1])
+
+
+@pytest.mark.parametrize("body", [b"garbage", encode(SAMPLES[1]), b"\\xff" * 1000])
+async def test_an_unreadable_message_is_kept_and_recorded(dead_letter_handler, publisher, poisons, body):
+    """With its source queue and the reason; the rest of the batch is processed."""
+    await dead_letter_handler.handle([FakeDelivery(body), FakeDelivery(encode(COMMAND))])
+    ((kept, queue, reason),) = publisher.poison
+    assert (body, "work.default") == (kept, queue)
+    assert reason
+    assert publisher.poison == poisons.recorded
+    assert 1 == len(publisher.events)
+
+
+async def test_a_message_dead_lettered_by_the_tracker_names_its_source_queue(dead_letter_handler, publisher):
+    """The tracker sets `x-first-queue`; only the broker sets `x-death`."""
+    delivery = FakeDelivery(b"{}")
+    delivery.headers = {"x-first-queue": "tracker.progress"}
+    await dead_letter_handler.handle([delivery])
+    assert "tracker.progress" == publisher.poison[0][1]

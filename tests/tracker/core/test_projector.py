@@ -1,0 +1,136 @@
+"""The projectors, with a store in memory."""
+
+from datetime import timedelta
+
+import pytest
+from samples import ID, SAMPLES
+from webhook_parts import FakeEventPublisher
+
+from milepost_contracts.back_off import BackOff
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import JobEvent, encode_event
+from milepost_contracts.messages.worker_events import ProcessorHeartbeat
+from milepost_contracts.status.merge import View, apply
+from milepost_tracker.core.projector import StatusProjector, WorkerProjector
+from milepost_tracker.errors import StoreUnavailable
+from milepost_tracker.ports.status_store import Applied
+
+EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
+
+
+class FakeDelivery:
+    queue = "test"
+
+    def __init__(self, body):
+        self.body = body
+
+
+class FakeStore:
+    """Merges with the pure function; its first `away_for` calls fail."""
+
+    def __init__(self, away_for=0):
+        self.views = {}
+        self.calls = 0
+        self.recorded = []
+        self.orphans = ()
+        self._away_for = away_for
+
+    def _answer(self):
+        self.calls += 1
+        if self.calls <= self._away_for:
+            raise StoreUnavailable("away")
+
+    async def apply(self, views):
+        self._answer()
+        for job_id, view in views.items():
+            self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
+        return Applied(changed=len(views), orphans=self.orphans)
+
+    async def record(self, message):
+        self._answer()
+        self.recorded.append(message)
+
+
+class FakeReaper:
+    def __init__(self):
+        self.canceled = []
+
+    async def cancel(self, job_ids):
+        self.canceled += job_ids
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("milepost_tracker.core.projector.BackOff", lambda: BackOff(0.0, 0.0))
+
+
+async def test_a_batch_becomes_one_write():
+    """However many events a batch has, the views are written in one call."""
+    store = FakeStore()
+    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
+        [FakeDelivery(encode_event(event)) for event in EVENTS]
+    )
+    assert ([], 1) == (poison, store.calls)
+    assert "succeeded" == store.views[ID].latest.status or "canceled" == store.views[ID].latest.status
+
+
+async def test_an_unreadable_message_is_returned_and_the_rest_is_applied():
+    """One unreadable message does not affect the rest of its batch."""
+    store, bad = FakeStore(), FakeDelivery(b"garbage")
+    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
+        [bad, FakeDelivery(encode_event(EVENTS[0]))]
+    )
+    assert [bad] == [one.delivery for one in poison]
+    assert poison[0].reason
+    assert ID in store.views
+
+
+async def test_a_batch_without_readable_messages_does_not_call_the_store():
+    """There is nothing to write."""
+    store = FakeStore(away_for=99)
+    assert 2 == len(
+        await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
+            [FakeDelivery(b""), FakeDelivery(b"[]")]
+        )
+    )
+    assert 0 == store.calls
+
+
+async def test_a_batch_is_retried_until_the_store_is_available():
+    """The call returns once the batch is stored; only then is it acknowledged."""
+    store = FakeStore(away_for=3)
+    await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    assert (4, {ID}) == (store.calls, set(store.views))
+
+
+async def test_a_canceled_job_without_a_claim_is_ended():
+    """Before the batch is acknowledged: if the tracker dies in between, the batch is redelivered and this repeated."""
+    store, reaper = FakeStore(), FakeReaper()
+    store.orphans = (ID,)
+    await StatusProjector(store, reaper, FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    assert [ID] == reaper.canceled
+
+
+async def test_the_end_of_a_job_with_a_callback_url_queues_one_webhook():
+    """Before the batch is acknowledged. Events that are no end, and jobs without a callback URL, queue none."""
+    ends = [event for event in EVENTS if event.status.terminal]
+    with_callback = [
+        event.model_copy(update={"job": event.job.model_copy(update={"callback_url": "https://example.com"})})
+        for event in EVENTS
+    ]
+    publisher, batch = (
+        FakeEventPublisher(),
+        [FakeDelivery(encode_event(event)) for event in [*EVENTS, *with_callback * 2]],
+    )
+    assert [] == await StatusProjector(FakeStore(), FakeReaper(), publisher).project(batch)
+    assert {end.sequence for end in ends} == {end.sequence for end, *_ in publisher.published}
+    assert len({end.sequence for end in ends}) == len(publisher.published)
+    assert {(timedelta(0), 0, False)} == {tuple(how) for _, *how in publisher.published}
+
+
+async def test_worker_events_are_recorded():
+    """A job event in the workers' queue is returned as unreadable."""
+    store = FakeStore(away_for=1)
+    heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
+    poison = await WorkerProjector(store).project([FakeDelivery(encode(heartbeat)), FakeDelivery(encode(EVENTS[0]))])
+    assert ([heartbeat], 1) == (store.recorded, len(poison))
