@@ -14,19 +14,19 @@ from milepost_basics.digest import CHUNK, ROOT_VARIABLE
 
 
 def test_count_reports_every_step():
-    """Progress from nothing to all of it."""
+    """Progress goes from zero to the total."""
     outcome = run_handler(count, {"steps": 3, "delay": 0})
     assert {"counted": 3} == outcome.result
     assert [0, 1, 2, 3] == [report.done for report in outcome.progress]
 
 
-def test_echo_says_the_same():
-    """Text in, text out."""
+def test_echo_returns_its_text():
+    """The text is unchanged."""
     assert {"text": "hé"} == run_handler(echo, {"text": "hé"}).result
 
 
 def test_noop_does_nothing():
-    """No result, no progress."""
+    """It has no result and no progress."""
     outcome = run_handler(noop, {})
     assert (None, ()) == (outcome.result, outcome.progress)
 
@@ -42,8 +42,8 @@ def test_noop_does_nothing():
         (noop, {"x": 1}),
     ],
 )
-def test_params_that_make_no_sense_are_refused(handler, params):
-    """A typo is told, not ignored."""
+def test_invalid_params_are_refused(handler, params):
+    """A misspelt param is an error and is not ignored."""
     with pytest.raises(ValidationError):
         run_handler(handler, params)
 
@@ -53,14 +53,14 @@ def test_params_that_make_no_sense_are_refused(handler, params):
     [(2, 1, 2), (3, 2, 3), (10, 4, 7), (100, 25, 97), (262_144, 23_000, 262_139), (1_000_000, 78_498, 999_983)],
 )
 def test_crunch_counts_primes(limit, primes, largest):
-    """Against known values of the prime-counting function (OEIS A000720), across block borders too."""
+    """The counts are those of OEIS A000720, also for limits beyond one block."""
     assert {"limit": limit, "count": primes, "largest": largest} == run_handler(crunch, {"limit": limit}).result
 
 
 @settings(max_examples=50)
 @given(st.integers(2, 600_000))
 def test_crunch_agrees_with_trial_division(limit):
-    """Around any limit, the last prime really is the last."""
+    """For any limit, the largest prime is correct."""
     result = run_handler(crunch, {"limit": limit}).result
     prime = lambda n: n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))  # noqa: E731
     assert prime(result["largest"])
@@ -68,13 +68,13 @@ def test_crunch_agrees_with_trial_division(limit):
 
 
 def test_crunch_stops_when_it_is_canceled():
-    """Between two blocks, at the latest."""
+    """It stops between two blocks at the latest."""
     with pytest.raises(Canceled):
         run_handler(crunch, {"limit": 10**9}, cancel_at=3)
 
 
-def test_digest_says_what_sha256sum_and_wc_say():
-    """Hash, size, lines and words, and each file as an item."""
+def test_digest_agrees_with_sha256sum_and_wc():
+    """It reports hash, size, lines and words, and emits each file as an item."""
     content = b"one two\nthree  four\tfive\n\nsix"
     outcome = run_handler(digest_files, {}, files=[MemoryFile("a/b.txt", content), MemoryFile("empty.bin", b"")])
     first, second = outcome.items.last
@@ -93,15 +93,15 @@ def test_digest_says_what_sha256sum_and_wc_say():
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([b"word", b" ", b"\n", b"x" * 1000]), max_size=50), st.integers(-3, 3))
-def test_words_are_counted_across_the_borders_of_chunks(parts, shift):
-    """A word cut in two by a read is one word."""
+def test_words_are_counted_across_chunks(parts, shift):
+    """A word that is split by a read is one word."""
     content = b"y" * (CHUNK + shift) + b"".join(parts)
     outcome = run_handler(digest_files, {}, files=[MemoryFile("f", content)])
     assert len(content.split()) == outcome.result["words"]
 
 
-def test_digest_opens_named_files_only_below_the_folder_that_its_operator_opened(monkeypatch, tmp_path):
-    """A client can't read the processor's machine."""
+def test_digest_opens_named_files_only_below_the_root_folder(monkeypatch, tmp_path):
+    """A client cannot read other files of the processor's machine."""
     root = tmp_path / "open"
     root.mkdir()
     (root / "in.txt").write_text("in")
@@ -117,7 +117,20 @@ def test_digest_opens_named_files_only_below_the_folder_that_its_operator_opened
         run_handler(digest_files, {"paths": ["in.txt"]})
 
 
-def test_digest_of_nothing_is_an_error_that_helps():
-    """An empty job is a mistake."""
+def test_digest_without_files_is_an_input_error():
+    """The error says that there is nothing to digest."""
     with pytest.raises(InputError, match="nothing to digest"):
         run_handler(digest_files, {})
+
+
+def test_digesting_pauses_by_size_and_never_longer_than_the_pause_at_once(monkeypatch):
+    """So the rate is steady, and a job with one large file among many small ones can be canceled in time."""
+    pauses = []
+    monkeypatch.setattr("milepost_basics.digest.time.sleep", pauses.append)
+    small, large = (MemoryFile(name, b"x" * size) for name, size in (("small", 100), ("large", 300)))
+    run_handler(digest_files, {"pause": 2.0}, files=[small, large])
+    assert [1.0, 2.0] == pauses
+    pauses.clear()
+    empty = [MemoryFile(str(number), b"") for number in range(9)]
+    run_handler(digest_files, {"pause": 2.0}, files=[*empty, small])
+    assert [2.0] == pauses

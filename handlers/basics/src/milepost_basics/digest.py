@@ -1,4 +1,4 @@
-"""Digest any number of files: the `processed_files` of the classic example, with real work in it."""
+"""Digest files: uploaded ones, and named ones on the processor's machine."""
 
 import hashlib
 import mimetypes
@@ -15,15 +15,16 @@ from pydantic import BaseModel, Field
 from milepost import File, InputError, Run, job
 from milepost_basics.small import Strict
 
-CHUNK = 1 << 20
+CHUNK = 64 * 1024
+"""Bytes that are read between two progress reports."""
 ROOT_VARIABLE = "DIGEST_FILES_ROOT"
-"""The folder on the processor's machine that `paths` may name files in; named files are refused where it is not set."""
+"""The variable with the folder that `paths` is relative to. Without it, jobs with `paths` fail."""
 
 
 class DigestParams(Strict):
-    #: Files on the processor's machine, relative to the folder that its operator opened for this.
+    #: Files on the processor's machine, relative to the folder in `DIGEST_FILES_ROOT`.
     paths: list[str] = Field(default=[], max_length=10_000)
-    #: Seconds to rest after each file, to watch the progress.
+    #: Seconds to wait for a file of average size, in proportion to the bytes read: makes the progress visible.
     pause: float = Field(default=0, ge=0, le=60, allow_inf_nan=False)
 
 
@@ -34,7 +35,7 @@ class Digest(BaseModel):
     size: int
     #: Line ends, as `wc -l` counts them.
     lines: int
-    #: Runs of bytes between white space, as `wc -w` counts them.
+    #: Words between white space, as `wc -w` counts them.
     words: int
     media_type: str
 
@@ -53,13 +54,14 @@ class Digests(BaseModel):
 def digest_files(params: DigestParams, run: Run) -> Digests:
     """Digest files: SHA-256, size, lines, words and media type of each.
 
-    Takes the files that came with the job, then those named by `paths`. Each finished file appears in `items`, and all
-    in the file `SHA256SUMS`, which `sha256sum --check` reads.
+    Reads the uploaded files, then those in `paths`. Each finished file is emitted as an item, and all are listed in the
+    output file `SHA256SUMS`, for `sha256sum --check` in the folder that was uploaded.
     """
     files: list[File] = [*run.files, *_named(params.paths)]
     if not files:
-        raise InputError("there is nothing to digest: send files with the job, or name some in paths")
+        raise InputError("there is nothing to digest: upload files with the job, or set paths")
     read, total = 0, sum(file.size for file in files)
+    pause_per_byte = params.pause * len(files) / max(total, 1)
     digests: list[Digest] = []
     for file in files:
         tally = _Tally()
@@ -67,11 +69,11 @@ def digest_files(params: DigestParams, run: Run) -> Digests:
             for chunk in _chunks(stream):
                 tally.add(chunk)
                 read += len(chunk)
-                run.progress(read, total, _says(file, len(digests), len(files)), unit="bytes")
+                run.progress(read, total, _progress_message(file, len(digests), len(files)), unit="bytes")
+                time.sleep(min(params.pause, pause_per_byte * len(chunk)))
         digests.append(tally.digest(file.name))
         run.emit(digests[-1])
-        run.progress(read, total, _says(file, len(digests), len(files)), unit="bytes")
-        time.sleep(params.pause)
+        run.progress(read, total, _progress_message(file, len(digests), len(files)), unit="bytes")
     listing = "".join(f"{digest.sha256}  {digest.name}\n" for digest in digests).encode()
     with run.create("SHA256SUMS", media_type="text/plain") as file_of_digests:
         file_of_digests.write(listing)
@@ -85,7 +87,7 @@ def digest_files(params: DigestParams, run: Run) -> Digests:
     )
 
 
-def _says(file: File, finished: int, count: int) -> str:
+def _progress_message(file: File, finished: int, count: int) -> str:
     return f"{finished} of {count} files · {file.name}"
 
 
@@ -109,7 +111,7 @@ class _Tally:
         words = chunk.split()
         self._words += len(words)
         if words and self._inside_word and not chunk[:1].isspace():
-            self._words -= 1  # the word goes on from the chunk before
+            self._words -= 1  # the word began in the previous chunk
         self._inside_word = not chunk[-1:].isspace()
 
     def digest(self, name: str) -> Digest:
@@ -141,12 +143,12 @@ def _named(paths: list[str]) -> list[_LocalFile]:
         return []
     root_text = os.environ.get(ROOT_VARIABLE)
     if not root_text:
-        raise InputError(f"this processor opens no folder for named files: its operator has not set {ROOT_VARIABLE}")
+        raise InputError(f"this processor reads no local files: {ROOT_VARIABLE} is not set. Upload the files instead")
     root = Path(root_text).resolve()
     found = []
     for text in paths:
         path = (root / text).resolve() if "\0" not in text else root
         if not path.is_relative_to(root) or not path.is_file():
-            raise InputError(f"there is no file {text!r} in the folder that this processor opens")
+            raise InputError(f"there is no file {text!r} in the folder of {ROOT_VARIABLE}")
         found.append(_LocalFile(name=text, path=path))
     return found
