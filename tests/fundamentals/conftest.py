@@ -1,0 +1,44 @@
+"""One complete Milepost for all tests in this folder: RabbitMQ, Redis, a gateway, a tracker and two processors."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from waiting import wait_until
+
+HERE = Path(__file__).parent
+UNFINISHED = {"scheduled", "queued", "running", "retrying"}
+
+
+@pytest.fixture(scope="session")
+def stack(start_stack):
+    """A stack beside the session's, with the handlers of `unreliable_jobs`: tests kill its processors and its Redis."""
+    settings = {
+        "PYTHONPATH": str(HERE),
+        "MILEPOST_HANDLERS": "milepost_basics,milepost_thumbnails,unreliable_jobs",
+        "MILEPOST_DELIVERY_LIMIT": "1",
+    }
+    return start_stack("fundamentals", gateways=1, processors=2, trackers=1, settings=settings)
+
+
+@pytest.fixture(scope="session")
+def http(stack):
+    """A plain HTTP client; paths are relative to the gateway's URL."""
+    limits = httpx.Limits(keepalive_expiry=2)  # a connection that the gateway is about to close is not used again
+    with httpx.Client(base_url=stack.state.url, timeout=40, limits=limits) as made:
+        yield made
+
+
+@pytest.fixture
+def wait_for(http):
+    """Poll a job until it is in one of these states, by default until it has ended; return its document."""
+
+    def wait(location, *statuses, within=30):
+        def poll():
+            document = http.get(location).json()
+            reached = document["status"] in statuses if statuses else document["status"] not in UNFINISHED
+            return document if reached else None
+
+        return wait_until(poll, within=within, what=f"the job is {' or '.join(statuses) or 'at its end'}")
+
+    return wait
