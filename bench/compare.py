@@ -1,8 +1,8 @@
-"""Milepost beside what a user would pick instead: one driver, one machine, one run, systems in turn.
+"""Compares Milepost with the alternatives: one driver, one machine, one run, one system after the other.
 
-    make bench        (it starts a RabbitMQ and a Redis of its own)
+    make bench        (starts its own RabbitMQ and Redis)
 
-Writes what was measured as JSON; `report.py` makes a page of it.
+Writes the figures as JSON; `report.py` makes tables and plots of them.
 """
 
 import argparse
@@ -15,55 +15,57 @@ from pathlib import Path
 import floors
 import redis
 import uvloop
+from measurements import Measurements, started
 from systems import PEERS, System, milepost
-from turn import Turn, running
 
 Results = dict[str, list[dict[str, float]]]
 FLOORS = "floors"
 
 
 def main() -> None:
-    """Measure."""
+    """Measure the systems, and save the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each system has its turn")
-    parser.add_argument("--only", nargs="*", default=[], help="names of systems; 'milepost' and 'floors' are two")
-    parser.add_argument("--to", type=Path, default=Path("bench/results/compare.json"), help="where the figures go")
-    asked = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; each measures every system once")
+    parser.add_argument("--only", nargs="*", default=[], help="names of systems, or 'milepost', or 'floors'")
+    parser.add_argument(
+        "--to", type=Path, default=Path("bench/results/compare.json"), help="file to save the figures in"
+    )
+    options = parser.parse_args()
     names = ["milepost", *(system.name for system in PEERS), FLOORS]
-    if unknown := set(asked.only) - set(names):
-        parser.error(f"there is no system {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if unknown := set(options.only) - set(names):
+        parser.error(f"unknown system: {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     results: Results = {}
-    for number in range(asked.rounds):
-        first = number % len(names)  # nobody is always the first, or behind the same one
+    for number in range(options.rounds):
+        first = number % len(names)  # each round starts with another system
         for name in names[first:] + names[:first]:
-            if asked.only and name not in asked.only:
+            if options.only and name not in options.only:
                 continue
-            print(f"round {number + 1} of {asked.rounds}: {name}", flush=True)
-            for system, figures in turn(name).items():
+            print(f"round {number + 1} of {options.rounds}: {name}", flush=True)
+            for system, figures in measure_system(name).items():
                 results.setdefault(system, []).append(figures)
-            asked.to.parent.mkdir(parents=True, exist_ok=True)
-            asked.to.write_text(json.dumps(results, indent=1) + "\n")
+            options.to.parent.mkdir(parents=True, exist_ok=True)
+            options.to.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def turn(name: str) -> dict[str, dict[str, float]]:
-    """Return what is measured of one system, with nothing of the others about."""
+def measure_system(name: str) -> dict[str, dict[str, float]]:
+    """Return the figures of one system by their names, or of each floor. Deletes everything in Redis first."""
     with redis.Redis.from_url(os.environ["MILEPOST_REDIS_URL"]) as client:
         client.flushall()
     if name == FLOORS:
         return uvloop.run(floors.measure())
-    system = milepost() if name == "milepost" else next(one for one in PEERS if one.name == name)
-    return {name: uvloop.run(measured(system))}
+    system = milepost() if name == "milepost" else next(peer for peer in PEERS if peer.name == name)
+    return {name: uvloop.run(_measure(system))}
 
 
-async def measured(system: System) -> dict[str, float]:
-    """Return the figures, up to where it failed: the others are measured all the same."""
-    with running(system) as made:
-        one = Turn(made, say=lambda text: print(text, flush=True))
+async def _measure(system: System) -> dict[str, float]:
+    """Return the figures; if a measurement fails, those before it, so that the other systems are still measured."""
+    with started(system) as processes:
+        measurements = Measurements(processes, print_line=lambda text: print(text, flush=True))
         try:
-            await one.measure()
+            await measurements.measure_all()
         except Exception:  # noqa: BLE001
             traceback.print_exc(file=sys.stderr)
-        return one.figures
+        return measurements.figures
 
 
 if __name__ == "__main__":

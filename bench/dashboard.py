@@ -1,6 +1,6 @@
-"""How soon the dashboard shows something, and its first rows, with 10,000 jobs: in Chromium, on loopback.
+"""Measures how soon the dashboard shows its first content and its first rows of 10,000 jobs, in Chromium.
 
-Runs where Playwright is: tests/foreign/.venv. Needs MILEPOST_URL.
+Runs in tests/foreign/.venv, which has Playwright. Needs MILEPOST_URL.
 """
 
 import json
@@ -17,17 +17,17 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 JOBS, ROUNDS = 10_000, 7
 
 
-def ask(path: str, body: Any = None) -> Any:
+def fetch_json(path: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    asked = urllib.request.Request(f"{URL}{path}", data, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=120) as answer:  # noqa: S310
-        return json.load(answer)
+    request = urllib.request.Request(f"{URL}{path}", data, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310
+        return json.load(response)
 
 
 def main() -> None:
     for _ in range(JOBS // 1_000):
-        ask("/v1/jobs:batch", {"jobs": [{"type": "noop"}] * 1_000})
-    while sum(count for status, count in ask("/v1/jobs/counts").items() if status == "succeeded") < JOBS:
+        fetch_json("/v1/jobs:batch", {"jobs": [{"type": "noop"}] * 1_000})
+    while sum(count for status, count in fetch_json("/v1/jobs/counts").items() if status == "succeeded") < JOBS:
         time.sleep(0.5)
     paints, rows, warm = [], [], []
     with sync_playwright() as playwright:
@@ -35,7 +35,7 @@ def main() -> None:
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox"]
         )
         for _ in range(ROUNDS):
-            context = browser.new_context()  # nothing is cached
+            context = browser.new_context()  # an empty cache
             page = context.new_page()
             for times in (rows, warm):
                 page.goto(URL)
@@ -46,12 +46,12 @@ def main() -> None:
             context.close()
         print(f"Chromium {browser.version}, {JOBS:,} jobs, {ROUNDS} rounds; milliseconds, median and worst")
         browser.close()
-    for what, times in (
+    for label, times in (
         ("first contentful paint", paints),
         ("first rows of the list", rows),
         ("first rows, cached", warm),
     ):
-        print(f"{what:<24}{statistics.median(times):>6.0f} {max(times):>6.0f}")
+        print(f"{label:<24}{statistics.median(times):>6.0f} {max(times):>6.0f}")
 
 
 main()

@@ -1,6 +1,6 @@
-"""The one driver: closed loops of HTTP/1.1 requests, cheap enough to leave the cores to what is measured.
+"""The driver: closed loops of HTTP/1.1 requests. It uses little CPU time, so that the cores are free for the systems.
 
-Each connection sends its next request once it has the answer to the last one. Nothing is pipelined.
+Each connection sends its next request once it has received the response to the last one, without pipelining.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import cast
 from urllib.parse import urlsplit
 
 HEAD_END = b"\r\n\r\n"
-LENGTH = b"content-length:"
+LENGTH_HEADER = b"content-length:"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     head: bytes
     body: bytes
@@ -24,39 +24,39 @@ class Answer:
 
 @dataclass
 class Sample:
-    """What a loop has seen."""
+    """The results of a loop."""
 
     seconds: float = 0.0
-    #: Of each request, in seconds.
+    #: The latency of each request, in seconds.
     latencies: list[float] = field(default_factory=list)
-    #: How many answers had which status.
+    #: Number of responses by status.
     statuses: dict[int, int] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return len(self.latencies) / self.seconds
 
-    def quantile(self, at: float) -> float:
-        """Return the latency that this share of all requests did not exceed, in seconds."""
-        return statistics.quantiles(self.latencies, n=1000, method="inclusive")[round(at * 1000) - 1]
+    def quantile(self, share: float) -> float:
+        """Return the latency in seconds that this share of the requests did not exceed."""
+        return statistics.quantiles(self.latencies, n=1000, method="inclusive")[round(share * 1000) - 1]
 
     def expect(self, *statuses: int) -> "Sample":
-        """Return the sample, if every answer was one of these: refusals are quick, and no achievement."""
-        if strange := set(self.statuses) - set(statuses):
-            raise RuntimeError(f"answers with status {sorted(strange)}: {self.statuses}")
+        """Return the sample; raise `RuntimeError` if a response has another status: errors are fast, and no result."""
+        if unexpected := set(self.statuses) - set(statuses):
+            raise RuntimeError(f"responses with status {sorted(unexpected)}: {self.statuses}")
         return self
 
 
 class _Connection(asyncio.Protocol):
-    """Sends one request after the other, for as long as there are some."""
+    """Sends one request after the other until none is left."""
 
-    def __init__(self, requests: Iterator[bytes], answered: Callable[[Answer, float], None]) -> None:
+    def __init__(self, requests: Iterator[bytes], on_response: Callable[[Response, float], None]) -> None:
         self._requests = requests
-        self._answered = answered
+        self._on_response = on_response
         self._received = b""
         self._sent_at = 0.0
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
@@ -66,8 +66,8 @@ class _Connection(asyncio.Protocol):
         request = next(self._requests, None)
         if request is None:
             self._transport.close()
-            if not self.over.done():
-                self.over.set_result(None)
+            if not self.ended.done():
+                self.ended.set_result(None)
             return
         self._sent_at = time.perf_counter()
         self._transport.write(request)
@@ -81,14 +81,14 @@ class _Connection(asyncio.Protocol):
         length = _length(head)
         if len(received) < end + 4 + length:
             return
-        took = time.perf_counter() - self._sent_at
+        latency = time.perf_counter() - self._sent_at
         self._received = b""
-        self._answered(Answer(int(head[9:12]), head, received[end + 4 :]), took)
+        self._on_response(Response(int(head[9:12]), head, received[end + 4 :]), latency)
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.over.done():
-            self.over.set_exception(ConnectionResetError("the server closed a connection") if exc is None else exc)
+        if not self.ended.done():
+            self.ended.set_exception(ConnectionResetError("the server closed a connection") if exc is None else exc)
 
 
 async def run(
@@ -96,67 +96,67 @@ async def run(
     requests: Iterator[bytes],
     *,
     connections: int,
-    answered: Callable[[Answer], None] = lambda answer: None,
+    on_response: Callable[[Response], None] = lambda response: None,
 ) -> Sample:
-    """Send all these requests over so many connections, and return what came of it."""
+    """Send all requests over so many connections, and return the results."""
     sample = Sample()
 
-    def note(answer: Answer, took: float) -> None:
-        sample.latencies.append(took)
-        sample.statuses[answer.status] = sample.statuses.get(answer.status, 0) + 1
-        answered(answer)
+    def record(response: Response, latency: float) -> None:
+        sample.latencies.append(latency)
+        sample.statuses[response.status] = sample.statuses.get(response.status, 0) + 1
+        on_response(response)
 
-    where, loop = urlsplit(url), asyncio.get_running_loop()
-    begun = time.perf_counter()
+    address, loop = urlsplit(url), asyncio.get_running_loop()
+    started_at = time.perf_counter()
     opened = [
-        (await loop.create_connection(lambda: _Connection(requests, note), where.hostname, where.port))[1]
+        (await loop.create_connection(lambda: _Connection(requests, record), address.hostname, address.port))[1]
         for _ in range(connections)
     ]
-    await asyncio.gather(*(one.over for one in opened))
-    sample.seconds = time.perf_counter() - begun
+    await asyncio.gather(*(connection.ended for connection in opened))
+    sample.seconds = time.perf_counter() - started_at
     return sample
 
 
 def for_seconds(seconds: float, request: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Make requests, numbered from 0, until time is over."""
-    until, number = time.perf_counter() + seconds, 0
-    while time.perf_counter() < until:
+    """Yield requests, numbered from 0, for so many seconds."""
+    end, number = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
         yield request(number)
         number += 1
 
 
 def get(path: str, *headers: str) -> bytes:
-    """Spell a GET."""
+    """Return a GET request."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "host: 127.0.0.1", *headers, "", ""]).encode()
 
 
 def post(path: str, body: bytes) -> bytes:
-    """Spell a POST of JSON."""
+    """Return a POST request with a JSON body."""
     headers = ("host: 127.0.0.1", "content-type: application/json", f"content-length: {len(body)}")
     return "\r\n".join([f"POST {path} HTTP/1.1", *headers, "", ""]).encode() + body
 
 
-class Caller:
-    """One connection, for one request at a time, where an answer decides what is asked next."""
+class HttpClient:
+    """One connection for one request at a time; for requests that depend on the last response."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def open(cls, url: str) -> "Caller":
-        where = urlsplit(url)
-        return cls(*await asyncio.open_connection(where.hostname, where.port))
+    async def open(cls, url: str) -> "HttpClient":
+        address = urlsplit(url)
+        return cls(*await asyncio.open_connection(address.hostname, address.port))
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request and return its answer."""
+    async def send(self, request: bytes) -> Response:
+        """Send a request and return the response."""
         self._writer.write(request)
         head = (await self._reader.readuntil(HEAD_END))[: -len(HEAD_END)].lower()
         body = await self._reader.readexactly(_length(head))
-        return Answer(int(head[9:12]), head, body)
+        return Response(int(head[9:12]), head, body)
 
     async def lines(self, request: bytes) -> AsyncIterator[bytes]:
-        """Send a request and yield the lines of an answer that goes on and on; chunk sizes are among them."""
+        """Send a request and yield the lines of a streaming response, chunk sizes included."""
         self._writer.write(request)
         async for line in self._reader:
             yield line.strip()
@@ -166,5 +166,5 @@ class Caller:
 
 
 def _length(head: bytes) -> int:
-    at = head.find(LENGTH)
-    return 0 if at < 0 else int(head[at + len(LENGTH) :].split(b"\r", 1)[0])
+    start = head.find(LENGTH_HEADER)
+    return 0 if start < 0 else int(head[start + len(LENGTH_HEADER) :].split(b"\r", 1)[0])

@@ -1,6 +1,6 @@
-"""How soon a change of a handler runs under `milepost dev`: from the save to the new code's result, in seconds.
+"""Measures how soon a changed handler runs under `milepost dev`: seconds from the save to the new code's result.
 
-It starts one of its own, in a folder of its own.
+Starts its own `milepost dev` in a temporary folder.
 """
 
 import re
@@ -20,10 +20,10 @@ from pydantic import BaseModel
 
 ANSWER = 0
 
-class None_(BaseModel): pass
+class NoParams(BaseModel): pass
 
 @job("answer")
-def answer(params: None_, run: Run) -> int:
+def answer(params: NoParams, run: Run) -> int:
     return ANSWER
 """
 
@@ -46,7 +46,7 @@ def url_of(dev: "subprocess.Popen[str]") -> str:
     for line in dev.stderr:
         if found := re.search(r"stack: up: (http://\S+);", line):
             return found[1]
-    sys.exit("milepost dev did not come up")
+    sys.exit("milepost dev did not start")
 
 
 def measure(code: Path, url: str) -> None:
@@ -55,12 +55,12 @@ def measure(code: Path, url: str) -> None:
         while not client.types():
             time.sleep(0.1)
         for number in range(1, ROUNDS + 1):
-            began = time.monotonic()
+            saved_at = time.monotonic()
             code.write_text(CODE.replace("ANSWER = 0", f"ANSWER = {number}"))
             while client.submit("answer").result(int, timeout=20) != number:
                 pass
-            times.append(time.monotonic() - began)
-            time.sleep(2.5)  # the next one is kept warm
+            times.append(time.monotonic() - saved_at)
+            time.sleep(2.5)  # until the next processor is warm
     print(f"milepost dev, from a save to the new code's result, {ROUNDS} rounds:")
     print(f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
 

@@ -1,8 +1,8 @@
-"""Makes tables and plots of what `compare.py` measured: medians of the rounds, and how they compare.
+"""Makes tables and plots of the figures of `compare.py`: the medians of the rounds, and Milepost's targets.
 
     bench/.venv/bin/python bench/report.py bench/results/compare.json
 
-Writes `compare.md` beside the figures, which docs/benchmarks.md takes in, and plots in docs/images.
+Writes `compare.md` beside the figures, which docs/benchmarks.md includes, and the plots in docs/images.
 """
 
 import json
@@ -37,7 +37,7 @@ LIBRARIES = (
 Medians = dict[str, dict[str, float]]
 
 TABLES = {
-    "Handing over, and asking": (
+    "Submissions and polls": (
         "submissions/s, 1 connections",
         "submissions/s, 50 connections",
         "submission, 50 connections, p50 ms",
@@ -46,7 +46,7 @@ TABLES = {
         "poll, 50 connections, p99 ms",
         "304 polls/s, 50 connections",
     ),
-    "From end to end": (
+    "End to end": (
         "jobs/s, 5,000 no-ops end to end",
         "submit to seen, p50 ms",
         "submit to seen, p99 ms",
@@ -56,7 +56,7 @@ TABLES = {
         "freshness by SSE, p99 ms",
         "lost or stuck of 200 jobs, two kills",
     ),
-    "What it takes": (
+    "Memory": (
         "memory http, MiB",
         "memory worker, MiB",
         "memory tracker, MiB",
@@ -69,22 +69,22 @@ TABLES = {
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What Milepost is to reach."""
+class Target:
+    """A target for Milepost."""
 
-    says: str
-    least: float
+    label: str
+    bound: float
     value: Callable[[Medians], float]
-    #: Whether it must not be more.
-    most: bool = False
+    #: Whether the bound is a maximum.
+    is_maximum: bool = False
 
 
 def _best(medians: Medians, metric: str, choose: Callable[..., float] = max) -> float:
     return choose(medians[name][metric] for name in DURABLE if metric in medians.get(name, {}))
 
 
-def _ratio(metric: str, beside: Callable[[Medians], float]) -> Callable[[Medians], float]:
-    return lambda medians: medians["milepost"][metric] / beside(medians)
+def _ratio(metric: str, reference: Callable[[Medians], float]) -> Callable[[Medians], float]:
+    return lambda medians: medians["milepost"][metric] / reference(medians)
 
 
 def _hello(medians: Medians) -> float:
@@ -98,20 +98,27 @@ SUBMITTED, POLLED, NOT_MODIFIED, DRAINED, SEEN = (
     "jobs/s, 5,000 no-ops end to end",
     "submit to seen, p50 ms",
 )
-AIMS = (
-    Aim("submissions/s beside the best durable peer", 2, _ratio(SUBMITTED, lambda all_: _best(all_, SUBMITTED))),
-    Aim("submissions/s beside safe Celery", 4, _ratio(SUBMITTED, lambda all_: all_["celery, safe"][SUBMITTED])),
-    Aim("polls/s beside FastAPI hello", 1.8, _ratio(POLLED, _hello)),
-    Aim("polls/s beside the best durable peer", 5, _ratio(POLLED, lambda all_: _best(all_, POLLED))),
-    Aim("304 polls/s beside FastAPI hello", 2.4, _ratio(NOT_MODIFIED, _hello)),
-    Aim("jobs/s beside the best durable peer", 1, _ratio(DRAINED, lambda all_: _best(all_, DRAINED))),
-    Aim("jobs/s beside safe Celery", 2, _ratio(DRAINED, lambda all_: all_["celery, safe"][DRAINED])),
-    Aim("submit to seen, beside the quickest durable peer", 1, _ratio(SEEN, lambda all_: _best(all_, SEEN, min)), True),
-    Aim("reports/s of one handler", 500_000, lambda all_: all_["milepost"]["reports/s, 1 handlers"]),
-    Aim("freshness by poll, p99 ms", 100, lambda all_: all_["milepost"]["freshness by poll, p99 ms"], True),
-    Aim("freshness by SSE, p99 ms", 100, lambda all_: all_["milepost"]["freshness by SSE, p99 ms"], True),
-    Aim("lost or stuck", 0, lambda all_: all_["milepost"]["lost or stuck of 200 jobs, two kills"], True),
-    Aim(
+TARGETS = (
+    Target(
+        "submissions/s relative to the best durable peer", 2, _ratio(SUBMITTED, lambda all_: _best(all_, SUBMITTED))
+    ),
+    Target("submissions/s relative to safe Celery", 4, _ratio(SUBMITTED, lambda all_: all_["celery, safe"][SUBMITTED])),
+    Target("polls/s relative to FastAPI hello", 1.8, _ratio(POLLED, _hello)),
+    Target("polls/s relative to the best durable peer", 5, _ratio(POLLED, lambda all_: _best(all_, POLLED))),
+    Target("304 polls/s relative to FastAPI hello", 2.4, _ratio(NOT_MODIFIED, _hello)),
+    Target("jobs/s relative to the best durable peer", 1, _ratio(DRAINED, lambda all_: _best(all_, DRAINED))),
+    Target("jobs/s relative to safe Celery", 2, _ratio(DRAINED, lambda all_: all_["celery, safe"][DRAINED])),
+    Target(
+        "submit to seen, relative to the fastest durable peer",
+        1,
+        _ratio(SEEN, lambda all_: _best(all_, SEEN, min)),
+        True,
+    ),
+    Target("reports/s of one handler", 500_000, lambda all_: all_["milepost"]["reports/s, 1 handlers"]),
+    Target("freshness by poll, p99 ms", 100, lambda all_: all_["milepost"]["freshness by poll, p99 ms"], True),
+    Target("freshness by SSE, p99 ms", 100, lambda all_: all_["milepost"]["freshness by SSE, p99 ms"], True),
+    Target("lost or stuck jobs", 0, lambda all_: all_["milepost"]["lost or stuck of 200 jobs, two kills"], True),
+    Target(
         "idle memory of the three services, MiB",
         250,
         lambda all_: sum(all_["milepost"][f"memory {name}, MiB"] for name in ("http", "worker", "tracker")),
@@ -126,7 +133,7 @@ def main() -> None:
     results = json.loads(source.read_text())
     medians = {system: _medians(rounds) for system, rounds in results.items()}
     rounds = max(len(found) for found in results.values())
-    parts = [f"{_machine()}\n\nMedians of {rounds} round{'s' if rounds > 1 else ''}.", _aims(medians)]
+    parts = [f"{_machine()}\n\nMedians of {rounds} round{'s' if rounds > 1 else ''}.", _target_table(medians)]
     parts += [f"### {title}\n\n{_table(medians, metrics)}" for title, metrics in TABLES.items()]
     source.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
     _plot(medians)
@@ -138,29 +145,29 @@ def _medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _machine() -> str:
-    """Name what was measured with; arq has an environment of its own, see its lock."""
+    """Return the versions of the programs and libraries; arq has an environment of its own, see uv.lock."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     servers = [_first_line("redis-server", "--version"), _first_line("rabbitmqctl", "version")]
     return f"{os.cpu_count()} cores, Python {platform.python_version()}; {'; '.join(servers)}; {libraries}."
 
 
-def _first_line(*words: str) -> str:
+def _first_line(*command: str) -> str:
     try:
-        answer = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
-        return words[0]
-    return f"{words[0]}: {answer.stdout.strip().splitlines()[0][:40]}"
+        return command[0]
+    return f"{command[0]}: {done.stdout.strip().splitlines()[0][:40]}"
 
 
-def _aims(medians: Medians) -> str:
-    lines = ["| Milepost | wanted | is |", "|---|---:|---:|"]
-    for aim in AIMS:
+def _target_table(medians: Medians) -> str:
+    lines = ["| Milepost | target | measured |", "|---|---:|---:|"]
+    for target in TARGETS:
         try:
-            found = aim.value(medians)
+            found = target.value(medians)
         except (KeyError, ValueError, ZeroDivisionError):
             found = None
-        sign = "≤" if aim.most else "≥"
-        lines.append(f"| {aim.says} | {sign} {aim.least:,g} | {_shown(found)} |")
+        sign = "≤" if target.is_maximum else "≥"
+        lines.append(f"| {target.label} | {sign} {target.bound:,g} | {_format(found)} |")
     return "\n".join(lines)
 
 
@@ -168,13 +175,13 @@ def _table(medians: Medians, metrics: Sequence[str]) -> str:
     systems = [name for name, found in medians.items() if any(metric in found for metric in metrics)]
     lines = ["| | " + " | ".join(systems) + " |", "|---|" + "---:|" * len(systems)]
     lines += [
-        f"| {metric} | " + " | ".join(_shown(medians[name].get(metric)) for name in systems) + " |"
+        f"| {metric} | " + " | ".join(_format(medians[name].get(metric)) for name in systems) + " |"
         for metric in metrics
     ]
     return "\n".join(lines)
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     if value is None:
         return "—"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
@@ -183,15 +190,15 @@ def _shown(value: float | None) -> str:
 def _plot(medians: Medians) -> None:
     mpl.rcParams["svg.hashsalt"] = "milepost"
     plots = {"submissions": SUBMITTED, "polls": POLLED, "jobs": DRAINED}
-    figure, places = plt.subplots(1, len(plots), figsize=(11, 3), layout="constrained")
-    for place, metric in zip(places, plots.values(), strict=True):
+    figure, axes = plt.subplots(1, len(plots), figsize=(11, 3), layout="constrained")
+    for axis, metric in zip(axes, plots.values(), strict=True):
         found = {name: figures[metric] for name, figures in medians.items() if metric in figures}
         names = sorted(found, key=lambda name: found[name])
         colors = ["#2f6fde" if name == "milepost" else "#9aa5b1" for name in names]
-        place.barh(names, [found[name] for name in names], color=colors)
-        place.set_title(metric, fontsize=9)
-        place.tick_params(labelsize=8)
-        place.spines[["top", "right"]].set_visible(False)
+        axis.barh(names, [found[name] for name in names], color=colors)
+        axis.set_title(metric, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / "benchmarks.svg", metadata={"Date": None})
     plt.close(figure)

@@ -1,6 +1,6 @@
-"""Streams: how late a report is seen, and what an idle reader costs.
+"""Measures event streams: the delay of a report, and the cost of an idle reader.
 
-    make bench-own    (it starts a stack of its own, with the handlers of `bench_jobs.py`)
+    make bench-own    (starts its own stack with the handlers of `bench_jobs.py`)
 
 The delay is from just before `run.progress()` in a handler to the frame at a client, on one clock.
 """
@@ -18,54 +18,53 @@ import httpx
 import httpx_sse
 import psutil
 
-EVERY = 0.15
-"""Seconds between two reports; more than ten a second would be coalesced on purpose."""
+REPORT_INTERVAL = 0.15
+"""Seconds between two reports: more than ten per second would be coalesced."""
 
 
-async def delays(http: httpx.AsyncClient, steps: int) -> list[float]:
-    """Return how many seconds each report took to its frame."""
-    asked = {"type": "stamped", "params": {"steps": steps, "every": EVERY}}
-    location = (await http.post("/v1/jobs", json=asked)).raise_for_status().headers["location"]
-    found = []
+async def measure_delays(http: httpx.AsyncClient, steps: int) -> list[float]:
+    """Return the seconds from each report to its frame."""
+    submission = {"type": "stamped", "params": {"steps": steps, "interval": REPORT_INTERVAL}}
+    location = (await http.post("/v1/jobs", json=submission)).raise_for_status().headers["location"]
+    delays = []
     async with httpx_sse.aconnect_sse(http, "GET", f"{location}/events") as source:
         async for event in source.aiter_sse():
             seen = time.time()
             progress = json.loads(event.data)["data"].get("progress")
             if event.event == "progressed" and progress:
-                found.append(seen - float(progress["message"]))
-    return found
+                delays.append(seen - float(progress["message"]))
+    return delays
 
 
-def told(seconds: list[float]) -> str:
-    """Say it as people do."""
+def summary(seconds: list[float]) -> str:
+    """Return the number and quantiles of delays as text."""
     at = statistics.quantiles(seconds, n=100, method="inclusive")
-    p50, p99, most = (f"{1000 * value:.1f} ms" for value in (at[49], at[98], max(seconds)))
-    return f"{len(seconds)} reports: p50 {p50}, p99 {p99}, at most {most}"
+    p50, p99, highest = (f"{1000 * value:.1f} ms" for value in (at[49], at[98], max(seconds)))
+    return f"{len(seconds)} reports: p50 {p50}, p99 {p99}, max {highest}"
 
 
-async def read_for_ever(http: httpx.AsyncClient, location: str, opened: list[str]) -> None:
+async def keep_reading(http: httpx.AsyncClient, location: str, opened: list[str]) -> None:
     async with httpx_sse.aconnect_sse(http, "GET", f"{location}/events") as source:
-        async for _ in source.aiter_sse():  # for ever: it counts as open with its first event
+        async for _ in source.aiter_sse():  # endless; the first event shows that the stream is open
             opened.extend([location])
 
 
 async def measure(url: str, gateway: psutil.Process, *, steps: int, streams: int, seconds: float) -> None:
-    """Print the figures."""
+    """Measure the delays without and with idle streams, and print them."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
-        print(f"nobody else reads   {told(await delays(http, steps))}", flush=True)
-        later = {"type": "stamped", "params": {"steps": 1, "every": 0}, "delay": 3_600}
-        places = [
-            (await http.post("/v1/jobs", json=later)).raise_for_status().headers["location"] for _ in range(streams)
-        ]
+        print(f"no other readers    {summary(await measure_delays(http, steps))}", flush=True)
+        delayed_job = {"type": "stamped", "params": {"steps": 1, "interval": 0}, "delay": 3_600}
+        responses = [await http.post("/v1/jobs", json=delayed_job) for _ in range(streams)]
+        locations = [response.raise_for_status().headers["location"] for response in responses]
         before, opened = gateway.memory_info().rss, list[str]()
-        readers = [asyncio.create_task(read_for_ever(http, place, opened)) for place in places]
-        begun = time.monotonic()
+        readers = [asyncio.create_task(keep_reading(http, location, opened)) for location in locations]
+        started_at = time.monotonic()
         while len(opened) < streams:
             await asyncio.sleep(0.1)
             if any(reader.done() for reader in readers):
                 sys.exit("a stream ended")
-        took = time.monotonic() - begun
+        took = time.monotonic() - started_at
         used = sum(gateway.cpu_times()[:2])
         await asyncio.sleep(seconds)
         busy = (sum(gateway.cpu_times()[:2]) - used) / seconds
@@ -75,33 +74,33 @@ async def measure(url: str, gateway: psutil.Process, *, steps: int, streams: int
             f"{streams} idle streams   open within {took:.1f} s: {before / 2**20:.1f} MB before, "
             f"{after / 2**20:.1f} MB with them, {each:.1f} KiB each; {100 * busy:.1f} % of a core"
         )
-        print(f"beside them         {told(await delays(http, steps))}", flush=True)
-        for place in places:
-            await http.post(f"{place}/cancel")
+        print(f"with idle streams   {summary(await measure_delays(http, steps))}", flush=True)
+        for location in locations:
+            await http.post(f"{location}/cancel")
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
 
 def gateway_at(url: str) -> psutil.Process:
-    """Return the process that listens there."""
+    """Return the process that listens on the port of this URL."""
     port = httpx.URL(url).port
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in process.net_connections()):
                 return process
-    sys.exit(f"no process of yours listens at {url}")
+    sys.exit(f"no process of this user listens at {url}")
 
 
 def main() -> None:
-    """Measure the stack that this runs in."""
+    """Measure the stack whose URL is in MILEPOST_URL."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="reports to measure")
-    parser.add_argument("--streams", type=int, default=1_000, help="idle readers")
-    parser.add_argument("--seconds", type=float, default=20, help="how long they idle")
-    asked = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=300, help="number of reports to measure")
+    parser.add_argument("--streams", type=int, default=1_000, help="number of idle streams")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds for which CPU time is measured")
+    options = parser.parse_args()
     url = os.environ["MILEPOST_URL"]
-    asyncio.run(measure(url, gateway_at(url), steps=asked.steps, streams=asked.streams, seconds=asked.seconds))
+    asyncio.run(measure(url, gateway_at(url), steps=options.steps, streams=options.streams, seconds=options.seconds))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The systems that are measured: how each is started, and how a job is handed over and looked at.
+"""The systems that are measured: how each is started, and how its jobs are submitted and polled.
 
-All have one HTTP process and one worker process with eight threads, or eight tasks where it has no threads.
+Each has one HTTP process and one worker process with eight threads, or eight tasks if it has no threads.
 """
 
 import json
@@ -17,36 +17,39 @@ import load
 ROOT = Path(__file__).resolve().parent.parent
 BIN, ARQ, MILEPOST = Path(sys.executable).parent, ROOT / "bench" / ".venv-arq" / "bin", ROOT / ".venv" / "bin"
 PORT = 18_400
-"""The HTTP process listens here; the next ports are for health."""
+"""The port of the HTTP process; further gateways use the next ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
+    """A system, and the requests to it."""
+
     name: str
     #: Whether a job survives its processes; only such systems are compared with each other.
     durable: bool = True
     #: The HTTP process first, the worker second.
     commands: Mapping[str, list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    jobs: str = "/jobs"
+    #: The path of jobs.
+    jobs_path: str = "/jobs"
     port: int = PORT
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def submission(self, kind: str, **params: Any) -> bytes:
-        """Spell the request that hands a job over."""
-        return load.post(self.jobs, json.dumps({"type": kind, "params": params}).encode())
+    def submission(self, job_type: str, **params: Any) -> bytes:
+        """Return the request that submits a job."""
+        return load.post(self.jobs_path, json.dumps({"type": job_type, "params": params}).encode())
 
-    def look(self, job_id: str, *headers: str) -> bytes:
-        """Spell the request that asks after a job."""
-        return load.get(f"{self.jobs}/{job_id}", *headers)
+    def poll(self, job_id: str, *headers: str) -> bytes:
+        """Return the request that polls a job."""
+        return load.get(f"{self.jobs_path}/{job_id}", *headers)
 
 
 def _uvicorn(app: str, programs: Path = BIN) -> list[str]:
-    words = ["--port", str(PORT), "--no-access-log", "--log-level", "warning"]
-    return [str(programs / "uvicorn"), app, *words]
+    options = ["--port", str(PORT), "--no-access-log", "--log-level", "warning"]
+    return [str(programs / "uvicorn"), app, *options]
 
 
 def _celery(name: str, **environment: str) -> System:
@@ -59,14 +62,14 @@ def _celery(name: str, **environment: str) -> System:
 
 
 def milepost() -> System:
-    """Milepost, with a topology and keys of its own: what was measured before is not there."""
+    """Return Milepost with a new namespace, so that it shares no queue and no Redis key with earlier measurements."""
 
     def service(name: str) -> list[str]:
         return [str(MILEPOST / "python"), "-m", f"milepost_{name}"]
 
     return System(
         name="milepost",
-        jobs="/v1/jobs",
+        jobs_path="/v1/jobs",
         commands={"http": service("gateway"), "worker": service("processor"), "tracker": service("tracker")},
         environment={
             "MILEPOST_NAMESPACE": f"bench-{token_hex(3)}",
@@ -114,7 +117,7 @@ FLOORS = (
 
 
 def environment(system: System) -> dict[str, str]:
-    """Return what its processes are started with."""
+    """Return the environment of its processes."""
     return {
         **os.environ,
         "BROKER": os.environ["MILEPOST_RABBITMQ_URL"],

@@ -1,4 +1,4 @@
-"""FastAPI and arq, on Redis, as its documentation has it; progress in a hash beside it, for arq has none."""
+"""FastAPI and arq on Redis, as its documentation describes; progress in a separate hash, because arq has none."""
 
 import asyncio
 import os
@@ -25,16 +25,16 @@ async def pause(ctx: dict[str, Any], seconds: float) -> None:
 
 
 async def chatter(ctx: dict[str, Any], seconds: float) -> int:
-    until, done = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         done += 1
         await ctx["redis"].hset(f"progress:{ctx['job_id']}", mapping={"done": done, "message": ""})
     return done
 
 
-async def stamped(ctx: dict[str, Any], steps: int, every: float) -> None:
+async def stamped(ctx: dict[str, Any], steps: int, interval: float) -> None:
     for done in range(1, steps + 1):
-        await asyncio.sleep(every)
+        await asyncio.sleep(interval)
         await ctx["redis"].hset(f"progress:{ctx['job_id']}", mapping={"done": done, "message": repr(time.time())})
 
 

@@ -1,4 +1,4 @@
-"""FastAPI and Celery, on RabbitMQ with results in Redis, as it is commonly written; `SAFE=1` makes it safe."""
+"""FastAPI and Celery on RabbitMQ, results in Redis: in its usual form; `SAFE=1` acknowledges late."""
 
 import os
 import time
@@ -32,17 +32,17 @@ def pause(seconds: float) -> None:
 
 @app.task(name="chatter", bind=True)
 def chatter(self: Task, seconds: float) -> int:
-    until, done = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         done += 1
         self.update_state(state="PROGRESS", meta={"done": done, "message": ""})
     return done
 
 
 @app.task(name="stamped", bind=True)
-def stamped(self: Task, steps: int, every: float) -> None:
+def stamped(self: Task, steps: int, interval: float) -> None:
     for done in range(1, steps + 1):
-        time.sleep(every)
+        time.sleep(interval)
         self.update_state(state="PROGRESS", meta={"done": done, "message": repr(time.time())})
 
 

@@ -1,4 +1,4 @@
-"""The classic answer: a dict in the web process, and its own thread pool. Nothing survives the process."""
+"""A dict in the web process, and a thread pool. All jobs are lost when the process ends."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +21,16 @@ def pause(job: dict[str, Any], seconds: float) -> None:
 
 
 def chatter(job: dict[str, Any], seconds: float) -> int:
-    until, done = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         done += 1
         job["progress"] = {"done": done, "message": ""}
     return done
 
 
-def stamped(job: dict[str, Any], steps: int, every: float) -> None:
+def stamped(job: dict[str, Any], steps: int, interval: float) -> None:
     for done in range(1, steps + 1):
-        time.sleep(every)
+        time.sleep(interval)
         job["progress"] = {"done": done, "message": repr(time.time())}
 
 

@@ -1,4 +1,4 @@
-"""FastAPI and plain Dramatiq, with confirmed publishes and a hash in Redis for each job, as people write it."""
+"""FastAPI and plain Dramatiq on RabbitMQ, with publisher confirms; a hash in Redis for each job."""
 
 import json
 import os
@@ -13,33 +13,33 @@ from dramatiq.middleware import CurrentMessage, Middleware
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-KEPT = 7 * 86_400
+RESULT_TTL = 7 * 86_400
 results = redis.Redis.from_url(os.environ["RESULTS"])
 
 
-def note(job_id: str, **fields: Any) -> None:
+def save(job_id: str, **fields: Any) -> None:
     with results.pipeline(transaction=False) as pipe:
         pipe.hset(f"job:{job_id}", mapping={name: json.dumps(value) for name, value in fields.items()})
-        pipe.expire(f"job:{job_id}", KEPT)
+        pipe.expire(f"job:{job_id}", RESULT_TTL)
         pipe.execute()
 
 
-class Noted(Middleware):
-    """Notes what becomes of a job."""
+class SaveStatus(Middleware):
+    """Saves the status of each job."""
 
     def before_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
-        note(message.message_id, status="queued")
+        save(message.message_id, status="queued")
 
     def before_process_message(self, broker: Any, message: Any) -> None:
-        note(message.message_id, status="running")
+        save(message.message_id, status="running")
 
     def after_process_message(self, broker: Any, message: Any, *, result: Any = None, exception: Any = None) -> None:
-        note(message.message_id, status="failed" if exception else "succeeded", result=result)
+        save(message.message_id, status="failed" if exception else "succeeded", result=result)
 
 
 broker = RabbitmqBroker(url=os.environ["BROKER"], confirm_delivery=True)
 broker.add_middleware(CurrentMessage())
-broker.add_middleware(Noted())
+broker.add_middleware(SaveStatus())
 dramatiq.set_broker(broker)
 
 
@@ -61,17 +61,17 @@ def pause(seconds: float) -> None:
 
 @dramatiq.actor(actor_name="chatter")
 def chatter(seconds: float) -> int:
-    until, done = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         done += 1
         results.hset(f"job:{job_id()}", "progress", json.dumps({"done": done, "message": ""}))
     return done
 
 
 @dramatiq.actor(actor_name="stamped")
-def stamped(steps: int, every: float) -> None:
+def stamped(steps: int, interval: float) -> None:
     for done in range(1, steps + 1):
-        time.sleep(every)
+        time.sleep(interval)
         results.hset(f"job:{job_id()}", "progress", json.dumps({"done": done, "message": repr(time.time())}))
 
 
@@ -81,7 +81,7 @@ class Submission(BaseModel):
 
 
 api = FastAPI()
-reading = redis.asyncio.Redis.from_url(os.environ["RESULTS"])
+async_results = redis.asyncio.Redis.from_url(os.environ["RESULTS"])
 
 
 @api.post("/jobs", status_code=202)
@@ -91,6 +91,6 @@ def submit(submission: Submission) -> dict[str, Any]:
 
 @api.get("/jobs/{job_id}")
 async def status(job_id: str) -> dict[str, Any]:
-    found = await reading.hmget(f"job:{job_id}", "status", "progress", "result")
+    found = await async_results.hmget(f"job:{job_id}", "status", "progress", "result")
     state, progress, result = (value and json.loads(value) for value in found)
     return {"id": job_id, "status": state or "unknown", "progress": progress, "result": result}

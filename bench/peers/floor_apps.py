@@ -1,4 +1,4 @@
-"""What the parts cost by themselves: an ASGI app without a framework, and the smallest FastAPI app."""
+"""The apps of the HTTP floors: an ASGI app without a framework, and a minimal FastAPI app."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

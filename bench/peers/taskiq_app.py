@@ -1,4 +1,4 @@
-"""FastAPI and TaskIQ, on RabbitMQ (aio-pika) with results in Redis, as its documentation has it."""
+"""FastAPI and TaskIQ on RabbitMQ (aio-pika), results in Redis, as its documentation describes."""
 
 import asyncio
 import os
@@ -31,17 +31,17 @@ async def pause(seconds: float) -> None:
 
 @broker.task(task_name="chatter")
 async def chatter(seconds: float, progress: Progress) -> int:
-    until, done = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
         done += 1
         await progress.set_progress("PROGRESS", {"done": done, "message": ""})
     return done
 
 
 @broker.task(task_name="stamped")
-async def stamped(steps: int, every: float, progress: Progress) -> None:
+async def stamped(steps: int, interval: float, progress: Progress) -> None:
     for done in range(1, steps + 1):
-        await asyncio.sleep(every)
+        await asyncio.sleep(interval)
         await progress.set_progress("PROGRESS", {"done": done, "message": repr(time.time())})
 
 
