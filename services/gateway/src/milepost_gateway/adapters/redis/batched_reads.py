@@ -1,4 +1,4 @@
-"""Sends concurrent reads to Redis in one call."""
+"""Batches concurrent reads of Redis into few calls."""
 
 import asyncio
 import itertools
