@@ -123,14 +123,14 @@ def test_digest_without_files_is_an_input_error():
         run_handler(digest_files, {})
 
 
-def test_digesting_pauses_by_size_and_never_longer_than_the_pause_at_once(monkeypatch):
-    """So the rate is steady, and a job with one large file among many small ones can be canceled in time."""
+def test_digesting_pauses_by_size_and_never_longer_than_a_second_at_once(monkeypatch):
+    """So the rate is steady, and a job with one large file among many small ones can be stopped meanwhile."""
     pauses = []
     monkeypatch.setattr("milepost_basics.digest.time.sleep", pauses.append)
     small, large = (MemoryFile(name, b"x" * size) for name, size in (("small", 100), ("large", 300)))
-    run_handler(digest_files, {"pause": 2.0}, files=[small, large])
-    assert [1.0, 2.0] == pauses
+    run_handler(digest_files, {"pause": 1.75}, files=[small, large])
+    assert pytest.approx([0.875, 1.0, 1.0, 0.625]) == pauses
     pauses.clear()
     empty = [MemoryFile(str(number), b"") for number in range(9)]
-    run_handler(digest_files, {"pause": 2.0}, files=[*empty, small])
-    assert [2.0] == pauses
+    run_handler(digest_files, {"pause": 0.25}, files=[*empty, small])
+    assert pytest.approx([1.0, 1.0, 0.5]) == pauses

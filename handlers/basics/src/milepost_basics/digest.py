@@ -70,7 +70,7 @@ def digest_files(params: DigestParams, run: Run) -> Digests:
                 tally.add(chunk)
                 read += len(chunk)
                 run.progress(read, total, _progress_message(file, len(digests), len(files)), unit="bytes")
-                time.sleep(min(params.pause, pause_per_byte * len(chunk)))
+                _wait(pause_per_byte * len(chunk), run)
         digests.append(tally.digest(file.name))
         run.emit(digests[-1])
         run.progress(read, total, _progress_message(file, len(digests), len(files)), unit="bytes")
@@ -85,6 +85,14 @@ def digest_files(params: DigestParams, run: Run) -> Digests:
         media_types=dict(Counter(digest.media_type for digest in digests).most_common(50)),
         listing_sha256=hashlib.sha256(listing).hexdigest(),
     )
+
+
+def _wait(seconds: float, run: Run) -> None:
+    """Sleep in steps of at most a second, so that the job can be stopped meanwhile."""
+    while seconds > 0:
+        time.sleep(min(seconds, 1.0))
+        seconds -= 1.0
+        run.checkpoint()
 
 
 def _progress_message(file: File, finished: int, count: int) -> str:
