@@ -7,6 +7,7 @@ import pytest
 from problem_answers import problem
 from samples import ENDED, SUBMITTED
 
+from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import CancelRequest, JobFailed, JobStarted, JobSubmitted, JobSucceeded
 from milepost_contracts.values import JobError
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
@@ -36,24 +37,29 @@ def create_dead_letter(view, keyring):
 # Schedules.
 
 
-@pytest.mark.parametrize(
-    "schedule, expected",
-    [
-        (lambda later: {"delay": 30}, timedelta(seconds=30)),
-        (lambda later: {"delay": 0.5}, timedelta(seconds=0.5)),
-        (lambda later: {"run_at": later.isoformat()}, None),
-        (lambda later: {"run_at": later.astimezone(timezone(timedelta(hours=2))).isoformat()}, None),
-    ],
-)
-async def test_a_job_with_a_delay_or_run_at_is_scheduled(http, broker, schedule, expected):
-    """`run_at` may be in any time zone. A delay counts from the job's creation."""
-    later = datetime.now(UTC) + timedelta(hours=1)
-    response = await http.post("/v1/jobs", json={"type": "count", "params": {}, **schedule(later)})
+@pytest.mark.parametrize("delay", [30, 0.5])
+async def test_a_job_with_a_delay_is_scheduled(http, broker, delay):
+    """Its delay counts from its acceptance."""
+    earliest = now() + timedelta(seconds=delay)
+    command = await scheduled(http, broker, delay=delay)
+    assert earliest <= command.job.run_at <= now() + timedelta(seconds=delay)
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
+async def test_a_job_with_run_at_is_scheduled(http, broker, zone):
+    """`run_at` may be in any time zone."""
+    later = now().astimezone(zone) + timedelta(hours=1)
+    assert later == (await scheduled(http, broker, run_at=later.isoformat())).job.run_at
+
+
+async def scheduled(http, broker, **schedule):
+    """Submit a job with this schedule; return its command."""
+    response = await http.post("/v1/jobs", json={"type": "count", "params": {}, **schedule})
     assert (202, "scheduled") == (response.status_code, response.json()["status"])
+    assert response.json()["run_at"]
     (command,) = broker.submitted
     assert "job.scheduled" == command.fact
-    assert (expected or later - command.job.created_at) == command.delay
-    assert response.json()["run_at"]
+    return command
 
 
 @pytest.mark.parametrize("schedule", [{"delay": 0}, {"run_at": "2020-01-01T00:00:00Z"}, {"delay": None}])
