@@ -220,6 +220,32 @@ async def test_a_connection_whose_broker_does_not_answer_is_replaced(rabbitmq_ur
         await publisher.link.close()
 
 
+@pytest.mark.parametrize("ending", ["dropped", "reset"])
+async def test_a_publish_that_the_end_of_its_connection_cancels_is_unknown(rabbitmq_url, topology, connection, ending):
+    """The library cancels what waits for a confirm, and nobody cancelled our task: the message may be stored or not."""
+    await declare(connection, topology.exchanges, (*topology.shared_queues, topology.work("default")))
+    url = URL(rabbitmq_url)
+    async with Wire(url.port) as wire:
+        publisher = RabbitPublisher(str(url.with_port(wire.port)), name="test")
+        publisher.link.start()
+        await asyncio.wait_for(publisher.link.wait_up(), 10)
+        wire.silence()
+        key = "job.submitted.default.count"
+        waiting = asyncio.create_task(publisher.publish(topology.jobs, key, b"{}", correlation_id="1", within=60))
+        await wait_until_async(lambda: _unconfirmed(publisher), within=10, what="the message is on its way")
+        if ending == "dropped":
+            publisher.link.drop(publisher.link.connection)
+        else:
+            wire.cut()
+        with pytest.raises(OutcomeUnknown):
+            await waiting
+        await publisher.link.close()
+
+
+async def _unconfirmed(publisher):
+    return any(one.wire.confirmations for one in publisher._channels)
+
+
 async def test_a_blocked_connection_is_kept(publisher, topology, stack, monkeypatch):
     """Another connection would be blocked as well. The outcome of a publish is not accepted, rather than unknown."""
     monkeypatch.setattr("milepost_rabbit.publisher.REPLACE_AFTER", 0.0)
