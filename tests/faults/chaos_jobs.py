@@ -30,7 +30,14 @@ class Done(BaseModel):
 
 def note(run: Run, params: Work, what: str) -> None:
     """Append a line; one write, so that lines of several processes never mix."""
-    line = {"job_id": run.job_id, "nonce": params.nonce, "token": run.token, "what": what, "at": time.time()}
+    line = {
+        "job_id": run.job_id,
+        "nonce": params.nonce,
+        "token": run.token,
+        "what": what,
+        "behave": params.behave,
+        "at": time.time(),
+    }
     descriptor = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")

@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def pace(request):
-    from fault_suite.scenario import Pace
+    from fault_suite.fault import Pace
 
     if request.config.getoption("--faults") == "full":
         return Pace(rate=16, before=2, scale=0.5, slow=5_000)
@@ -124,8 +124,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     values = [value for report in reports for name, value in report.user_properties if name == ROW]
     if not values:
         return
-    from fault_suite.report import table, write
-    from fault_suite.scenario import Row
+    from fault_suite.report import Row, table, write
 
     rows = [Row(**one) for one in values]
     terminalreporter.section("faults")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,8 @@ class Cluster:
         self._state: StackState = state
         self.ledger = Path(ledger)
         self.topology = Topology()
+        #: How often each service ended by itself, or took too much memory, and was restarted.
+        self.restarts: Counter[str] = Counter()
         self._held_down: set[str] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -62,19 +65,30 @@ class Cluster:
         return self._state.rabbitmq_url
 
     @property
-    def redis(self) -> "Redis[bytes]":
+    def redis(self) -> Redis:
         return Redis.from_url(self._state.redis_url, socket_timeout=5)
 
     # Actions on processes.
 
-    def kill(self, name: str) -> None:
-        """Kill a process (SIGKILL), and wait until it is gone."""
+    def log_of(self, name: str) -> Path:
+        """Return the log of a process."""
+        return self._process(name).log
+
+    def pid(self, name: str) -> int | None:
+        """Return the pid of a process; None if it does not run."""
+        found = processes.find(self._process(name))
+        return None if found is None else found.pid
+
+    def kill(self, name: str) -> int:
+        """Kill a process (SIGKILL), and wait until it is gone; return 1, or 0 if it did not run."""
         with self._lock:
             found = processes.find(self._process(name))
-            if found is not None:
-                with suppress(psutil.NoSuchProcess):  # it may end by itself
-                    found.kill()
-                self._wait_until_gone(name)
+            if found is None:
+                return 0
+            with suppress(psutil.NoSuchProcess):  # it may end by itself
+                found.kill()
+            self._wait_until_gone(name)
+            return 1 if processes.find(self._process(name)) is None else 0
 
     def stop(self, name: str) -> None:
         """Stop a process (SIGTERM), and wait for it; the orchestrator restarts it, unless it is held down."""
@@ -115,12 +129,12 @@ class Cluster:
         return {name: process.memory_info().rss for name, process in found.items() if process is not None}
 
     @contextmanager
-    def frozen(self, *names: str) -> Iterator[None]:
-        """Freeze processes (SIGSTOP) until the block ends."""
+    def frozen(self, *names: str) -> Iterator[int]:
+        """Freeze processes (SIGSTOP) until the block ends; yield how many the kernel reports as stopped."""
         found = [one for one in (processes.find(self._process(name)) for name in names) if one is not None]
         self._signal(found, signal.SIGSTOP)
         try:
-            yield
+            yield sum(_is_stopped(one) for one in found)
         finally:
             self._signal(found, signal.SIGCONT)
 
@@ -149,17 +163,19 @@ class Cluster:
 
     # The broker.
 
-    def rabbitmqctl(self, *words: str, node: str = "rabbitmq", program: str = "rabbitmqctl") -> None:
-        """Run one of RabbitMQ's own commands against a node."""
+    def rabbitmqctl(self, *words: str, node: str = "rabbitmq", program: str = "rabbitmqctl") -> str:
+        """Run one of RabbitMQ's own commands against a node, and return its output."""
         process = self._process(node)
         found = install.Program(program, (f"/usr/lib/rabbitmq/bin/{program}",), apt="", brew="").find()
-        subprocess.run(
-            [str(found), "-n", process.environment["RABBITMQ_NODENAME"], *words],
+        done = subprocess.run(
+            [str(found), "-q", "-n", process.environment["RABBITMQ_NODENAME"], *words],
             env={"PATH": "/usr/bin:/bin:/usr/sbin", **process.environment},
             check=True,
             capture_output=True,
+            text=True,
             timeout=60,
         )
+        return done.stdout
 
     def at_broker(self, act: Callable[[AbstractConnection], Awaitable[Any]]) -> Any:
         """Run `act` with an AMQP connection of its own."""
@@ -212,9 +228,21 @@ class Cluster:
             for process in self._services():
                 found = processes.find(process)
                 if found is None and process.name not in self._held_down:
+                    self.restarts[process.name] += 1
                     self.bring_back(process.name)
                 elif found is not None and _bytes_of(found) > MAX_MEMORY:
                     self.kill(process.name)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    """Return whether a process that got SIGSTOP has stopped, within a second."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                return True
+        time.sleep(0.01)
+    return False
 
 
 def _bytes_of(process: psutil.Process) -> int:

@@ -1,33 +1,42 @@
-"""Faults of RabbitMQ, its queues and its messages."""
+"""Faults of RabbitMQ itself, its users and its messages."""
 
 import random
 import time
-from collections.abc import Callable
 from itertools import cycle
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
 
-from fault_suite.cluster import Cluster
-from fault_suite.scenario import Act, Pace
-from milepost_contracts.messages.topology import Topology
+from fault_suite import probes
+from fault_suite.fault import Act, Pace, Scene, wait_for
+from fault_suite.proof import Proof
+
+COMMANDS = ("job.submitted.#",)
+EVENTS = ("job.started.#", "job.progressed.#", "job.succeeded.#", "job.failed.#")
 
 
-def restart_broker(cluster: Cluster, pace: Pace) -> None:
+def restart_broker(scene: Scene) -> Proof:
     """Restart RabbitMQ with SIGTERM, for its quorum queues have one member only."""
-    del pace
-    cluster.terminate("rabbitmq")
+    cluster = scene.cluster
+    before = cluster.pid("rabbitmq")
+    with cluster.held_down("rabbitmq"):
+        cluster.stop("rabbitmq")
+        refused = not probes.broker_answers(cluster)
+    return Proof({"restart of RabbitMQ": cluster.pid("rabbitmq") != before, "connection refused": refused})
 
 
 def alarm(set_words: tuple[str, ...], clear_words: tuple[str, ...], *, seconds: float) -> Act:
     """Make RabbitMQ block all publishers."""
 
-    def act(cluster: Cluster, pace: Pace) -> None:
+    def act(scene: Scene) -> Proof:
+        cluster = scene.cluster
         cluster.rabbitmqctl(*set_words)
         try:
-            time.sleep(pace.seconds(seconds))
+            with scene.lasting(seconds):
+                blocked = wait_for(lambda: probes.blocked_connections(cluster), within=10)
         finally:
             cluster.rabbitmqctl(*clear_words)
+        return Proof({"connections blocked": blocked})
 
     return act
 
@@ -38,30 +47,24 @@ def block_memory(seconds: float) -> Act:
     return alarm((words, "0"), (words, "0.4"), seconds=seconds)
 
 
-def refuse_outcomes(cluster: Cluster, pace: Pace) -> None:
-    """Make the broker reject every event: outcomes and retries can't be published."""
-    queue = cluster.topology.lifecycle.name.replace(".", r"\.")
-    policy = '{"max-length":0,"overflow":"reject-publish"}'
-    cluster.rabbitmqctl("set_policy", "--apply-to", "queues", "refuse", f"^{queue}$", policy)
-    try:
-        time.sleep(pace.seconds(30))
-    finally:
-        cluster.rabbitmqctl("clear_policy", "refuse")
-
-
-def spoil(cluster: Cluster, pace: Pace) -> None:
+def spoil(scene: Scene) -> Proof:
     """Publish unreadable messages among the others."""
     bodies = (b"garbage", b"{}", b'{"options":5,"actor_name":["x"],"queue_name":"default"}', b"\xff" * 1_000)
+    cluster = scene.cluster
+    poison = cluster.topology.poison_queue.name
+    before, keys = probes.depth(cluster, poison), _keys(scene.pace)
 
     async def inject(connection: AbstractConnection) -> None:
         channel = await connection.channel(publisher_confirms=False)  # the outcome does not matter
         exchange = await channel.get_exchange(cluster.topology.jobs.name, ensure=False)
-        for body, key in zip(cycle(bodies), _keys(pace), strict=False):
+        for body, key in zip(cycle(bodies), keys, strict=False):
             await exchange.publish(aio_pika.Message(body), key)
 
     for _ in range(3):
         cluster.at_broker(inject)
         time.sleep(1)
+    parked = wait_for(lambda: probes.depth(cluster, poison) - before, within=10, at_least=3 * len(keys))
+    return Proof({"messages parked as poison": parked})
 
 
 def _keys(pace: Pace) -> list[str]:
@@ -71,17 +74,18 @@ def _keys(pace: Pace) -> list[str]:
 def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) -> Act:
     """Publish a share of the messages again, shuffled in groups of up to `hold`."""
 
-    def act(cluster: Cluster, pace: Pace) -> None:
-        chance = random.Random(1)
+    def act(scene: Scene) -> Proof:
+        chance = random.Random(scene.pace.seed)
+        name = scene.cluster.topology.jobs.name
 
-        async def again(connection: AbstractConnection) -> None:
-            channel = await connection.channel()
-            exchange = await channel.get_exchange(cluster.topology.jobs.name, ensure=False)
+        async def again(connection: AbstractConnection) -> int:
+            channel = await connection.channel(on_return_raises=True)
+            exchange = await channel.get_exchange(name, ensure=False)
             queue = await channel.declare_queue(exclusive=True)
             for key in keys:
                 await queue.bind(exchange, key)
             kept: list[aio_pika.abc.AbstractIncomingMessage] = []
-            ends = time.monotonic() + pace.seconds(seconds)
+            ends, confirmed = time.monotonic() + scene.pace.seconds(seconds), 0
             while time.monotonic() < ends or kept:
                 message = await queue.get(no_ack=True, fail=False)
                 if message is not None and not message.headers.get("again") and chance.random() < share:
@@ -91,73 +95,40 @@ def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) ->
                     for one in kept:
                         copy = aio_pika.Message(one.body, headers={"again": 1}, delivery_mode=2)
                         await exchange.publish(copy, one.routing_key or "")
+                        confirmed += 1
                     kept = []
+            return confirmed
 
-        cluster.at_broker(again)
-
-    return act
-
-
-def delete_queue(name: Callable[[Topology], str]) -> Act:
-    """Delete a queue and all that is in it."""
-
-    def act(cluster: Cluster, pace: Pace) -> None:
-        del pace
-
-        async def delete(connection: AbstractConnection) -> None:
-            channel = await connection.channel()
-            await channel.queue_delete(name(cluster.topology))
-
-        cluster.at_broker(delete)
+        return Proof({"messages published again": scene.cluster.at_broker(again)})
 
     return act
 
 
-def purge(cluster: Cluster, pace: Pace) -> int:
-    """Let jobs queue up, and purge the queue; return how many were deleted."""
+def revoke(scene: Scene) -> Proof:
+    """Revoke the permission to write, and restore it.
 
-    async def purge_queue(connection: AbstractConnection) -> int:
-        channel = await connection.channel()
-        queue = await channel.get_queue(cluster.topology.work_queue_name("default"), ensure=False)
-        return (await queue.purge()).message_count or 0
-
-    with cluster.held_down(*cluster.names("processor")):
-        for name in cluster.names("processor"):
-            cluster.stop(name)  # a killed one may leave messages of ended jobs
-        time.sleep(pace.seconds(5))
-        return int(cluster.at_broker(purge_queue))
-
-
-def unbind(cluster: Cluster, pace: Pace) -> None:
-    """Unbind the tracker's queue, and bind it again: the gateway's check for queues does not detect this."""
-    words = cluster.topology.lifecycle.bindings
-
-    async def change(connection: AbstractConnection, *, bind: bool) -> None:
-        channel = await connection.channel()
-        queue = await channel.get_queue(cluster.topology.lifecycle.name, ensure=False)
-        for binding in words:
-            await (queue.bind if bind else queue.unbind)(binding.exchange.name, binding.key)
-
-    cluster.at_broker(lambda connection: change(connection, bind=False))
-    time.sleep(pace.seconds(5))
-    cluster.at_broker(lambda connection: change(connection, bind=True))
-
-
-def revoke(cluster: Cluster, pace: Pace) -> None:
-    """Revoke the permission to write, and restore it."""
+    RabbitMQ caches a channel's permissions: the services notice it on new channels only, so their connections are
+    closed.
+    """
+    cluster, before = scene.cluster, scene.load.refusals
     cluster.rabbitmqctl("set_permissions", "guest", ".*", "^$", ".*")
     try:
-        time.sleep(pace.seconds(10))
+        with scene.lasting(10):
+            cluster.rabbitmqctl("close_all_connections", "permission revoked")
+            refused = wait_for(lambda: scene.load.refusals - before, within=10, at_least=3)
     finally:
         cluster.rabbitmqctl("set_permissions", "guest", ".*", ".*", ".*")
+    return Proof({"submissions refused": refused})
 
 
-def rotate_password(cluster: Cluster, pace: Pace) -> None:
+def rotate_password(scene: Scene) -> Proof:
     """Change the password without telling the services: new connections are refused."""
+    cluster = scene.cluster
     cluster.rabbitmqctl("change_password", "guest", "another")
     try:
-        for kind in ("gateway", "processor", "tracker"):
-            cluster.kill(cluster.names(kind)[0])
-        time.sleep(pace.seconds(10))
+        with scene.lasting(10):
+            killed = sum(cluster.kill(cluster.names(kind)[0]) for kind in ("gateway", "processor", "tracker"))
+            refused = not probes.broker_answers(cluster)
     finally:
         cluster.rabbitmqctl("change_password", "guest", "guest")
+    return Proof({"services killed": killed, "connection refused": refused})

@@ -1,11 +1,12 @@
-"""The ledger: every submitted job, the gateway's answers, what readers saw, and what handlers did."""
+"""The ledger: every submitted job, the gateway's answers, and what readers saw."""
 
-import json
 import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fault_suite.streams import Position
 
 UNFINISHED = ("scheduled", "queued", "running", "retrying")
 """Statuses of a job that has not ended."""
@@ -43,10 +44,18 @@ class Ledger:
     """The records of one run; written by the load's threads."""
 
     file: Path
+    #: Whether a job may be gone after its end: retention is that short.
+    may_expire: bool = False
     submitted: dict[str, Submitted] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    #: The ids of the jobs whose cancel was requested, whatever the answer was.
+    cancels: set[str] = field(default_factory=set)
+    #: The document with which each job was first seen to have ended, and when; Unix time.
+    ends: dict[str, tuple[float, dict[str, object]]] = field(default_factory=dict)
     #: Answers that contradict earlier ones: one sentence each.
     contradictions: list[str] = field(default_factory=list)
+    #: How many events were read from streams.
+    streamed: int = 0
     #: The longest time between two jobs that were accepted, in seconds.
     longest_gap: float = 0.0
     _accepted_at: float | None = None
@@ -69,6 +78,11 @@ class Ledger:
             self.longest_gap = max(self.longest_gap, at - (self._accepted_at or at))
             self._accepted_at = at
 
+    def note_cancel(self, job_id: str) -> None:
+        """Record that a cancel is about to be requested."""
+        with self._lock:
+            self.cancels.add(job_id)
+
     def seen(self, job_id: str) -> Seen:
         """Return what readers have seen of a job so far; a later read must not return less."""
         with self._lock:
@@ -77,10 +91,19 @@ class Ledger:
     def read(self, job_id: str, code: int, document: dict[str, object], *, before: Seen) -> None:
         """Record a reader's answer; it must not contradict what any reader had seen before the request."""
         with self._lock:
-            if code in (404, 410):
+            if code == 404 or (code == 410 and not (self.may_expire and job_id in self.ends)):
                 self.contradictions.append(f"{job_id}: {code} for a job that was accepted")
             if code == 200:
                 self._compare(job_id, document, before)
+
+    def read_event(self, before: Position, event: dict[str, object]) -> Position:
+        """Record an event of a stream; it must not contradict those that the stream had sent before it."""
+        after, contradiction = before.after(event)
+        with self._lock:
+            self.streamed += 1
+            if contradiction:
+                self.contradictions.append(contradiction)
+        return after
 
     def _compare(self, job_id: str, document: dict[str, object], seen: Seen) -> None:
         version, status = int(str(document["version"])), str(document["status"])
@@ -90,29 +113,15 @@ class Ledger:
         change = f"{job_id}: {seen} and then {document['status']}, version {version}, attempt {attempt}, {percent} %"
         if version < seen.version:
             self.contradictions.append(f"the version went back: {change}")
+        elif run == seen.run and attempt < seen.attempt:
+            self.contradictions.append(f"the attempt went back: {change}")
         elif run == seen.run and seen.status and seen.status not in UNFINISHED and status in UNFINISHED:
             self.contradictions.append(f"the job had ended: {change}")
         elif document["started_at"] == seen.started_at and status == seen.status and percent < seen.percent:
             self.contradictions.append(f"the percent went back: {change}")
         elif version == seen.version and status != seen.status:
             self.contradictions.append(f"one version, two states: {change}")
+        if status in ENDED:
+            self.ends.setdefault(job_id, (time.time(), document))
         if version >= self._seen[job_id].version:
             self._seen[job_id] = Seen(version, run, attempt, status, percent, document["started_at"])
-
-
-@dataclass
-class Executions:
-    """What handlers recorded: the number of starts and finishes of each job, by nonce."""
-
-    starts: Counter[str] = field(default_factory=Counter)
-    finishes: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def read(cls, file: Path, begun_at: int = 0) -> "Executions":
-        """Read what was appended after the first `begun_at` bytes."""
-        made = cls()
-        if file.exists():
-            for line in file.read_bytes()[begun_at:].splitlines():
-                entry = json.loads(line)
-                (made.starts if entry["what"] == "start" else made.finishes)[entry["nonce"]] += 1
-        return made

@@ -1,4 +1,4 @@
-"""The load: threads that submit and read, and a probe that detects the recovery."""
+"""The load: threads that submit, cancel and read, and a probe that detects the recovery."""
 
 import math
 import random
@@ -6,28 +6,32 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import count
 from secrets import token_hex
 
 import httpx
 
-from fault_suite.ledger import ENDED, Ledger, Submitted
+from fault_suite.ledger import Ledger, Submitted
+from fault_suite.readers import TIMEOUT, Readers
 
-TIMEOUT = httpx.Timeout(5.0, connect=1.0)
 CALLBACK_EVERY = 4
 """Every fourth job has a callback URL."""
-POLL_INTERVAL = 0.005
-"""Seconds between two polls of one job; at this rate, each of two gateways answers it from its hot cache."""
-HOT_POLLS = 24
-"""Polls per second at two gateways in turn; ten at each suffice for the hot cache."""
-MAX_POLLING = 3.0
-"""Seconds after which polling a job that does not end stops."""
+MAX_CANCEL_DELAY = 0.4
+"""Seconds after which a job is canceled, at most; half of those jobs are canceled at once."""
 ANSWER_TIMEOUT = 2.5
 """Seconds within which a submission must be answered."""
 MAX_ANSWER_TIMEOUT = 4.5
 """Seconds after which an answer is late on any machine; the HTTP client times out a little later."""
+TYPES = {
+    "other-queue": "chaos-elsewhere",
+    "new-type": "chaos-new",
+    "task-group": "chaos-async",
+    "swallow-cancel": "chaos-async",
+    "stop-loop": "chaos-async",
+}
+"""The job type of each behaviour that is not of the type `chaos`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class Mix:
     slow: int = 10
     #: Milliseconds.
     slow_takes: int = 5_000
+    #: How many are canceled soon after their submission.
+    cancel: int = 40
 
     def draw(self, chance: random.Random) -> tuple[str, int]:
         """Return a behaviour and how many milliseconds it takes."""
@@ -48,14 +54,6 @@ class Mix:
                 return behave, chance.randint(5, 100)
             number -= share
         return "well", self.slow_takes if number < self.slow else chance.randint(5, 500)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A gateway's answer to a status request."""
-
-    etag: str
-    document: dict[str, object]
 
 
 class Load:
@@ -95,11 +93,17 @@ class Load:
         self._rate = rate
         self._mix = mix
         self._chance = random.Random(seed)
+        self._cancel_chance = random.Random(-seed)
+        self._cancels: deque[tuple[float, Submitted]] = deque()
         self._ended = threading.Event()
-        #: How many jobs were polled often enough to be answered from the hot cache.
-        self.polled_hot = 0
+        self.readers = Readers(urls, ledger, self._ended)
         #: Seconds until each submission was answered; infinite if it was not.
         self.answer_times: list[float] = []
+
+    @property
+    def refusals(self) -> int:
+        """How many submissions were not accepted."""
+        return self._ledger.refused.total()
 
     def is_of_this_load(self, nonce: str) -> bool:
         """Return whether this load created the nonce: jobs of an earlier load may still run."""
@@ -107,10 +111,9 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Submit and read until the block ends."""
+        """Submit, cancel and read until the block ends."""
         threads = [threading.Thread(target=self._submit_all, name="submitter")]
-        threads += [threading.Thread(target=self._read_all, args=(n,), name=f"reader {n}") for n in range(2)]
-        threads.append(threading.Thread(target=self._poll_newest, name="poller"))
+        threads += [threading.Thread(target=self._cancel_some, name="canceler"), *self.readers.threads()]
         for thread in threads:
             thread.start()
         try:
@@ -127,16 +130,25 @@ class Load:
                 behave, milliseconds = self._mix.draw(self._chance)
                 if self._first:
                     behave = self._first.popleft()
-                self.submit(http, behave, milliseconds)
+                submitted = self.submit(http, behave, milliseconds)
+                if self._cancel_chance.randrange(1_000) < self._mix.cancel and behave == "well":
+                    delay = max(0.0, self._cancel_chance.uniform(-MAX_CANCEL_DELAY, MAX_CANCEL_DELAY))
+                    self._cancels.append((time.monotonic() + delay, submitted))
                 due = max(due + 1 / self._rate, time.monotonic() - 1)
                 self._ended.wait(max(0.0, due - time.monotonic()))
 
-    def submit(self, http: httpx.Client, behave: str, milliseconds: int) -> Submitted:
+    def _cancel_some(self) -> None:
+        with httpx.Client(timeout=TIMEOUT) as http:
+            while not self._ended.wait(0.02):
+                while self._cancels and self._cancels[0][0] <= time.monotonic():
+                    self.cancel(http, self._cancels.popleft()[1])
+
+    def submit(self, http: httpx.Client, behave: str, milliseconds: int, **fields: object) -> Submitted:
         """Submit one job, and record the answer."""
         nonce = f"{self._run}-{token_hex(6)}"
         params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
         has_callback = next(self._numbers) % CALLBACK_EVERY == 0
-        job = {"type": "chaos", "params": params, **self._options}
+        job = {"type": TYPES.get(behave, "chaos"), "params": params, **self._options, **fields}
         if has_callback:
             job["callback_url"] = self._callback_url
         url = self._chance.choice(self._urls())
@@ -159,60 +171,16 @@ class Load:
         self._ledger.note(submitted, answered)
         return submitted
 
-    def _read_all(self, number: int) -> None:
-        chance = random.Random(number)
-        with httpx.Client(timeout=TIMEOUT) as http:
-            while not self._ended.wait(0.02):
-                accepted = self._ledger.accepted[-200:]
-                if accepted:
-                    self.get(http, chance.choice(accepted), chance.choice(self._urls()))
-
-    def _poll_newest(self) -> None:
-        """Poll one new job after the other as the most impatient client would, at all gateways in turn."""
-        with httpx.Client(timeout=TIMEOUT) as http:
-            while not self._ended.wait(0.02):
-                for submitted in self._ledger.accepted[-1:]:
-                    self._poll(http, submitted)
-
-    def _poll(self, http: httpx.Client, submitted: Submitted) -> None:
-        begun = time.monotonic()
-        answer: Answer | None = None
-        for polls, url in enumerate(cycle(self._urls()), 1):
-            answer = self._request(http, submitted, url, answer) or answer
-            if polls == HOT_POLLS and time.monotonic() < begun + 1:
-                self.polled_hot += 1
-            if answer and answer.document["status"] in ENDED:
-                break
-            if time.monotonic() > begun + MAX_POLLING:
-                return
-            if self._ended.wait(POLL_INTERVAL):
-                return
-        for url in self._urls():  # the other gateways must know that it has ended
-            self._request(http, submitted, url, answer)
+    def cancel(self, http: httpx.Client, submitted: Submitted) -> None:
+        """Request the cancel of a job, if it has an id; without an answer, it may be canceled or not."""
+        if submitted.job_id:
+            self._ledger.note_cancel(submitted.job_id)
+            with suppress(httpx.HTTPError):
+                http.post(f"{self._cancel_chance.choice(self._urls())}/v1/jobs/{submitted.job_id}/cancel")
 
     def get(self, http: httpx.Client, submitted: Submitted, url: str) -> dict[str, object] | None:
         """Read one job, and record the answer."""
-        answer = self._request(http, submitted, url)
-        return answer and answer.document
-
-    def _request(
-        self, http: httpx.Client, submitted: Submitted, url: str, known: Answer | None = None
-    ) -> Answer | None:
-        """Request a job unless it equals `known`; a 304 is recorded like the same answer again."""
-        assert submitted.job_id is not None
-        before = self._ledger.seen(submitted.job_id)
-        try:
-            response = http.get(
-                f"{url}/v1/jobs/{submitted.job_id}", headers={"If-None-Match": known.etag} if known else {}
-            )
-        except httpx.HTTPError:
-            return None
-        answer = known if response.status_code == 304 else None
-        if response.status_code == 200:
-            answer = Answer(etag=response.headers["ETag"], document=response.json())
-        code = 200 if answer else response.status_code
-        self._ledger.read(submitted.job_id, code, answer.document if answer else {}, before=before)
-        return answer
+        return self.readers.get(http, submitted, url)
 
     def recovered(self, within: float) -> float | None:
         """Return the seconds until a new job is accepted and succeeds within a second; None if it takes too long."""

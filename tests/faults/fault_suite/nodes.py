@@ -1,20 +1,22 @@
 """Replicated servers and their faults: three RabbitMQ nodes, and a Redis with a replica."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 from unittest import SkipTest
 from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis
 
+from fault_suite import probes
 from fault_suite.cluster import Cluster
-from fault_suite.scenario import Act, Fault, Pace
+from fault_suite.fault import Act, Fault, Scene
+from fault_suite.proof import Proof
 from fault_suite.switch import Address, Switch
 from milepost_stack import install, processes, rabbitmq, redis_server
 from milepost_stack.stack import Stack
@@ -90,7 +92,7 @@ class Servers:
     def _mount(self, folder: Path) -> bool:
         """Mount a disk for a node, if we are root; return whether it was done."""
         folder.mkdir(parents=True)
-        words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_SIZE}m", "milepost", folder]
+        words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_SIZE}m", "milepost", str(folder)]
         return os.geteuid() == 0 and subprocess.run(words, check=False, capture_output=True).returncode == 0
 
     # Actions on servers.
@@ -160,26 +162,36 @@ class Nodes(Cluster):
 # Faults.
 
 
-def kill_each_node(cluster: Nodes, pace: Pace) -> None:
+def _nodes(scene: Scene) -> Nodes:
+    assert isinstance(scene.cluster, Nodes)
+    return scene.cluster
+
+
+def kill_each_node(scene: Scene) -> Proof:
     """Kill one node after the other, each after the last one has caught up."""
+    cluster, killed = _nodes(scene), 0
     for name in NAMES:
         cluster.wait_until_dispensable(name)
         with cluster.held_down(name):
-            cluster.kill(name)
-            time.sleep(pace.seconds(10))
+            killed += cluster.kill(name)
+            scene.sleep(10)
+    return Proof({"nodes killed": killed})
 
 
-def freeze_node(cluster: Nodes, pace: Pace) -> None:
+def freeze_node(scene: Scene) -> Proof:
     """Freeze the node that leads the most queues."""
+    cluster = _nodes(scene)
     cluster.wait_until_dispensable(NAMES[0])
-    with cluster.frozen(NAMES[0]):
-        time.sleep(pace.seconds(20))
+    with cluster.frozen(NAMES[0]) as frozen:
+        scene.sleep(20)
+    return Proof({"node stopped": frozen})
 
 
-def cut_off(*, seconds: float, times: int = 1) -> Callable[[Nodes, Pace], None]:
+def cut_off(*, seconds: float, times: int = 1) -> Act:
     """Cut a node off from the others; as a minority, RabbitMQ pauses it."""
 
-    def act(cluster: Nodes, pace: Pace) -> None:
+    def act(scene: Scene) -> Proof:
+        cluster, cut = _nodes(scene), 0
         for _ in range(times):
             cluster.wait_until_dispensable(NAMES[0])
             others = [cluster.node_name(name) for name in NAMES[1:]]
@@ -187,62 +199,74 @@ def cut_off(*, seconds: float, times: int = 1) -> Callable[[Nodes, Pace], None]:
             cluster.rabbitmqctl(
                 "eval", f"[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || {each}].", node=NAMES[0]
             )
-            time.sleep(pace.seconds(seconds))
+            with scene.lasting(seconds):
+                cut += cluster.rabbitmqctl("eval", "nodes().", node=NAMES[0]).strip() == "[]"
             cluster.rabbitmqctl("eval", f"[erlang:set_cookie(N, erlang:get_cookie()) || {each}].", node=NAMES[0])
+        return Proof({"cuts from all other nodes": cut})
 
     return act
 
 
-def lose_majority(cluster: Nodes, pace: Pace) -> None:
+def lose_majority(scene: Scene) -> Proof:
     """Kill two of three nodes: no job may be accepted, for none could be stored safely."""
+    cluster, refused = _nodes(scene), 0
     cluster.wait_until_dispensable(NAMES[0])
     with cluster.held_down(*NAMES[1:]):
-        for name in NAMES[1:]:
-            cluster.kill(name)
+        killed = sum(cluster.kill(name) for name in NAMES[1:])
         time.sleep(2)
-        ends = time.monotonic() + pace.seconds(30)
-        with httpx.Client(timeout=5) as http:
+        with httpx.Client(timeout=5) as http, scene.lasting(30):
+            ends = time.monotonic() + scene.pace.seconds(30)
             while time.monotonic() < ends:
                 for url in cluster.urls():
                     answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": {"nonce": "no-majority"}})
                     assert answer.status_code == 503, f"accepted without a majority: {answer.status_code}"
+                    refused += 1
                 time.sleep(0.5)
+    return Proof({"nodes killed": killed, "submissions refused": refused})
 
 
-def kill_all_nodes(cluster: Nodes, pace: Pace) -> None:
+def kill_all_nodes(scene: Scene) -> Proof:
     """Kill all three nodes at once, and restart them together."""
-    with cluster.held_down(*NAMES):
-        for name in NAMES:
-            cluster.kill(name)
-        time.sleep(pace.seconds(5))
+    with scene.cluster.held_down(*NAMES):
+        killed = sum(scene.cluster.kill(name) for name in NAMES)
+        refused = not probes.broker_answers(scene.cluster)
+        scene.sleep(5)
+    return Proof({"nodes killed": killed, "connection refused": refused})
 
 
-def fill_disk(cluster: Nodes, pace: Pace) -> None:
+def fill_disk(scene: Scene) -> Proof:
     """Fill a node's disk, and restart the node once there is space: its log does not recover by itself."""
+    cluster = _nodes(scene)
     if not cluster.servers.small_disk:
         raise SkipTest("only root can mount a small disk")
     filler = cluster.servers.fill_disk()
     try:
-        time.sleep(pace.seconds(20))
+        with scene.lasting(20):
+            free = shutil.disk_usage(filler.parent).free
     finally:
         filler.unlink()
         with cluster.held_down(SMALL_DISK_NODE):
             cluster.kill(SMALL_DISK_NODE)
+    return Proof({"node without a free byte": free == 0})
 
 
-def fail_over(cluster: Nodes, pace: Pace) -> None:
+def fail_over(scene: Scene) -> Proof:
     """Stop the replication for a while, kill Redis, and fail over to the replica."""
+    cluster = _nodes(scene)
     with Redis.from_url(cluster.servers.replica_url) as replica:
         replica.replicaof("NO", "ONE")
-    time.sleep(pace.seconds(10))
-    cluster.kill("redis")
-    time.sleep(1)
-    cluster.servers.fail_over()
+        with scene.lasting(10), cluster.redis as redis:
+            redis.set("probe", 1, ex=600)
+        killed = cluster.kill("redis")
+        time.sleep(1)
+        cluster.servers.fail_over()
+        missing = replica.get("probe") is None
+    return Proof({"kill of Redis": killed, "write that the replica lacks": missing})
 
 
-def _row(name: str, act: Callable[[Nodes, Pace], None], **allowed: float) -> Fault:
+def _row(name: str, act: Act, **allowed: float) -> Fault:
     allowed = {"recovers_within": 30, "max_extra_runs": 6 * THREADS, **allowed}
-    return Fault(name=name, act=cast(Act, act), **allowed)  # type: ignore[arg-type]
+    return Fault(name=name, act=act, **allowed)  # type: ignore[arg-type]
 
 
 MATRIX = (

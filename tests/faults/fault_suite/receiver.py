@@ -16,12 +16,20 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Hook)
-        #: The received ends, by job.
-        self.ends: dict[str, set[str]] = defaultdict(set)
+        #: The received ends, by job: the event of each `webhook-id`.
+        self.ends: dict[str, dict[str, str]] = defaultdict(dict)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def has(self, job_id: str, status: object) -> bool:
+        """Return whether a webhook said that the job ended so."""
+        return status in list(self.ends[job_id].values())
+
+    def contradictions(self) -> list[str]:
+        """Return a sentence for each job whose end was sent under several ids: receivers take them for several ends."""
+        return [f"{job_id}: webhooks of several ends: {ends}" for job_id, ends in self.ends.items() if len(ends) > 1]
 
 
 class _Hook(BaseHTTPRequestHandler):
@@ -29,7 +37,7 @@ class _Hook(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.ends[event["subject"]].add(event["type"].split(".")[3])
+        self.server.ends[event["subject"]][self.headers["webhook-id"]] = event["type"].split(".")[3]
         self.send_response(204)
         self.end_headers()
 
