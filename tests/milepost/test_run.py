@@ -1,5 +1,9 @@
 """`Run`: what a handler reads and reports."""
 
+import os
+import pickle
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
@@ -231,3 +235,46 @@ def test_a_run_has_only_one_result():
     run.create("a", as_result=True)
     with pytest.raises(ValueError, match="result already"):
         run.create("b", as_result=True)
+
+
+@pytest.mark.parametrize("what", [lambda run: run, lambda run: run.progress, lambda run: {"runs": [run]}])
+def test_a_run_is_not_sent_to_another_process(run, what):
+    """`pool.map(work, [run])` says what to do instead."""
+    with pytest.raises(TypeError, match="can't be sent to another process: report from the handler's own process"):
+        pickle.dumps(what(run))
+
+
+FORK = """
+import os
+from milepost import Run
+from milepost.testing import MemoryOutputs
+
+run = Run(job_id="1", outputs=MemoryOutputs())
+run.progress(1)
+run._items_lock.acquire()  # by another thread of the parent
+if os.fork() == 0:
+    calls = [lambda: run.progress(2), lambda: next(run.track([1])), lambda: run.save(1), run.checkpoint,
+             lambda: run.create("a"), lambda: run.subprocess(["true"]), lambda: run.emit(1)]
+    for call in calls:
+        try:
+            call()
+        except RuntimeError as error:
+            print(error, flush=True)
+    Run(job_id="2").progress(1)
+    os._exit(0)
+os.wait()
+run._items_lock.release()
+run.progress(3)
+print(run.report().progress.done)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_a_report_in_a_forked_process_raises():
+    """It would vanish silently. The parent's run, and runs that the child creates, are not affected."""
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert 7 * ["what a forked process reports does not reach the job: report from the handler's own process"] == [
+        line.partition(", for")[0] for line in lines[:-1]
+    ]
+    assert "3" == lines[-1]

@@ -1,6 +1,8 @@
 """Handlers for every way in which a run can end, and the commands that call them."""
 
+import threading
 import types
+from contextlib import suppress
 from datetime import timedelta
 
 from pydantic import BaseModel, field_validator
@@ -130,6 +132,20 @@ def files_handler(params: Params, run: Run) -> Answer | None:
     return None if as_result and params.do != "write-both" else Answer(n=1)
 
 
+LEFT = []
+"""The threads that handlers have left running."""
+
+
+@job("leaves")
+def leaving_handler(params: Params, run: Run) -> None:
+    def work():
+        with suppress(RuntimeError):
+            run.subprocess(["sleep", "600"])
+
+    LEFT.append(threading.Thread(target=work))
+    LEFT[-1].start()
+
+
 @job("large", retries=1)
 def large_handler(params: Params, run: Run) -> str:
     return "x" * MAX_RESULT
@@ -154,6 +170,7 @@ MODULE.__dict__.update(
     f=files_handler,
     d=odd_handler,
     e=tricky_handler,
+    g=leaving_handler,
 )
 REGISTRY = Handlers({definition.type: definition for definition in definitions_in(MODULE)})
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from odd_handlers import FIRST, command, facts
+from odd_handlers import FIRST, LEFT, command, facts
 from samples import SUBMITTED, TRACE
 
 from milepost_contracts.clock import now
@@ -197,3 +197,10 @@ def test_a_cancel_stops_only_the_run_that_it_names(runner, publisher):
     runner.execute(command(), FIRST)
     assert ([None], "job.canceled") == (stopped, publisher.events[-1].fact)
     assert "cooperative" == publisher.events[-1].job.canceled_how
+
+
+def test_a_program_that_a_handler_leaves_running_is_ended(runner, publisher):
+    """The attempt is over when its programs are, whatever thread waits for them."""
+    runner.execute(command("leaves"), FIRST)
+    LEFT[-1].join(10)
+    assert (False, "job.succeeded") == (LEFT.pop().is_alive(), publisher.events[-1].fact)

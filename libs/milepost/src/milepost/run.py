@@ -5,6 +5,7 @@ progress is kept; all items are counted, and the latest are kept.
 """
 
 import mimetypes
+import os
 import re
 import threading
 import time
@@ -12,12 +13,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, TypeVar
+from subprocess import CompletedProcess
+from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar, Unpack
+from weakref import WeakSet
 
 import pydantic_core
 
 from milepost.errors import RunStopped
 from milepost.meter import Meter, eta
+from milepost.subprocesses import Command, Program, ProgramOptions, Programs
 from milepost_contracts.values import (
     MAX_DEPTH,
     MAX_ITEM,
@@ -97,7 +101,9 @@ class Run:
         self._outputs = outputs
         self._output_names: set[str] = set()
         self._has_result = False
-        self._stop: RunStopped | None = None
+        #: What the next report raises.
+        self._stop: RunStopped | RuntimeError | None = None
+        self._programs = Programs()
         self._version = 0
         self._progress: tuple[float, float | None, str | None, str | None] | None = None
         self._item_count = 0
@@ -105,6 +111,15 @@ class Run:
         self._items_lock = threading.Lock()
         self._meter = Meter(started=time.monotonic())
         self._rate: float | None = None
+        _runs.add(self)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(f"run can't be sent to another process: {_REPORT_HERE}")
 
     # For handlers.
 
@@ -228,7 +243,50 @@ class Run:
         if self._stop is not None:
             raise self._stop
 
+    def subprocess(self, args: Command, **options: Unpack[ProgramOptions]) -> CompletedProcess[str]:
+        """Run a program until it has ended; if the run must end, end the program and its children first.
+
+        They get SIGTERM, and after 5 seconds SIGKILL. Children that the program leaves running are ended too, and all
+        of them are killed if the processor is. A process that calls `setsid`, as daemons do, escapes that.
+
+        Args:
+            args: The program and its arguments, as in `subprocess.run`.
+            on_line: Called with each line of the program's standard output and standard error, without its end; for
+                example `log.info`, or `lambda line: run.progress(done, total, line)`.
+            check: Raise if the exit code is not 0.
+            input: The program's standard input; by default it is empty.
+            cwd: The program's working directory.
+            env: The program's environment; by default this process's own.
+            shell: `args` is a command for the shell.
+
+        Returns:
+            The exit code, and the last 64 KiB each of standard output and standard error, as text.
+
+        Raises:
+            RunStopped: The run must end; do not catch it.
+            subprocess.CalledProcessError: `check` is true, and the exit code is not 0.
+            OSError: The program can't be started.
+        """
+        return self._programs.run(Program(args=args, **options), self.checkpoint)
+
+    async def subprocess_async(self, args: Command, **options: Unpack[ProgramOptions]) -> CompletedProcess[str]:
+        """Do what `subprocess` does, in an async handler. The program also ends if the awaiting task is cancelled.
+
+        `on_line` is called on another thread than the event loop's.
+        """
+        return await self._programs.run_async(Program(args=args, **options), self.checkpoint)
+
+    def _forbid_reports(self) -> None:
+        """Make every report raise, in a forked child. Its locks may be held by threads that only its parent has."""
+        self._items_lock = threading.Lock()
+        self._programs = Programs()
+        self._stop = RuntimeError(f"what a forked process reports does not reach the job: {_REPORT_HERE}")
+
     # For the caller of the handler.
+
+    def close(self) -> None:
+        """End the programs that the handler has left running, on other threads; return when they have ended."""
+        self._programs.close()
 
     def stop(self, reason: RunStopped) -> None:
         """Make the handler's next report or checkpoint raise `reason`. Only the first call has an effect."""
@@ -238,7 +296,7 @@ class Run:
     @property
     def stopped(self) -> RunStopped | None:
         """The reason why the run must end, or `None`."""
-        return self._stop
+        return self._stop if isinstance(self._stop, RunStopped) else None
 
     @property
     def version(self) -> int:
@@ -267,6 +325,21 @@ class Run:
             rate=None if self._rate is None else round(self._rate, 3),
             eta_seconds=None if remaining is None else round(remaining, 1),
         )
+
+
+_REPORT_HERE = (
+    "report from the handler's own process, for example call run.progress for each result of pool.imap_unordered(…)"
+)
+_runs = WeakSet[Run]()
+
+
+def _forbid_reports_in_child() -> None:
+    for run in list(_runs):
+        run._forbid_reports()  # noqa: SLF001 - of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forbid_reports_in_child)
 
 
 def _plain_json(value: Any, what: str, limit: int) -> Any:

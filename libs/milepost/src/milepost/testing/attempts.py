@@ -104,9 +104,12 @@ def run_handler(
 
 def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Outcome:
     """Call a handler once and return the outcome."""
-    returned = definition.handler(params, run)
-    if inspect.isawaitable(returned):
-        returned = _run(_awaited(returned))
+    try:
+        returned = definition.handler(params, run)
+        if inspect.isawaitable(returned):
+            returned = _run(_awaited(returned))
+    finally:
+        run.close()
     _, result = definition.encode_result(returned)
     if run.outputs.result is not None and result is not None:
         raise InvalidResult("the handler wrote its result to a file and also returned one")

@@ -252,6 +252,7 @@ class Runner:
         try:
             yield
         finally:
+            execution.run.close()
             self._publisher.stop_reporting(execution.run)
             del self._running[execution.job.execution]
 
