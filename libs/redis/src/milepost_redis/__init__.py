@@ -1,1 +1,1 @@
-"""Access to Redis: scripts by their hash, pipelines over all shards, one error for an unavailable Redis."""
+"""Access to Redis: scripts by their hash, pipelines over all shards, stored values, one error if it is unavailable."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.adapters.redis.webhook_log import RedisWebhookLog
 from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
 from milepost_tracker.adapters.webhook_client import HttpWebhookClient
+from milepost_tracker.core import duties
 from milepost_tracker.core.dead_letters import DeadLetterHandler
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.core.reaper import Reaper
@@ -35,7 +36,7 @@ from milepost_tracker.core.reconciliation import Reconciliation, reconcile
 from milepost_tracker.core.replay import Replayed, Replayer
 from milepost_tracker.core.republish import Republisher
 from milepost_tracker.core.webhooks import Webhooks
-from milepost_tracker.errors import EventLogUnavailable, StoreUnavailable
+from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.settings import TrackerSettings
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,6 @@ EXPIRED_INTERVAL = timedelta(seconds=30)
 OVERDUE_INTERVAL = timedelta(seconds=5)
 REPUBLISH_INTERVAL = timedelta(minutes=10)
 RECONCILE_INTERVAL = timedelta(seconds=60)
-MAX_LAG = timedelta(seconds=10)
-"""While the view lags more than this, no job is ended as lost: its event may be on its way."""
 
 
 class _Parts:
@@ -191,8 +190,7 @@ def _periodic_duties(
     """Return the periodic duties beside the projection."""
 
     async def end_overdue() -> None:
-        if status.behind < MAX_LAG and replayer.complete and consumer.link.is_up:
-            await reaper.end_overdue()
+        await duties.end_overdue(reaper, status, replayer, is_connected=lambda: consumer.link.is_up)
 
     async def sweep() -> None:
         if swept := await parts.store.sweep():
@@ -212,23 +210,13 @@ def _periodic_duties(
         )
 
     return [
-        _every(EXPIRED_INTERVAL, sweep),
-        _every(OVERDUE_INTERVAL, end_overdue),
-        _every(min(REPUBLISH_INTERVAL, republisher.every), republish),
-        _every(RECONCILE_INTERVAL, compare),
+        duties.every(EXPIRED_INTERVAL, sweep),
+        duties.every(OVERDUE_INTERVAL, end_overdue),
+        duties.every(min(REPUBLISH_INTERVAL, republisher.every), republish),
+        duties.every(RECONCILE_INTERVAL, compare),
     ]
 
 
 async def _leave_to_the_tracker(job_ids: Sequence[str]) -> None:
     """Do nothing: a running tracker audits the log, and ends the same jobs."""
     del job_ids
-
-
-async def _every(pause: timedelta, act: Callable[[], Awaitable[None]]) -> None:
-    """Act after each pause until cancelled; what fails now is tried the next time."""
-    while True:
-        await asyncio.sleep(pause.total_seconds())
-        try:
-            await act()
-        except (StoreUnavailable, EventLogUnavailable) as error:
-            log.warning("duty_postponed", duty=act.__name__, error=str(error))

@@ -7,12 +7,12 @@ import operator
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages import cloudevent
 from milepost_contracts.messages.cloudevent import Message
-from milepost_contracts.values import DEFAULT_MAX_RUNTIME, JsonSchema, QueueName, Span, TypeName, Value
+from milepost_contracts.values import DEFAULT_MAX_RUNTIME, JsonSchema, Moment, QueueName, Span, TypeName, Value
 
 HEARTBEAT_INTERVAL = timedelta(seconds=3)
 ANNOUNCEMENT_INTERVAL = timedelta(seconds=15)
@@ -41,14 +41,14 @@ class RunningJob(Value):
     id: str
     type: TypeName
     attempt: int
-    started_at: AwareDatetime
+    started_at: Moment
 
 
 class Heartbeat(Value):
     """The state of one processor."""
 
     instance: str = Field(min_length=1, max_length=200)
-    started_at: AwareDatetime
+    started_at: Moment
     types: tuple[TypeName, ...]
     queues: tuple[QueueName, ...]
     threads: int = Field(ge=1)

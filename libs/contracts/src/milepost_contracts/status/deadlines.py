@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from milepost_contracts.messages.job_events import JobEvent, JobFailed
 from milepost_contracts.states import Status
-from milepost_contracts.values import DEFAULT_START_WITHIN, Job, JobError
+from milepost_contracts.values import DEFAULT_START_WITHIN, LAST_MOMENT, Job, JobError
 
 REPORT_GRACE = timedelta(seconds=30)
 """How long after a deadline an event of the job may still arrive before it counts as lost."""
@@ -15,7 +15,7 @@ START_REPORT_GRACE = timedelta(seconds=5)
 
 def start_by(job: Job) -> datetime:
     """Return when the job expires unless it was started. A `run_at` before its creation is ignored."""
-    return max(job.run_at or job.created_at, job.created_at) + job.start_within
+    return min(max(job.run_at or job.created_at, job.created_at) + job.start_within, LAST_MOMENT)
 
 
 def expired(job: Job) -> JobFailed:

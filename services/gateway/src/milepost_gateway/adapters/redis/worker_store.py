@@ -7,9 +7,9 @@ from redis.asyncio import Redis
 
 from milepost_contracts.messages.worker_events import Heartbeat, JobType
 from milepost_contracts.status.redis_keys import Keys
-from milepost_gateway.adapters.redis.parsing import parse_known
 from milepost_gateway.errors import StoreUnavailable
 from milepost_redis.calls import raising
+from milepost_redis.parsing import parse_known
 
 
 class RedisWorkerStore:

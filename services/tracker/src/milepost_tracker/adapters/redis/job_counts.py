@@ -10,6 +10,7 @@ from milepost_contracts.messages.worker_events import Heartbeat, JobType
 from milepost_contracts.states import Status
 from milepost_contracts.status.redis_keys import SHARDS, Keys
 from milepost_redis.calls import execute, raising
+from milepost_redis.parsing import parse_known
 from milepost_tracker.errors import StoreUnavailable
 
 
@@ -42,11 +43,11 @@ class RedisJobCounts:
 
     async def heartbeats(self) -> Sequence[Heartbeat]:
         bodies = await self._all(self._keys.processors, self._keys.processor)
-        return [Heartbeat.model_validate_json(body) for body in bodies]
+        return parse_known(Heartbeat, bodies)
 
     async def queues(self) -> set[str]:
         bodies = await self._all(self._keys.types, self._keys.type)
-        return {JobType.model_validate_json(body).queue for body in bodies}
+        return {job_type.queue for job_type in parse_known(JobType, bodies)}
 
     async def waiting_webhooks(self) -> int:
         with raising(StoreUnavailable):

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pydantic_core
-from pydantic import TypeAdapter
+import structlog
+from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
 from milepost_contracts.clock import now
@@ -23,6 +24,8 @@ from milepost_redis.scripts import Argument, Script
 from milepost_tracker.adapters.redis.checkpoints import RedisCheckpoints
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import Applied, ClaimState, KnownJob
+
+log = structlog.get_logger(__name__)
 
 GRACE = timedelta(days=1)
 """A job's hash outlives its expiry by this, so that a sweep still knows which indexes the job is in."""
@@ -145,7 +148,8 @@ class RedisStatusStore:
 
         with raising(StoreUnavailable):
             answers = await execute(self._redis, fill)
-        return [_known_job(*fields) for fields in answers if fields[0] is not None]
+        stored = ((job_id, fields) for job_id, fields in zip(job_ids, answers, strict=True) if fields[0] is not None)
+        return [known for job_id, fields in stored if (known := _readable_job(job_id, *fields)) is not None]
 
     async def attempts(self, job: Job) -> tuple[Attempt, ...]:
         with raising(StoreUnavailable):
@@ -153,7 +157,11 @@ class RedisStatusStore:
         run, attempts = found
         if run is None or int(run) != job.run or attempts is None:
             return ()
-        return _ATTEMPTS.validate_json(attempts)[-MAX_LISTED_ATTEMPTS:]
+        try:
+            return _ATTEMPTS.validate_json(attempts)[-MAX_LISTED_ATTEMPTS:]
+        except ValidationError as error:
+            log.warning("stored_attempts_unreadable", job_id=job.id, error=str(error))
+            return ()
 
     async def claim_state(self, command: Job) -> ClaimState:
         def fill(pipe: Any) -> None:
@@ -192,6 +200,15 @@ def _remaining(within: timedelta, event: JobEvent) -> timedelta:
     """Subtract the event's age: it may come from the log. Not all of the age, because clocks differ."""
     age = now() - event.time - CLOCK_TOLERANCE
     return max(min(within, deadlines.REPORT_GRACE), within - max(timedelta(0), age))
+
+
+def _readable_job(job_id: str, *fields: bytes | None) -> KnownJob | None:
+    """Return a stored job; nothing if this release can't read it: it must not hide the others."""
+    try:
+        return _known_job(*fields)
+    except ValueError as error:
+        log.warning("stored_job_unreadable", job_id=job_id, error=str(error))
+        return None
 
 
 def _known_job(

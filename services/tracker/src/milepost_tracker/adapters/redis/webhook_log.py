@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from milepost_contracts.clock import now
@@ -12,6 +11,7 @@ from milepost_contracts.http.webhooks import MAX_TRIES_KEPT, RETRY_DELAYS, Webho
 from milepost_contracts.status.redis_keys import Keys
 from milepost_contracts.values import Job
 from milepost_redis.calls import execute, milliseconds, raising
+from milepost_redis.parsing import parse_known
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.webhook_log import WebhookState
 
@@ -41,7 +41,7 @@ class RedisWebhookLog:
             sequence=(sequence or b"").decode(),
             deleted_run=int(deleted or 0),
             disabled=bool(disabled),
-            tries=tuple(tried for body in tries if (tried := _tried(body)) is not None),
+            tries=tuple(parse_known(WebhookTry, tries)),
         )
 
     async def record(self, job: Job, tried: WebhookTry) -> None:
@@ -73,11 +73,3 @@ class RedisWebhookLog:
 
     def _disabled(self, job: Job) -> str:
         return self._keys.disabled(sha256(f"{job.tenant} {job.callback_url}".encode()).hexdigest())
-
-
-def _tried(body: Any) -> WebhookTry | None:
-    """Return a try; nothing if a newer release wrote it: it must not hide the others."""
-    try:
-        return WebhookTry.model_validate_json(body)
-    except ValidationError:
-        return None

@@ -1,4 +1,4 @@
-"""Parses stored values, and skips those that a newer release has written."""
+"""Parses values that are stored in Redis, and skips those that this release can not read."""
 
 from collections.abc import Sequence
 from typing import TypeVar
