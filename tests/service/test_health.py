@@ -1,5 +1,9 @@
 """Health and metrics, called through WSGI without a socket."""
 
+import os
+import socket
+from urllib.request import urlopen
+
 import pytest
 from prometheus_client import make_wsgi_app
 
@@ -7,12 +11,43 @@ from milepost_service.health import HealthServer
 
 
 @pytest.fixture
+def server():
+    server = HealthServer(host="127.0.0.1", port=0, unready=list)
+    yield server
+    server.close()
+
+
+def get_livez(server):
+    with urlopen(f"http://127.0.0.1:{server._server.server_port}/livez", timeout=5) as answer:
+        return answer.status
+
+
+def test_the_default_time_out_of_sockets_does_not_apply(server):
+    """A handler may set it for its own sockets."""
+    socket.setdefaulttimeout(0.000_001)
+    try:
+        with socket.create_connection(("127.0.0.1", server._server.server_port), timeout=5) as connection:
+            connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert b"200 OK" in connection.makefile("rb").readline()
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_a_server_whose_socket_was_closed_is_not_alive(server):
+    """A handler may close every descriptor, as a daemon does."""
+    assert server.is_alive
+    assert 200 == get_livez(server)
+    os.close(server._server.socket.detach())
+    assert not server.is_alive
+
+
+@pytest.fixture
 def get():
     server = HealthServer.__new__(HealthServer)
-    missing = []
+    missing, alive = [], [True]
 
-    def call(path, *, without=()):
-        missing[:] = without
+    def call(path, *, without=(), dead=False):
+        missing[:], alive[:] = without, [not dead]
         statuses = []
         body = server._app(
             {"PATH_INFO": path, "REQUEST_METHOD": "GET", "QUERY_STRING": ""},
@@ -21,6 +56,7 @@ def get():
         return statuses[0], b"".join(body).decode()
 
     server._unready = lambda: missing
+    server._alive = lambda: alive[0]
     server._metrics = make_wsgi_app()
     return call
 
@@ -28,6 +64,11 @@ def get():
 def test_liveness_does_not_depend_on_other_services(get):
     """A restart of the process would not repair them."""
     assert ("200 OK", "alive\n") == get("/livez", without=["rabbitmq"])
+
+
+def test_liveness_is_that_of_the_main_thread(get):
+    """A process whose main thread has stopped must be started again."""
+    assert "503 Service Unavailable" == get("/livez", dead=True)[0]
 
 
 def test_readiness_names_what_is_missing(get):

@@ -73,5 +73,10 @@ def load(settings: Callable[[], S]) -> S:
 
 def exit_misconfigured(message: str) -> NoReturn:
     """Print the message to standard error and exit with code 2."""
-    print(f"milepost: {message}", file=sys.stderr)  # noqa: T201 - the logs are not set up yet
+    print_misconfigured(message)
     raise SystemExit(EXIT_MISCONFIGURED)
+
+
+def print_misconfigured(message: str) -> None:
+    """Print the message to standard error, as every service does before it exits with `EXIT_MISCONFIGURED`."""
+    print(f"milepost: {message}", file=sys.stderr)  # noqa: T201 - the logs may not be set up yet
