@@ -33,18 +33,18 @@ def handlers(*handlers):
     return Handlers({definition.type: definition for definition in definitions_in(module)})
 
 
-def test_the_consumer_timeout_covers_the_wait_behind_jobs_of_other_queues():
-    """A processor prefetches from each of its queues."""
-    assert timedelta(minutes=11) == needed_timeout(handlers(short), OVERHEAD)
-    assert timedelta(hours=8, minutes=1) == needed_timeout(handlers(short, long), OVERHEAD)
+def test_the_consumer_timeout_covers_the_longest_job_and_does_not_grow_with_the_queues():
+    """A processor holds nothing that it can't start within a moment, from however many queues."""
+    assert timedelta(minutes=7) == needed_timeout(handlers(short), OVERHEAD)
+    assert timedelta(hours=2, minutes=2) == needed_timeout(handlers(short, long), OVERHEAD)
 
 
 @pytest.mark.parametrize(
     "version, configured, refused",
     [
         ("3.10.8", timedelta(minutes=30), True),
-        ("3.11.0", timedelta(hours=4), True),
-        ("3.10.8", timedelta(hours=5), False),
+        ("3.11.0", timedelta(hours=2), True),
+        ("3.10.8", timedelta(hours=3), False),
         ("3.12.0", timedelta(minutes=30), False),
         ("4.0.5", timedelta(minutes=30), False),
     ],
@@ -55,5 +55,6 @@ def test_a_consumer_timeout_shorter_than_a_job_is_refused_before_rabbitmq_3_12(v
     assert refused == (problem is not None)
     if problem:
         assert "'long'" in problem
-        assert "MILEPOST_CONSUMER_TIMEOUT" in problem
+        assert "consumer_timeout = 7320000 (milliseconds)" in problem
+        assert "MILEPOST_CONSUMER_TIMEOUT=7320 (seconds)" in problem
         assert version in problem

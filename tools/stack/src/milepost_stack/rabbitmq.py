@@ -19,8 +19,9 @@ READY_TIMEOUT = 90.0
 # aiormq logs every refused connection, and we retry until one succeeds.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
-CONSUMER_TIMEOUT = 43_200
-"""Seconds for which a job may run. Before 3.12, RabbitMQ reads it from its own configuration only."""
+CONSUMER_TIMEOUT = 32 * 24 * 3_600
+"""Seconds for which a job may run, more than the longest `max_runtime`. Before 3.12, RabbitMQ reads it from its own
+configuration only."""
 
 DEAD_LETTER_CONFIRM_TIMEOUT = 10
 """Seconds until a dead-lettered message without a confirm is published again; RabbitMQ's default is 180."""

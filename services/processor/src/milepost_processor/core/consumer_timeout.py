@@ -4,26 +4,28 @@ RabbitMQ delivers a message that is not acknowledged in time to another consumer
 consumer can set this time; before, there is one per node, 30 minutes by default, which no client can read.
 """
 
+import math
 import re
 from datetime import timedelta
 
 from milepost_processor.core.handlers import Handlers
 
 CONSUMER_ARGUMENT_SINCE = (3, 12)
+START_WITHIN = timedelta(minutes=1)
+"""A generous limit for how long a delivery is held before it starts."""
 
 
 def needed_timeout(handlers: Handlers, overhead: timedelta) -> timedelta:
     """Return how long a delivery may have to stay un-acknowledged.
 
-    A processor takes as many jobs of each queue as it has threads, and one from its quarantine, so a job may wait
-    behind one of every other queue, and of every quarantine, before it starts.
+    A processor holds no delivery that it can't start within a moment, so the number of queues does not matter.
 
     Args:
         handlers: The types that are served.
         overhead: What comes on top of a job's own time: claiming it, stopping it, draining.
     """
     longest = max(definition.max_runtime for definition in handlers.definitions.values())
-    return longest * 2 * len(handlers.queues) + overhead
+    return longest + START_WITHIN + overhead
 
 
 def check_consumer_timeout(
@@ -42,9 +44,10 @@ def check_consumer_timeout(
     if numbers >= CONSUMER_ARGUMENT_SINCE or needed <= configured:
         return None
     definition = max(handlers.definitions.values(), key=lambda one: one.max_runtime)
+    seconds = math.ceil(needed.total_seconds())
     return (
         f"RabbitMQ {version} redelivers a job after its consumer_timeout ({configured} by MILEPOST_CONSUMER_TIMEOUT), "
-        f"but jobs of type {definition.type!r} may need {needed} (max_runtime {definition.max_runtime} for each of "
-        f"{len(handlers.queues)} queues and its quarantine, and {overhead} to stop). Raise it in rabbitmq.conf and in "
-        "MILEPOST_CONSUMER_TIMEOUT, serve fewer queues, or lower max_runtime."
+        f"but jobs of type {definition.type!r} may need {needed} (max_runtime {definition.max_runtime}, and the "
+        f"rest to start and to stop). Raise it in rabbitmq.conf to consumer_timeout = {seconds * 1000} (milliseconds) "
+        f"or more, and here to MILEPOST_CONSUMER_TIMEOUT={seconds} (seconds); or lower max_runtime."
     )
