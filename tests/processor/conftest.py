@@ -122,7 +122,7 @@ def files():
 
 @pytest.fixture
 def run_async():
-    """An event loop on a thread of its own, as Dramatiq's is."""
+    """An event loop on a thread of its own, as the processor's is."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -79,3 +79,53 @@ def test_a_queue_without_a_handler_is_refused(module):
     """A processor would wait forever at a misspelt queue."""
     with pytest.raises(HandlersUnusable, match=r"cpuu.*cpu"):
         load_handlers([module("mine_e", GOOD.format(name="e", queue="cpu"))], ["cpuu"])
+
+
+UNANNOUNCEABLE = """
+from collections.abc import Callable
+from milepost import Run, job
+from pydantic import BaseModel, Field
+class Call(BaseModel):
+    call: Callable[[int], int] = abs
+class Odd(BaseModel):
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_): raise KeyError("odd")
+class Fine(BaseModel): pass
+class Large(BaseModel):
+    x: int = Field(description="x" * 300_000)
+@job("no-schema")
+def handler(params: {params}, run: Run) -> None:
+    {doc!r}
+"""
+
+
+@pytest.mark.parametrize(
+    "params, doc, why",
+    [
+        ("Call", "A call.", "its params have no JSON Schema: .*CallableSchema"),
+        ("Odd", "Odd.", "its params have no JSON Schema: 'odd'"),
+        ("Large", "Large.", "the announcement is invalid: .* bytes are more than"),
+        ("Fine", "x" * 300, "the announcement is invalid: title: .*200 characters"),
+        ("Fine", "Fine.\n" + "x" * 5_000, "the announcement is invalid: description: .*4000 characters"),
+    ],
+)
+def test_a_type_that_can_not_be_announced_is_refused_in_one_sentence(module, params, doc, why):
+    """Before anything starts: without its announcement, nobody could submit it."""
+    name = module(f"silent_{abs(hash((params, doc)))}", UNANNOUNCEABLE.format(params=params, doc=doc))
+    with pytest.raises(HandlersUnusable, match=f"the job type 'no-schema' can't be announced, because {why}") as caught:
+        load_handlers([name])
+    assert "\n" not in str(caught.value)
+
+
+def test_types_that_are_too_many_for_one_announcement_are_refused(module):
+    """A processor announces all of its types in one message."""
+    text = "from milepost import Run, job\nfrom pydantic import BaseModel, Field\n" + "".join(
+        f"""class P{n}(BaseModel):
+    x: int = Field(description="x" * 100_000)
+@job("many-{n}")
+def handler_{n}(params: P{n}, run: Run) -> None: ...
+"""
+        for n in range(3)
+    )
+    with pytest.raises(HandlersUnusable, match=r"the 3 job types can't be announced together: .* bytes"):
+        load_handlers([module("many_types", text)])

@@ -1,20 +1,14 @@
 """The composition root: builds the processor from its settings and runs it until it is stopped."""
 
-import asyncio
 import os
-import signal
 import socket
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
 from datetime import timedelta
 from secrets import token_hex
-from typing import Any
 
 import structlog
 from dramatiq import Worker
 from dramatiq.actor import Actor
-from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.message import set_encoder
 from dramatiq.threading import raise_thread_exception
 from redis import Redis
@@ -22,12 +16,21 @@ from redis import Redis
 from milepost_contracts.clock import now
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
+from milepost_processor.adapters.async_loop import HandlerLoop
 from milepost_processor.adapters.cancel_listener import CancelListener
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.adapters.event_publisher import RabbitEventPublisher
 from milepost_processor.adapters.files import BlobFiles
+from milepost_processor.adapters.os_process import (
+    EXIT_GRACE,
+    StopSignals,
+    crash,
+    disinherit_children,
+    end_within,
+    log_thread_errors,
+)
 from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.heartbeat import HeartbeatSender
@@ -42,35 +45,35 @@ from milepost_service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
+CHECK_INTERVAL = timedelta(milliseconds=500)
 WORKER_POLL_INTERVAL = timedelta(milliseconds=500)
 INTERRUPT_GRACE = timedelta(seconds=5)
 """How long interrupted handlers may take to stop before the process ends."""
 
 
 def run(settings: ProcessorSettings, handlers: Handlers) -> int:
-    """Run jobs until SIGTERM or SIGINT; return the exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
+    """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash."""
+    stop = StopSignals()
+    log_thread_errors()
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
     url, keys, topology = str(settings.rabbitmq_url), Keys(namespace=settings.namespace), _topology(settings)
     redis = Redis.from_url(str(settings.redis_url), socket_timeout=2, socket_connect_timeout=2)
     claims = RedisClaims(redis, keys, retention=settings.retention)
     publisher = RabbitEventPublisher(url, topology, handlers.queues, heartbeat=settings.heartbeat)
     queue_wait = QueueWait()
+    loop = HandlerLoop()
     runner = Runner(
         handlers,
         claims=claims,
         publisher=publisher,
         files=BlobFiles(settings.blobs_url, namespace=settings.namespace),
-        run_async=_run_async,
+        run_async=loop.run,
         instance=instance,
         claim_patience=settings.claim_patience,
         delivery_limit=settings.delivery_limit,
         queue_wait=queue_wait,
     )
-    watchdog = Watchdog(runner.running, claims=claims, grace=settings.cancel_grace, raise_in=_raise_in)
+    watchdog = Watchdog(runner.running, claims=claims, loop=loop, grace=settings.cancel_grace, raise_in=_raise_in)
     cancel_listener = CancelListener(
         url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
@@ -79,15 +82,18 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         host=settings.health_host,
         port=settings.health_port,
         unready=lambda: _unready(publisher, receiving),
+        alive=lambda: stop.is_awaited,
     )
+    disinherit_children((*_server_ports(settings), health.port))
     publisher.start()
-    while not (publisher.wait_up(0.5) or publisher.broken or stop.is_set()):
+    while not (publisher.wait_up(0.5) or publisher.broken or stop.wait(0)):
         log.info("waiting_for_rabbitmq")
     problem = publisher.broken or _contradiction(publisher, handlers, settings)
     if problem:
         publisher.close()
         health.close()
         raise SettingsError(problem)
+    loop.start()
     worker = _create_worker(settings, topology, handlers, runner, publisher)
     heartbeat_sender = HeartbeatSender(
         handlers,
@@ -105,27 +111,40 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     receiving.set()
     log.info("processor_started", instance=instance, types=sorted(handlers.definitions), threads=settings.threads)
 
-    healthy = _healthy_until(stop, worker, watchdog, publisher)
+    while not stop.wait(CHECK_INTERVAL.total_seconds()):
+        if dead := _dead_parts(worker, watchdog, loop, publisher, health):
+            log.critical("processor_crashed", why="; ".join(dead), running=[job.id for job in runner.running_jobs()])
+            crash()
+    end_within(settings.drain_timeout + settings.cancel_grace + INTERRUPT_GRACE + EXIT_GRACE, code=1)
     _drain(worker, runner, settings)
     watchdog.close()
     publisher.spawn(heartbeat_sender.send_stopped(publisher.announce)).result()
     publisher.close()
     health.close()
     log.info("processor_stopped", instance=instance)
-    return 0 if healthy else 1
+    return 0
 
 
-def _healthy_until(stop: threading.Event, worker: Worker, watchdog: Watchdog, publisher: RabbitEventPublisher) -> bool:
-    """Wait until the process is to stop, or a part of it has ended; return whether all parts are alive."""
-    healthy = True
-    while healthy and not stop.wait(WORKER_POLL_INTERVAL.total_seconds()):
-        alive = all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
-        loop = get_event_loop_thread()
-        healthy = alive and watchdog.is_alive and loop is not None and loop.is_alive() and publisher.broken is None
-    if not healthy:
-        why = publisher.broken or "a worker, consumer, watchdog or event loop thread ended by itself"
-        log.critical("unhealthy", why=why, detail="the process exits, so that another one is started")
-    return healthy
+def _dead_parts(
+    worker: Worker, watchdog: Watchdog, loop: HandlerLoop, publisher: RabbitEventPublisher, health: HealthServer
+) -> list[str]:
+    """Return which parts of the process have ended by themselves: it can't keep its promises without them."""
+    alive = {
+        "a worker thread": all(thread.is_alive() for thread in worker.workers),
+        "a consumer thread": all(thread.is_alive() for thread in worker.consumers.values()),
+        "the watchdog": watchdog.is_alive,
+        "the event loop of the async handlers": loop.is_alive,
+        "the event publisher": publisher.is_alive,
+        "the health server": health.is_alive,
+    }
+    ended = [f"{part} has ended" for part, is_alive in alive.items() if not is_alive]
+    return ended + [why for why in (publisher.broken, watchdog.broken) if why]
+
+
+def _server_ports(settings: ProcessorSettings) -> tuple[int, int]:
+    """Return the ports of RabbitMQ and Redis."""
+    default = 5671 if settings.rabbitmq_url.scheme == "amqps" else 5672
+    return settings.rabbitmq_url.port or default, settings.redis_url.port or 6379
 
 
 def _topology(settings: ProcessorSettings) -> Topology:
@@ -152,13 +171,6 @@ def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings
 def _overhead(settings: ProcessorSettings) -> timedelta:
     """Return how long a delivery may stay un-acknowledged on top of its job's own time."""
     return settings.claim_patience + settings.cancel_grace + settings.drain_timeout
-
-
-def _run_async(coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-    thread = get_event_loop_thread()
-    if thread is None:
-        raise RuntimeError("the event loop of Dramatiq's AsyncIO middleware is not running")
-    return asyncio.run_coroutine_threadsafe(coroutine, thread.loop)
 
 
 def _raise_in(thread_id: int) -> None:

@@ -22,4 +22,13 @@ dead_lettered_messages = Counter(
     "Messages that were dead-lettered because they can't be run: undecodable, misrouted or of an unknown type",
     ["queue"],
 )
+loop_blocked = Counter(
+    "milepost_processor_async_loop_blocked_seconds_total",
+    "How long handlers have blocked the event loop that async handlers share; without a type if it is not known which",
+    ["type"],
+)
+interpreter_held = Counter(
+    "milepost_processor_interpreter_held_seconds_total",
+    "How long no thread ran, because a handler held the interpreter, or the process was stopped",
+)
 progress_dropped = Counter("milepost_progress_dropped_total", "Progress events that could not be published")

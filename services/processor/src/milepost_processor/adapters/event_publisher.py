@@ -6,6 +6,7 @@ state; one that can't be published is dropped, because the next one carries all 
 """
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -67,6 +68,7 @@ class RabbitEventPublisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outgoing: deque[tuple[JobEvent, Future[None]]] = deque()
         self._woken = self._closed = False
+        self._pid = os.getpid()
         self._publisher: RabbitPublisher | None = None
         #: RabbitMQ's version, once it is connected.
         self.broker_version = ""
@@ -79,6 +81,10 @@ class RabbitEventPublisher:
         """Connect in the background; events wait until it is connected."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def is_up(self) -> bool:
@@ -99,15 +105,21 @@ class RabbitEventPublisher:
         return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
 
     def supervise(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine until the publisher is closed; if it raises, `broken` has the reason."""
+        """Run a coroutine until the publisher is closed; if it ends before, `broken` has the reason."""
+        name = getattr(work, "__qualname__", repr(work))
 
         def ended(future: Future[None]) -> None:
-            if not future.cancelled() and (error := future.exception()) is not None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
                 self.broken = f"{type(error).__name__}: {error}"
+            elif not self._closed:
+                self.broken = f"a task of the event publisher has ended: {name}"
 
         self.spawn(work).add_done_callback(ended)
 
     def publish(self, event: JobEvent) -> None:
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that a handler forked has returned from it: the handler's end is not the child's
         confirmed: Future[None] = Future()
         self._enqueue(event, confirmed)
         try:
@@ -172,6 +184,7 @@ class RabbitEventPublisher:
             heartbeat=self._heartbeat,
         )
         self._publisher.link.start()
+        self.supervise(self._publisher.link.ended())
         self.supervise(self._tick())
 
     async def _declare(self, connection: AbstractConnection) -> None:

@@ -28,9 +28,12 @@ class Execution:
         self.outputs = outputs
         #: Whether an exception was raised inside the handler, because it did not stop when asked.
         self.forced = False
+        #: How long its handler has blocked the event loop that async handlers share, in seconds.
+        self.blocked_loop = 0.0
         self._traceparent = command.traceparent
         self._steps = itertools.count(1)
         self._deadline = time.monotonic() + job.max_runtime.total_seconds()
+        self._credit = job.max_runtime.total_seconds()
         self._stopped_at = float("inf")
         self._lock = threading.Lock()
         self._thread: int | None = None
@@ -71,7 +74,35 @@ class Execution:
     @property
     def overdue(self) -> bool:
         """Whether the attempt has taken longer than its `max_runtime`."""
-        return time.monotonic() > self._deadline
+        return self.remaining < 0
+
+    @property
+    def remaining(self) -> float:
+        """How many seconds are left of its `max_runtime`."""
+        return self._deadline - time.monotonic()
+
+    def extend(self, seconds: float, *, innocent: bool) -> None:
+        """Give back time in which the handler could not run.
+
+        Args:
+            seconds: How long.
+            innocent: Whether another handler is known to have taken it. Otherwise it may have been this one, and gets
+                back its `max_runtime` at most.
+        """
+        if not innocent:
+            seconds = min(seconds, self._credit)
+            self._credit -= seconds
+        self._deadline += seconds
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its handler runs on the event loop."""
+        return self._future is not None
+
+    @property
+    def stopped_for(self) -> float:
+        """For how many seconds it has been asked to stop; 0 if it was not."""
+        return max(0.0, time.monotonic() - self._stopped_at)
 
     def stop(self, reason: RunStopped) -> None:
         """Make the handler's next report or checkpoint raise `reason`; the first reason stays."""

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
+from pydantic import ValidationError
+
 from milepost import JobDefinition, definitions_in
+from milepost.job import describe_errors
+from milepost_contracts.errors import MalformedEvent
+from milepost_contracts.messages.worker_events import (
+    Announcement,
+    JobType,
+    ProcessorAnnounced,
+    decode_worker_event,
+    encode_worker_event,
+)
 from milepost_processor.errors import HandlersUnusable
 
 GROUP = "milepost.handlers"
@@ -44,7 +55,9 @@ def load_handlers(modules: Iterable[str] = (), queues: Iterable[str] = ()) -> Ha
                 )
             definitions[definition.type] = definition
             origin[definition.type] = name
-    return Handlers(_of_queues(definitions, tuple(queues)))
+    served = _of_queues(definitions, tuple(queues))
+    _check_announcement(served)
+    return Handlers(served)
 
 
 def _load(modules: tuple[str, ...]) -> list[tuple[str, types.ModuleType]]:
@@ -74,6 +87,42 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
     return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""
+
+
+def _check_announcement(definitions: dict[str, JobDefinition]) -> None:
+    """Check that every type can be announced, and all of them in one message."""
+    types = []
+    for name, definition in definitions.items():
+        part = "params have"
+        try:  # a model may generate its schema with code of its own, and raise anything
+            definition.params.model_json_schema()
+            part = "result has"
+            definition.result.json_schema(mode="serialization")
+            part = ""
+            types.append(definition.announcement())
+            _encode_and_decode(types[-1:])
+        except Exception as error:
+            why = f"its {part} no JSON Schema" if part else "the announcement is invalid"
+            raise HandlersUnusable(
+                f"the job type {name!r} can't be announced, because {why}: {_first_line(error)}"
+            ) from error
+    try:
+        _encode_and_decode(types)
+    except MalformedEvent as error:
+        raise HandlersUnusable(
+            f"the {len(types)} job types can't be announced together: {error}; "
+            "serve fewer queues with MILEPOST_QUEUES, or simplify params and results"
+        ) from error
+
+
+def _encode_and_decode(types: list[JobType]) -> None:
+    announcement = Announcement(instance="any", types=tuple(types))
+    decode_worker_event(encode_worker_event(ProcessorAnnounced(announcement=announcement)))
+
+
+def _first_line(error: Exception) -> str:
+    text = describe_errors(error) if isinstance(error, ValidationError) else str(error)
+    return text.partition("\n")[0] or type(error).__name__
 
 
 def _of_queues(definitions: dict[str, JobDefinition], queues: tuple[str, ...]) -> dict[str, JobDefinition]:

@@ -44,6 +44,7 @@ RETRY_JITTER = (0.5, 1.0)
 RETRY_LATER_LIMIT = 10_000
 """From this attempt on, `RetryLater` fails the job: otherwise a job could be retried forever."""
 _TRACEBACK = 16_000
+BLOCKING_REMEDY = "run blocking code with asyncio.to_thread, or in a handler that is not async"
 
 
 def outcome_of(execution: Execution, definition: JobDefinition, run_async: AsyncRunner) -> JobEvent | None:
@@ -119,6 +120,8 @@ def _stopped(execution: Execution, definition: JobDefinition, reason: BaseExcept
             return _failed_or_retrying(execution, definition, _exception_error(reason))
         case _:
             message = f"the attempt took longer than the {execution.job.max_runtime} that its type allows"
+            if execution.blocked_loop:
+                message += f"; it blocked the event loop for {execution.blocked_loop:.0f} s: {BLOCKING_REMEDY}"
             return _failed_or_retrying(execution, definition, JobError(kind="timeout", message=message))
 
 

@@ -1,4 +1,7 @@
-"""Stops handlers that are over their time limit, canceled, or superseded; forces those that do not stop."""
+"""Stops handlers that are over their time limit, canceled, or superseded; forces those that do not stop.
+
+Time in which a handler could not run, because another one held the interpreter or the event loop, is not charged to it.
+"""
 
 import threading
 import time
@@ -8,8 +11,11 @@ from datetime import timedelta
 import structlog
 
 from milepost import Canceled, Superseded, TimedOut
+from milepost_processor import metrics
+from milepost_processor.core.blocked_loop import BlockedLoop
 from milepost_processor.core.execution import Execution
 from milepost_processor.errors import ClaimsUnavailable
+from milepost_processor.ports.async_loop import AsyncLoop
 from milepost_processor.ports.claims import Claims, Verdict
 
 log = structlog.get_logger(__name__)
@@ -18,6 +24,8 @@ WATCH_INTERVAL = 0.1
 """Seconds between two checks of the time limits."""
 RENEW_INTERVAL = 1.0
 """Seconds between two renewals of the claims; they also return cancels that did not arrive as a message."""
+HELD_AFTER = 1.0
+"""Seconds by which the watchdog must wake up late, to say that the interpreter was held."""
 
 
 class Watchdog:
@@ -28,6 +36,7 @@ class Watchdog:
         running: Callable[[], tuple[Execution, ...]],
         *,
         claims: Claims,
+        loop: AsyncLoop,
         grace: timedelta,
         raise_in: Callable[[int], None],
     ) -> None:
@@ -36,6 +45,7 @@ class Watchdog:
         Args:
             running: Returns the running executions.
             claims: Renews their claims.
+            loop: Runs the async handlers.
             grace: How long a handler may go on after it was asked to stop, before it is forced.
             raise_in: Raises `Forced` in the thread of this identity.
         """
@@ -43,12 +53,18 @@ class Watchdog:
         self._claims = claims
         self._grace = grace
         self._raise_in = raise_in
+        self._loop = BlockedLoop(loop, grace=grace, raise_in=raise_in)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def broken(self) -> str | None:
+        """Why handlers can't be stopped any more, once that is so."""
+        return self._loop.broken
 
     def start(self) -> None:
         self._thread.start()
@@ -65,6 +81,26 @@ class Watchdog:
             if execution.ignores_stop(self._grace):
                 log.warning("handler_forced", job_id=execution.job.id, type=execution.job.type)
                 execution.force(self._raise_in)
+
+    def credit_lost_time(self, *, elapsed: float, late: float) -> None:
+        """Give back to executions the time in which they could not run.
+
+        Args:
+            elapsed: Seconds since the last call.
+            late: How many of them the watchdog itself could not run.
+        """
+        if late >= HELD_AFTER:
+            metrics.interpreter_held.inc(late)
+            log.warning(
+                "interpreter_held",
+                seconds=round(late, 1),
+                running=[execution.job.id for execution in self._running()],
+                detail="a handler held the interpreter (code in C), or the process was stopped",
+            )
+            for execution in self._running():
+                execution.extend(late, innocent=False)
+            elapsed -= late
+        self._loop.check(self._running(), elapsed)
 
     def renew_claims(self) -> None:
         """Renew the claims, and stop executions that are canceled or superseded."""
@@ -83,9 +119,13 @@ class Watchdog:
                 execution.stop(Canceled())
 
     def _watch(self) -> None:
-        renewed = time.monotonic()
+        checked = renewed = slept = time.monotonic()
         while not self._ended.wait(WATCH_INTERVAL):
+            woken = time.monotonic()
+            self.credit_lost_time(elapsed=woken - checked, late=woken - slept - WATCH_INTERVAL)
             self.check_limits()
-            if time.monotonic() - renewed >= RENEW_INTERVAL:
-                renewed = time.monotonic()
+            checked = woken
+            if woken - renewed >= RENEW_INTERVAL:
+                renewed = woken
                 self.renew_claims()
+            slept = time.monotonic()

@@ -27,7 +27,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.common import iter_queue
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
-from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
+from dramatiq.middleware import Middleware, SkipMessage
 from dramatiq.worker import Worker
 from pika.exceptions import AMQPError  # type: ignore[import-untyped]
 
@@ -169,7 +169,7 @@ class CommandBroker(RabbitmqBroker):
     """Consumes work queues that `milepost_rabbit.declare` made; publishes nothing."""
 
     def __init__(self, url: str, consuming: Consuming) -> None:
-        super().__init__(url=url, confirm_delivery=True, middleware=[AsyncIO(), _SkipLostDeliveries()])
+        super().__init__(url=url, confirm_delivery=True, middleware=[_SkipLostDeliveries()])
         self.consuming = consuming
         #: Whether the worker stops: consumers take no new messages.
         self.stopping = False
