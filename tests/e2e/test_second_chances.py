@@ -300,6 +300,22 @@ def test_an_interrupted_job_continues_from_its_saved_state(stack, submit_job, st
     assert 2 == starts(handle)
 
 
+def test_a_job_whose_processor_is_killed_continues_from_its_saved_state(stack, submit_job):
+    """Kill -9: at most about a second of what the handler saved is lost."""
+    handle = submit_job(type="patient", milliseconds=6_000)
+
+    def has_come_far():
+        return has_status(handle, "running") and handle.document.progress and handle.document.progress.done >= 300
+
+    wait_until(has_come_far, within=30, what="half of it is done")
+    processes.find(stack.state.process("processor-1")).kill()
+    restart_dead_processor(stack)
+    document = handle.wait(timeout=60)
+    begun_at, steps = document.result
+    assert ("succeeded", 2, 600) == (document.status, document.attempt, steps)
+    assert 100 <= begun_at < 600
+
+
 # Dead letters.
 
 

@@ -10,7 +10,7 @@ from samples import SUBMITTED
 from milepost_contracts.status.redis_keys import shard_of
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.errors import ClaimsUnavailable
-from milepost_processor.ports.claims import Verdict
+from milepost_processor.ports.claims import ResumePoint, Verdict
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.ports.status_store import ClaimState
 
@@ -52,6 +52,8 @@ def test_an_unavailable_redis_raises_claims_unavailable(keys):
             claims.finish(SUBMITTED, absorbing=True)
         with pytest.raises(ClaimsUnavailable):
             claims.renew([SUBMITTED])
+        with pytest.raises(ClaimsUnavailable):
+            claims.keep(SUBMITTED, ResumePoint())
 
 
 @pytest.mark.parametrize("complete", [None, "0" * 40], ids=["not marked", "another server"])

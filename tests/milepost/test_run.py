@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from milepost import Canceled, Interrupted, Run, job
 from milepost.meter import Meter, eta
 from milepost.testing import MemoryOutputs, run_handler
-from milepost_contracts.values import MAX_ITEMS, MAX_OUTPUTS
+from milepost_contracts.values import MAX_ITEMS, MAX_OUTPUTS, MAX_STATE
 
 
 @pytest.fixture
@@ -171,10 +171,30 @@ def test_saved_state_is_what_json_makes_of_it():
     assert {"at": 1} == run.saved_state
     run.save((1, 2))
     assert [1, 2] == run.saved_state
-    for state in ("x" * 40_000, object(), float("nan")):
+    for state in ("x" * MAX_STATE, object(), float("nan")):
         with pytest.raises(ValueError, match="a saved state"):
             run.save(state)
     assert [1, 2] == run.saved_state
+
+
+def test_what_a_handler_changes_later_is_not_saved(run):
+    """Another thread stores the state: it must be the one that was saved."""
+    state = {"rows": [1]}
+    run.save(state)
+    state["rows"].append(2)
+    run.saved_state["rows"].append(3)
+    assert b'{"rows":[1]}' == run.saved.encoded
+    before = run.saved.number
+    run.save(state)
+    assert (before + 1, b'{"rows":[1,2]}') == (run.saved.number, run.saved.encoded)
+
+
+def test_the_state_is_loaded_when_it_is_first_read():
+    """A large one comes from the blob storage: a handler that does not read it doesn't wait for that."""
+    loads = []
+    run = Run(job_id="x", saved_state=lambda: loads.append(1) or {"at": 7})
+    assert [] == loads
+    assert ({"at": 7}, {"at": 7}, [1]) == (run.saved_state, run.saved_state, loads)
 
 
 def test_saving_is_a_checkpoint():
@@ -218,6 +238,14 @@ def test_output_names_are_unique_and_limited_in_number():
         run.create("0")
     for number in range(1, MAX_OUTPUTS):
         run.create(str(number))
+    with pytest.raises(ValueError, match="limit of 100 files"):
+        run.create("one more")
+
+
+def test_the_files_of_earlier_attempts_count_unless_they_are_replaced():
+    """All of them are the job's outputs."""
+    run = Run(job_id="1", outputs=MemoryOutputs(), earlier_outputs=map(str, range(MAX_OUTPUTS)))
+    run.create("7")
     with pytest.raises(ValueError, match="limit of 100 files"):
         run.create("one more")
 

@@ -166,3 +166,40 @@ def test_a_stop_that_is_never_reached_is_an_error():
     for where in ({"interrupt_at": 99}, {"cancel_at": 99}, {"interrupt_at": [2, 99]}):
         with pytest.raises(ValueError, match="was never reached"):
             run_job(walk, {}, **where)
+
+
+@job("writes", retries=1)
+def write_parts(params: Steps, run: Run) -> None:
+    """Write a file for each step, once; the last one is written by every attempt."""
+    for step in range(run.saved_state or 0, params.steps):
+        with run.create(f"{step}.txt") as file:
+            file.write(b"part")
+        run.save(step + 1)
+        run.progress(step)
+    with run.create("last.txt") as file:
+        file.write(b"%d" % run.attempt)
+    if run.attempt == 1:
+        raise OSError("once")
+
+
+def test_the_files_of_earlier_attempts_are_kept():
+    """Those that a later attempt writes again are replaced."""
+    outcome = run_job(write_parts, {"steps": 3}, interrupt_at=1)
+    assert ["interrupted", "OSError: once", "succeeded"] == outcome.attempts
+    assert {"0.txt": b"part", "1.txt": b"part", "2.txt": b"part", "last.txt": b"2"} == outcome.outputs
+
+
+def test_a_state_may_be_larger_than_an_event():
+    """The processor stores it as a file."""
+
+    @job("grows")
+    def grow(params: Steps, run: Run) -> int:
+        done = run.saved_state or {}
+        for step in range(len(done), 5_000):
+            done[str(step)] = step
+            if step % 1_000 == 0:
+                run.save(done)
+                run.progress(step)
+        return len(done)
+
+    assert 5_000 == run_job(grow, {}, interrupt_at=2).result

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +14,7 @@ from milepost_contracts.values import Attempt
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.runner import Runner
 from milepost_processor.errors import ClaimsUnavailable
-from milepost_processor.ports.claims import Claim, Verdict
+from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
 
 
 class FakeClaims:
@@ -36,16 +36,16 @@ class FakeClaims:
     def claim(self, job, *, delivery, execution, worker):
         self._fail_if_unavailable()
         old, at = self.claims.get(job.id), now()
-        attempt, earlier, crashed = job.attempt + 1, job.attempts, False
+        attempt, earlier, crashed, point = job.attempt + 1, job.attempts, False, None
         if old is not None and old.run == job.run and old.delivery < delivery and old.execution != job.execution:
-            attempt, earlier, crashed = old.attempt + 1, old.attempts, True
+            attempt, earlier, crashed, point = old.attempt + 1, old.attempts, True, old.resume_point
         verdict = self._verdict(old, job, delivery, execution)
         if verdict is Verdict.RUN and crashed and job.id in self.alive:
             verdict = Verdict.ALIVE
         if verdict is Verdict.RUN:
             this = Attempt(number=attempt, worker=worker, started_at=at)
-            self.claims[job.id] = HeldClaim(job.run, delivery, execution, attempt, (*earlier, this))
-        return Claim(verdict=verdict, attempt=attempt, at=at, earlier=earlier, crashed=crashed)
+            self.claims[job.id] = HeldClaim(job.run, delivery, execution, attempt, (*earlier, this), resume_point=point)
+        return Claim(verdict=verdict, attempt=attempt, at=at, earlier=earlier, crashed=crashed, resume_point=point)
 
     def _verdict(self, old, job, delivery, execution):
         if old is not None and old.run > job.run:
@@ -66,6 +66,14 @@ class FakeClaims:
         if old.run <= job.run and not stale:
             self.claims[job.id] = HeldClaim(job.run, job.delivery, old.execution, old.attempt, old.attempts, ended=True)
 
+    def keep(self, job, point):
+        self._fail_if_unavailable()
+        old = self.claims.get(job.id)
+        if old is None or old.ended or (old.run, old.delivery, old.execution) != (job.run, job.delivery, job.execution):
+            return False
+        self.claims[job.id] = replace(old, resume_point=point)
+        return True
+
     def renew(self, jobs):
         self._fail_if_unavailable()
         return [self._verdict_on_renewal(job) for job in jobs]
@@ -85,6 +93,7 @@ class HeldClaim:
     attempt: int
     attempts: tuple
     ended: bool = False
+    resume_point: ResumePoint | None = None
 
 
 class FakeEventPublisher:

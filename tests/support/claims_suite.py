@@ -4,8 +4,11 @@ from typing import Any
 
 from samples import AT, SUBMITTED
 
-from milepost_contracts.values import Attempt, Job
-from milepost_processor.ports.claims import Claim, Claims, Verdict
+from milepost_contracts.values import Attempt, FileRef, Job
+from milepost_processor.ports.claims import Claim, Claims, ResumePoint, Verdict
+
+FILE = FileRef(name="a.csv", size=3, key="jobs/1/0000000a/0000", digest="0" * 64, media_type="text/csv")
+POINT = ResumePoint(saved_state={"at": [7, None]}, outputs=(FILE,), result_file=FILE)
 
 
 class ClaimsSuite:
@@ -106,6 +109,43 @@ class ClaimsSuite:
         message = SUBMITTED.model_copy(update=retried)
         again = self.claim(claims, delivery=2, execution="bbbbbbbb", message=message)
         assert (Verdict.RUN, 2, (attempt,), False) == (again.verdict, again.attempt, again.earlier, again.crashed)
+
+    def test_the_next_claim_gets_what_a_lost_attempt_has_kept(self, claims: Claims) -> None:
+        """And so does the one after it, until something newer is kept."""
+        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        assert self.claim(claims).resume_point is None
+        assert claims.keep(mine, POINT)
+        assert POINT == self.claim(claims, delivery=2, execution="bbbbbbbb").resume_point
+        assert POINT == self.claim(claims, delivery=3, execution="cccccccc").resume_point
+        later = ResumePoint(saved_state=8)
+        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 3, "execution": "cccccccc"}), later)
+        assert later == self.claim(claims, delivery=4, execution="dddddddd").resume_point
+
+    def test_a_new_message_takes_precedence_over_what_was_kept(self, claims: Claims) -> None:
+        """The attempt published what it had; a crash later brings nothing back."""
+        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        self.claim(claims)
+        assert claims.keep(mine, POINT)
+        assert self.claim(claims, delivery=2, execution="bbbbbbbb", message=mine).resume_point is None
+        assert self.claim(claims, delivery=3, execution="cccccccc", message=mine).resume_point is None
+
+    def test_a_later_run_begins_with_nothing(self, claims: Claims) -> None:
+        """A manual retry starts again."""
+        self.claim(claims)
+        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
+        assert self.claim(claims, run=2, execution="bbbbbbbb").resume_point is None
+        assert self.claim(claims, run=2, delivery=2, execution="cccccccc").resume_point is None
+
+    def test_only_the_holder_of_a_claim_keeps_something(self, claims: Claims) -> None:
+        """Not a stale execution, nor one whose claim is lost, nor one whose job has ended."""
+        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        theirs = SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
+        assert not claims.keep(mine, POINT)
+        self.claim(claims)
+        self.claim(claims, delivery=2, execution="bbbbbbbb")
+        assert [False, True] == [claims.keep(mine, POINT), claims.keep(theirs, POINT)]
+        self.end(claims, delivery=2)
+        assert not claims.keep(theirs, POINT)
 
     def test_renewing_tells_a_stale_execution_from_the_current_one(self, claims: Claims) -> None:
         """A stale execution learns that another attempt has taken its job over."""

@@ -27,6 +27,29 @@ class FakeOutputs:
         else:
             self.written = (*self.written, ref)
 
+    def store_state(self, encoded):
+        if self.files.away:
+            raise OSError("no space left")
+        key = f"state-{len(self.files.stored)}"
+        self.files.stored[key] = encoded
+        return FileRef(name="state.json", size=len(encoded), key=key)
+
+    def remove(self, file):
+        self.files.stored.pop(file.key, None)
+
+
+class StoredFile:
+    def __init__(self, ref, files):
+        self.name = ref.name
+        self.size = ref.size
+        self._key = ref.key
+        self._files = files
+
+    def open(self):
+        if self._key not in self._files.stored:
+            raise FileNotFoundError(self._key)
+        return BytesIO(self._files.stored[self._key])
+
 
 class FakeFiles:
     def __init__(self):
@@ -34,7 +57,7 @@ class FakeFiles:
         self.away = False
 
     def open(self, ref):
-        return ref
+        return StoredFile(ref, self)
 
     def outputs(self, job):
         return FakeOutputs(self)

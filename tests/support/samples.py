@@ -117,3 +117,12 @@ SAMPLES: tuple[Message, ...] = (
     ProcessorHeartbeat(heartbeat=HEARTBEAT, **_ENVELOPE),
     ProcessorStopped(heartbeat=HEARTBEAT, **_ENVELOPE),
 )
+
+_STATE = FileRef(name="state.json", size=40_000, key=f"jobs/{ID}/9f8e7d6c/state-000003", media_type="application/json")
+_OUTPUT = FileRef(name="a.csv", size=3, key=f"jobs/{ID}/9f8e7d6c/0000", digest="0" * 64, media_type="text/csv")
+VARIANTS: dict[str, Message] = {
+    "job.interrupted.v1.state-file": JobInterrupted(
+        job=RUNNING.model_copy(update={"worker": None, "saved_state_file": _STATE, "outputs": (_OUTPUT,)}), **_ENVELOPE
+    ),
+}
+"""Messages with fields that those of `SAMPLES` lack, by the names of their golden files."""

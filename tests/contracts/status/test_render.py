@@ -12,7 +12,7 @@ from samples import AT, ID, SAMPLES
 from milepost_contracts.messages.job_events import CancelRequested, JobEvent
 from milepost_contracts.status import deadlines, render
 from milepost_contracts.status.document import JobDocument
-from milepost_contracts.values import utc_text
+from milepost_contracts.values import FileRef, utc_text
 
 CANCEL = next(sample.request for sample in SAMPLES if isinstance(sample, CancelRequested))
 EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
@@ -45,6 +45,17 @@ def test_an_unprojected_document_has_all_fields_and_is_queued():
     assert set(JobDocument.model_fields) == set(shown)
     parsed = JobDocument.model_validate(shown)
     assert (0, "queued", None, None) == (parsed.version, parsed.status, parsed.type, parsed.params)
+
+
+def test_the_files_of_an_unfinished_job_are_not_shown():
+    """Earlier attempts wrote them; the next one may replace them."""
+    file = FileRef(name="a.csv", size=3, key="jobs/1/2/0000")
+    left = {"outputs": (file,), "result_file": file}
+    retrying = next(event for event in SAMPLES if event.fact == "job.retrying")
+    failed = next(event for event in SAMPLES if event.fact == "job.failed")
+    for event, shown in ((retrying, False), (failed, True)):
+        document = rendered(event.model_copy(update={"job": event.job.model_copy(update=left)}))
+        assert (shown, shown) == (bool(document["outputs"]), bool(document["result_file"]))
 
 
 def test_an_ended_job_has_expires_at():

@@ -109,3 +109,16 @@ def test_an_incomplete_file_is_removed(folder, tmp_path):
         write()
     assert () == outputs.written
     assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_each_stored_state_is_a_file_of_its_own(folder, tmp_path):
+    """An event or a claim may still refer to the one before; removing one that is gone is harmless."""
+    outputs = folder.outputs(SUBMITTED.model_copy(update={"execution": "0000abcd"}))
+    first, second = outputs.store_state(b"1"), outputs.store_state(b"[2]")
+    assert (b"1", b"[2]") == (folder.open(first).open().read(), folder.open(second).open().read())
+    outputs.remove(first)
+    outputs.remove(first)
+    with pytest.raises(FileNotFoundError), folder.open(first).open() as file:
+        file.read()
+    assert b"[2]" == folder.open(second).open().read()
+    assert 1 == len([path for path in tmp_path.rglob("*") if path.is_file()])

@@ -17,8 +17,10 @@ MAX_ITEMS = 10
 """How many of a job's latest partial results its document shows."""
 MAX_ITEM = 2 * 1024
 """Maximum bytes of one partial result as JSON."""
-MAX_STATE = 32 * 1024
-"""Maximum bytes of the state that a handler saves for its next attempt, as JSON: events carry it."""
+MAX_STATE = 16 * 1024 * 1024
+"""Maximum bytes of the state that a handler saves for its next attempt, as JSON."""
+MAX_EVENT_STATE = 32 * 1024
+"""Maximum bytes of a saved state inside an event; larger ones are stored as files."""
 MAX_LISTED_ATTEMPTS = 20
 """How many of a job's latest attempts its events and its document list."""
 DEFAULT_START_WITHIN = timedelta(days=7)
@@ -189,9 +191,9 @@ class Job(Value):
     items: Items = Items()
     result: JsonValue = None
     result_file: FileRef | None = Field(default=None, exclude_if=_is_none)
-    """The result as a file, if it is too large for an event or not JSON."""
+    """The result as a file, if it is too large for an event or not JSON; before the end, that of an earlier attempt."""
     outputs: tuple[FileRef, ...] = Field(default=(), max_length=MAX_OUTPUTS, exclude_if=_is_empty)
-    """The files that the handler wrote."""
+    """The files that the handler wrote. Before the end, earlier attempts wrote them."""
     error: JobError | None = None
     attempts: tuple[Attempt, ...] = Field(default=(), max_length=MAX_LISTED_ATTEMPTS)
     """The latest attempts, oldest first, including the current one."""
@@ -209,6 +211,8 @@ class Job(Value):
     """How long one attempt may take."""
     saved_state: JsonValue = None
     """What the handler saved for its next attempt."""
+    saved_state_file: FileRef | None = Field(default=None, exclude_if=_is_none)
+    """The saved state as a file, if it is too large for an event."""
     canceled_how: Literal["before-start", "cooperative", "forced"] | None = None
     """How a canceled job was stopped."""
     unclaimed: bool = False

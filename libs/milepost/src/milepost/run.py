@@ -4,6 +4,7 @@ The caller of the handler (a processor, a test) reads `report()` at any time. Be
 progress is kept; all items are counted, and the latest are kept.
 """
 
+import itertools
 import mimetypes
 import os
 import re
@@ -65,6 +66,16 @@ class Outputs(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A state that a handler has saved."""
+
+    #: Differs from that of every other save of the run.
+    number: int
+    #: The state as JSON.
+    encoded: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What a run has reported so far."""
 
@@ -86,6 +97,7 @@ class Run:
         files: tuple[File, ...] = (),
         saved_state: Any = None,
         outputs: Outputs | None = None,
+        earlier_outputs: Iterable[str] = (),
     ) -> None:
         #: The job's id, for the handler's own logs.
         self.job_id = job_id
@@ -96,9 +108,13 @@ class Run:
         self.token = token
         #: The uploaded files, in the client's order.
         self.files = files
-        #: The state that an earlier attempt saved with `save`, or `None`.
-        self.saved_state = saved_state
+        #: The state, or a function that loads it.
+        self._saved_state = saved_state
+        #: What this attempt has saved last, or `None`.
+        self.saved: Saved | None = None
+        self._save_numbers = itertools.count(1)
         self._outputs = outputs
+        self._earlier_outputs = frozenset(earlier_outputs)
         self._output_names: set[str] = set()
         self._has_result = False
         #: What the next report raises.
@@ -122,6 +138,13 @@ class Run:
         raise TypeError(f"run can't be sent to another process: {_REPORT_HERE}")
 
     # For handlers.
+
+    @property
+    def saved_state(self) -> Any:
+        """The state that was saved with `save`, by this attempt or by an earlier one; `None` if there is none."""
+        if callable(self._saved_state):
+            self._saved_state = self._saved_state()
+        return self._saved_state
 
     def progress(
         self, done: float, total: float | None = None, message: str | None = None, *, unit: str | None = None
@@ -187,16 +210,18 @@ class Run:
         self.checkpoint()
 
     def save(self, state: Any) -> None:
-        """Save a JSON value of up to 32 KiB for the next attempt, if this one is interrupted or retried.
+        """Save a JSON value of up to 16 MiB for the next attempt, which gets it as `run.saved_state`.
 
-        The event that ends this attempt carries it. If the processor is killed, what this attempt saved is lost: the
-        next attempt gets the state that this one began with.
+        It does if this attempt is interrupted or retried, and if its processor is killed; then what was saved in the
+        last second or so may be lost. Files that are complete are kept with the state.
 
         Raises:
             RunStopped: The run must end; do not catch it.
             ValueError: It is larger, or has no JSON form.
         """
-        self.saved_state = _plain_json(state, "a saved state", MAX_STATE)
+        self._saved_state = _plain_json(state, "a saved state", MAX_STATE)
+        encoded = pydantic_core.to_json(self._saved_state)  # now: the handler may change what `saved_state` returns
+        self.saved = Saved(number=next(self._save_numbers), encoded=encoded)
         self.checkpoint()
 
     def create(
@@ -204,7 +229,8 @@ class Run:
     ) -> AbstractContextManager[BinaryIO]:
         """Open a file for writing, in binary mode: `with run.create("report.csv") as file: file.write(b"…")`.
 
-        Clients can download it once the job has ended. Files of attempts other than the last are deleted.
+        Clients can download it once the job has ended, whichever attempt wrote it; if the next attempt writes a file of
+        the same name, that one is kept. Files that are incomplete when the attempt ends are deleted.
 
         Args:
             name: A relative path of up to 255 characters, used only as a label.
@@ -223,7 +249,7 @@ class Run:
             raise ValueError(f"{kind!r} is not a media type such as text/csv")
         if name in self._output_names:
             raise ValueError(f"the job has a file {name!r} already")
-        if len(self._output_names) >= MAX_OUTPUTS:
+        if len(self._output_names | self._earlier_outputs | {name}) > MAX_OUTPUTS:
             raise ValueError(f"the limit of {MAX_OUTPUTS} files is reached")
         if as_result and self._has_result:
             raise ValueError("the job has a result already")

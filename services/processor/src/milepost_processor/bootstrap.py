@@ -35,6 +35,7 @@ from milepost_processor.core.consumer_timeout import check_consumer_timeout, nee
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.heartbeat import HeartbeatSender
 from milepost_processor.core.queue_wait import QueueWait
+from milepost_processor.core.resume_keeper import ResumeKeeper
 from milepost_processor.core.runner import Runner
 from milepost_processor.core.watchdog import Watchdog
 from milepost_processor.errors import DeliveredTooOften, Forced, Stopping
@@ -74,6 +75,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         queue_wait=queue_wait,
     )
     watchdog = Watchdog(runner.running, claims=claims, loop=loop, grace=settings.cancel_grace, raise_in=_raise_in)
+    resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
         url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
@@ -105,6 +107,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         queue_wait=queue_wait.averages,
     )
     watchdog.start()
+    resume_keeper.start()
     publisher.supervise(heartbeat_sender.run(publisher.announce))
     publisher.supervise(cancel_listener.listen())
     freeze_gc()
@@ -112,12 +115,13 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     log.info("processor_started", instance=instance, types=sorted(handlers.definitions), threads=settings.threads)
 
     while not stop.wait(CHECK_INTERVAL.total_seconds()):
-        if dead := _dead_parts(worker, watchdog, loop, publisher, health):
+        if dead := _dead_parts(worker, watchdog, resume_keeper, loop, publisher, health):
             log.critical("processor_crashed", why="; ".join(dead), running=[job.id for job in runner.running_jobs()])
             crash()
     end_within(settings.drain_timeout + settings.cancel_grace + INTERRUPT_GRACE + EXIT_GRACE, code=1)
     _drain(worker, runner, settings)
     watchdog.close()
+    resume_keeper.close()
     publisher.spawn(heartbeat_sender.send_stopped(publisher.announce)).result()
     publisher.close()
     health.close()
@@ -126,13 +130,19 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
 
 
 def _dead_parts(
-    worker: Worker, watchdog: Watchdog, loop: HandlerLoop, publisher: RabbitEventPublisher, health: HealthServer
+    worker: Worker,
+    watchdog: Watchdog,
+    resume_keeper: ResumeKeeper,
+    loop: HandlerLoop,
+    publisher: RabbitEventPublisher,
+    health: HealthServer,
 ) -> list[str]:
     """Return which parts of the process have ended by themselves: it can't keep its promises without them."""
     alive = {
         "a worker thread": all(thread.is_alive() for thread in worker.workers),
         "a consumer thread": all(thread.is_alive() for thread in worker.consumers.values()),
         "the watchdog": watchdog.is_alive,
+        "the resume keeper": resume_keeper.is_alive,
         "the event loop of the async handlers": loop.is_alive,
         "the event publisher": publisher.is_alive,
         "the health server": health.is_alive,

@@ -116,7 +116,8 @@ async def test_a_missing_file_is_a_problem(http, keyring, view, job_id):
     """404 for an unknown name and for a job without outputs, 410 for a file that is not stored any more."""
     problem(await http.get(f"/v1/jobs/{job_id}/outputs/nothing"), 404, "not-found")
     problem(await http.get(f"/v1/jobs/{job_id}/outputs/gone"), 410, "job-expired")
-    running = RUNNING.model_copy(update={"id": keyring.issue("default")})
+    earlier = (ref("b.bin", "two"),)  # the next attempt may replace it
+    running = RUNNING.model_copy(update={"id": keyring.issue("default"), "outputs": earlier})
     view.project(JobProgressed(job=running))
     problem(await http.get(f"/v1/jobs/{running.id}/outputs/b.bin"), 404, "not-found")
 

@@ -24,6 +24,7 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
     `version`, `cancel_requested` and `waiting` are not in it: `assemble` adds them.
     """
     job = event.job
+    ended = event.status.terminal
     return pydantic_core.to_json(
         {
             "id": job.id,
@@ -48,9 +49,10 @@ def render_state(event: JobEvent, *, retention: timedelta) -> bytes:
             "files": [_file(file) for file in job.files],
             "items": job.items,
             "result": job.result,
-            "result_file": None if job.result_file is None else _file(job.result_file),
+            "result_file": _file(job.result_file) if ended and job.result_file else None,
             "outputs": [
-                {**_file(file), "url": f"/v1/jobs/{job.id}/outputs/{quote(file.name)}"} for file in job.outputs
+                {**_file(file), "url": f"/v1/jobs/{job.id}/outputs/{quote(file.name)}"}
+                for file in (job.outputs if ended else ())  # the next attempt may replace them
             ],
             "error": job.error,
             "unclaimed": job.unclaimed,
@@ -94,7 +96,7 @@ _HIDDEN = {
         "redelivered",
         "quarantined",
     ),
-    *("start_within", "max_runtime", "saved_state", "canceled_how"),
+    *("start_within", "max_runtime", "saved_state", "saved_state_file", "canceled_how"),
 }
 
 _SHOWN = set(Job.model_fields) - _HIDDEN

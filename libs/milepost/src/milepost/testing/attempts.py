@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ class RecordingRun(Run):
         attempt: int,
         files: Sequence[File],
         saved_state: Any,
+        earlier_outputs: Iterable[str] = (),
         stop_at: Mapping[int, RunStopped],
     ) -> None:
         self.outputs = MemoryOutputs()
@@ -52,6 +53,7 @@ class RecordingRun(Run):
             files=tuple(files),
             saved_state=saved_state,
             outputs=self.outputs,
+            earlier_outputs=earlier_outputs,
         )
         self.recorded: list[Progress] = []
         self._stop_at = stop_at

@@ -35,7 +35,7 @@ class JobOutcome:
     progress: list[Progress] = field(default_factory=list)
     #: The items of the last attempt.
     items: Items = field(default_factory=Items)
-    #: The contents of the files that the last attempt wrote, by name.
+    #: The contents of the files that its attempts wrote, by name.
     outputs: Mapping[str, bytes] = field(default_factory=dict)
     #: The last saved state, or `None`.
     saved_state: Any = None
@@ -76,7 +76,13 @@ def run_job(
         stop_at: dict[int, RunStopped] = {stops[number]: Interrupted()} if number < len(stops) else {}
         if cancel_at is not None:
             stop_at[cancel_at - len(outcome.progress)] = Canceled()
-        run = RecordingRun(attempt=attempt, files=files, saved_state=outcome.saved_state, stop_at=stop_at)
+        run = RecordingRun(
+            attempt=attempt,
+            files=files,
+            saved_state=outcome.saved_state,
+            earlier_outputs=outcome.outputs,
+            stop_at=stop_at,
+        )
         try:
             _attempt(definition, params, run, outcome)
         except Interrupted:
@@ -164,5 +170,5 @@ def _record(outcome: JobOutcome, run: RecordingRun, how: str) -> None:
     outcome.attempts.append(how)
     outcome.progress += run.recorded
     outcome.items = run.report().items
-    outcome.outputs = run.outputs.written
+    outcome.outputs = {**outcome.outputs, **run.outputs.written}
     outcome.saved_state = run.saved_state

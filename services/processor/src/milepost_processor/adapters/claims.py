@@ -12,7 +12,7 @@ from milepost_contracts.clock import now
 from milepost_contracts.status.redis_keys import Keys, shard_of
 from milepost_contracts.values import Attempt, Job, utc_text
 from milepost_processor.errors import ClaimsUnavailable
-from milepost_processor.ports.claims import Claim, Verdict
+from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
 from milepost_redis.calls import execute_blocking, milliseconds, raising
 from milepost_redis.scripts import Script
 
@@ -32,8 +32,8 @@ class RedisClaims:
         self._redis = redis
         self._keys = keys
         self._retention = milliseconds(retention)
-        self._claim, self._finish, self._renew = (
-            Script(_PACKAGE, name) for name in ("claim.lua", "finish.lua", "renew.lua")
+        self._claim, self._finish, self._keep, self._renew = (
+            Script(_PACKAGE, name) for name in ("claim.lua", "finish.lua", "keep.lua", "renew.lua")
         )
 
     def claim(self, job: Job, *, delivery: int, execution: str, worker: str) -> Claim:
@@ -48,13 +48,14 @@ class RedisClaims:
             )
         if answer is None:
             raise ClaimsUnavailable("Redis may have lost writes; the trackers are restoring them from the log")
-        verdict, attempt, earlier, crashed = answer
+        verdict, attempt, earlier, crashed, resume = answer
         return Claim(
             verdict=Verdict(verdict.decode()),
             attempt=attempt,
             at=at,
             earlier=_ATTEMPTS.validate_json(earlier),
             crashed=bool(crashed),
+            resume_point=ResumePoint.model_validate_json(resume) if resume else None,
         )
 
     def finish(self, job: Job, *, absorbing: bool) -> None:
@@ -62,6 +63,15 @@ class RedisClaims:
             self._finish.run_blocking(
                 self._redis, [self._keys.claim(job.id)], job.run, job.delivery, int(absorbing), self._retention
             )
+
+    def keep(self, job: Job, point: ResumePoint) -> bool:
+        with raising(ClaimsUnavailable):
+            kept = self._keep.run_blocking(
+                self._redis,
+                [self._keys.claim(job.id)],
+                *(job.run, job.delivery, job.execution, point.model_dump_json(exclude_defaults=True)),
+            )
+        return bool(kept)
 
     def renew(self, jobs: Sequence[Job]) -> list[Verdict]:
         alive_for = milliseconds(ALIVE_FOR)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
+import structlog
 from obstore.store import from_url
 
 from milepost_contracts.values import FileRef, Job
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
     from obstore import ReadableFile, WritableFile
     from obstore.store import ObjectStore
+
+log = structlog.get_logger(__name__)
 
 BUFFER_SIZE = 1 << 20
 
@@ -115,6 +118,7 @@ class _BlobOutputs:
         self._folder = folder
         self._prefix = prefix
         self._numbers = count()
+        self._state_numbers = count()
         self._written: list[FileRef] = []
         self._result: FileRef | None = None
 
@@ -125,6 +129,17 @@ class _BlobOutputs:
     @property
     def result(self) -> FileRef | None:
         return self._result
+
+    def store_state(self, encoded: bytes) -> FileRef:
+        key = f"{self._prefix}/state-{next(self._state_numbers):06d}"
+        obstore.put(self._store, self._folder + key, encoded)
+        return FileRef(name="state.json", size=len(encoded), key=key, media_type="application/json")
+
+    def remove(self, file: FileRef) -> None:
+        try:
+            obstore.delete(self._store, self._folder + file.key)
+        except Exception as error:
+            log.warning("file_not_removed", key=file.key, exc_info=error)
 
     @contextmanager
     def create(self, name: str, *, media_type: str, as_result: bool) -> Iterator[BinaryIO]:

@@ -11,5 +11,6 @@ local old_run, old_delivery = tonumber(old[1]), tonumber(old[2])
 if old_run and old_run > run then return 0 end
 if old_run == run and old_delivery > delivery and ARGV[3] ~= '1' then return 0 end
 redis.call('HSET', KEYS[1], 'run', run, 'delivery', delivery, 'state', 'ended')
+redis.call('HDEL', KEYS[1], 'resume')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1

@@ -13,6 +13,7 @@ from milepost import Run, RunStopped
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import Command, JobEvent, JobFailed
 from milepost_contracts.values import LAST_STEP, Job, JobError
+from milepost_processor.core.resume import Resume
 from milepost_processor.ports.files import Outputs
 
 MAX_WHY = 300
@@ -26,6 +27,8 @@ class Execution:
         self.run = run
         #: The files that its handler writes.
         self.outputs = outputs
+        #: What the next attempt would begin with.
+        self.resume = Resume(job, run, outputs)
         #: Whether an exception was raised inside the handler, because it did not stop when asked.
         self.forced = False
         #: How long its handler has blocked the event loop that async handlers share, in seconds.
@@ -55,13 +58,15 @@ class Execution:
 
     def end(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
         """Build the event that ends the job."""
-        outputs = {"outputs": self.outputs.written, "result_file": self.outputs.result}
-        return self._closing(kind, why, finished_at=now(), **(outputs | changes))
+        left = self.resume.files | {"saved_state": None, "saved_state_file": None}
+        if changes.get("result") is not None:
+            left["result_file"] = None  # an earlier attempt wrote it
+        return self._closing(kind, why, finished_at=now(), **(left | changes))
 
     def put_back(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
         """Build the event that puts the job back for another attempt."""
-        state = {"step": LAST_STEP, "worker": None, "saved_state": self.run.saved_state}
-        return self._closing(kind, why, **state, **changes)
+        left = self.resume.point().changes | {"step": LAST_STEP, "worker": None}
+        return self._closing(kind, why, **left, **changes)
 
     def bare_failure(self, message: str) -> JobEvent:
         """Build a failure with nothing that the handler reported: that may be what can't be encoded."""

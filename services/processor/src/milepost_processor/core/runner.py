@@ -33,6 +33,7 @@ from milepost_processor.core.execution import Execution
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.outcome import outcome_of
 from milepost_processor.core.queue_wait import QueueWait
+from milepost_processor.core.resume import load_state
 from milepost_processor.errors import ClaimsUnavailable, DeliveredTooOften, Stopping
 from milepost_processor.ports.async_runner import AsyncRunner
 from milepost_processor.ports.claims import Claim, Claims, Verdict
@@ -108,7 +109,7 @@ class Runner:
                 job, claim, definition, delivery=number, execution=execution_id, unclaimed=not is_claimed
             )
             outputs = self._files.outputs(claimed)
-            execution = Execution(claimed, command, self._new_run(claimed, outputs), outputs)
+            execution = Execution(claimed, command, self._new_run(claimed, job, outputs), outputs)
             if claim.verdict is Verdict.CANCELED:
                 self._cancel(execution, claim)
             elif _is_expired(claimed):
@@ -141,14 +142,15 @@ class Runner:
         for execution in self.running():
             execution.stop(Interrupted())
 
-    def _new_run(self, job: Job, outputs: Outputs) -> Run:
+    def _new_run(self, job: Job, message: Job, outputs: Outputs) -> Run:
         return Run(
             job_id=job.id,
             attempt=job.attempt,
             token=f"{job.run:04d}.{job.delivery:08d}.{job.execution}",
             files=tuple(self._files.open(ref) for ref in job.files),
-            saved_state=job.saved_state,
+            saved_state=lambda: load_state(job, message, self._files),
             outputs=outputs,
+            earlier_outputs=[file.name for file in job.outputs],
         )
 
     def _claimed_job(
@@ -173,6 +175,7 @@ class Runner:
                 "items": Items(),
                 "error": None,
                 "unclaimed": unclaimed,
+                **(claim.resume_point.changes if claim.resume_point else {}),
             }
         )
 
@@ -232,6 +235,7 @@ class Runner:
     def _conclude(self, execution: Execution, outcome: JobEvent) -> None:
         """Return once the outcome is durable: the message may be acknowledged then (law 5)."""
         self._publisher.publish(outcome)
+        execution.resume.published(outcome.job)
         log.info("job_concluded", type=execution.job.type, status=str(outcome.status), attempt=execution.job.attempt)
         counter = metrics.finished if outcome.status.terminal else metrics.put_back
         counter.labels(type=execution.job.type, status=str(outcome.status)).inc()

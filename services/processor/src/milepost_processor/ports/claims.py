@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from pydantic import JsonValue
 
 from milepost_contracts.clock import now
-from milepost_contracts.values import Attempt, Job
+from milepost_contracts.values import Attempt, FileRef, Job, Value
 
 
 class Verdict(StrEnum):
@@ -27,6 +29,25 @@ class Verdict(StrEnum):
     STALE = "stale"
 
 
+class ResumePoint(Value):
+    """What the next attempt of a job begins with. The fields are those of the job that its events carry."""
+
+    saved_state: JsonValue = None
+    saved_state_file: FileRef | None = None
+    outputs: tuple[FileRef, ...] = ()
+    result_file: FileRef | None = None
+
+    @staticmethod
+    def of(job: Job) -> "ResumePoint":
+        """Return that of a job as its message describes it."""
+        return ResumePoint.model_construct(**{name: getattr(job, name) for name in ResumePoint.model_fields})
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The changes that make a job begin with it."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A verdict, and what is known of the job's attempts."""
@@ -40,6 +61,8 @@ class Claim:
     earlier: tuple[Attempt, ...] = ()
     #: Whether an earlier delivery of the message was started.
     crashed: bool = False
+    #: What that delivery has kept for this attempt, if it has: newer than what the message carries.
+    resume_point: ResumePoint | None = None
 
 
 class Claims(Protocol):
@@ -62,6 +85,15 @@ class Claims(Protocol):
 
         Raises:
             ClaimsUnavailable: It could not be recorded.
+        """
+
+    def keep(self, job: Job, point: ResumePoint) -> bool:
+        """Keep what the next attempt begins with if this one can't publish it, because its processor dies.
+
+        Return whether it was kept: it is not if the claim is lost, or belongs to another execution.
+
+        Raises:
+            ClaimsUnavailable: Redis does not answer.
         """
 
     def renew(self, jobs: Sequence[Job]) -> list[Verdict]:

@@ -18,6 +18,12 @@ class Outputs(milepost.run.Outputs, Protocol):
     def result(self) -> FileRef | None:
         """The result, if it was written."""
 
+    def store_state(self, encoded: bytes) -> FileRef:
+        """Store a saved state as a file of this execution, and return it."""
+
+    def remove(self, file: FileRef) -> None:
+        """Remove a file of the job. A failure is logged: the file is removed when the job has expired."""
+
 
 class Files(Protocol):
     """Opens the files of jobs."""

@@ -86,7 +86,8 @@ async def get_result(request: Request, job_id: str) -> Response:
 async def get_output(request: Request, job_id: str, name: str) -> Response:
     """Answer the file with this name, once the job has ended; the document lists the files under `outputs`."""
     _, snapshot = await dependencies(request).statuses.known(job_id, tenant=tenant(request))
-    found = next((file for file in snapshot.job.outputs if file.name == name), None)
+    files = snapshot.job.outputs if snapshot.status.terminal else ()
+    found = next((file for file in files if file.name == name), None)
     if found is None:
         raise NoSuchOutput
     return await _download(request, found)
