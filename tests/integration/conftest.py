@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from job_histories import LONG_RETENTION
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,7 +21,7 @@ from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 @pytest.fixture
 async def store(redis, keys):
     """A tracker's store, whose shards are complete."""
-    made = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
+    made = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
     await made.checkpoints.begin_replay(range(SHARDS))
     assert await made.checkpoints.mark_complete(range(SHARDS))
     return made

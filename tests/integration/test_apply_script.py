@@ -7,13 +7,13 @@ from itertools import count, product
 
 import pytest
 from hypothesis import given
-from job_histories import RETENTION, histories
+from job_histories import LONG_RETENTION, histories
 from merge_suite import RELAXED, MergeLaw
 from redis.asyncio import Redis
-from samples import ENDED, ID, RUNNING, SUBMITTED
+from samples import ID, RUNNING, SUBMITTED
 
 from milepost_contracts.clock import now
-from milepost_contracts.messages.job_events import CancelRequested, JobDeleted, JobStarted, JobSubmitted, JobSucceeded
+from milepost_contracts.messages.job_events import CancelRequested, JobDeleted, JobStarted, JobSubmitted
 from milepost_contracts.states import Status
 from milepost_contracts.status import render
 from milepost_contracts.status.merge import View, merge
@@ -46,7 +46,7 @@ def shared_store(runner, redis_url):
     """A store shared by all examples of a property test: each example uses a job of its own."""
     redis = Redis.from_url(redis_url)
     keys = Keys(namespace=f"law{id(runner)}")
-    yield runner, redis, keys, RedisStatusStore(redis, keys, retention=RETENTION, live_for=LIVE_FOR)
+    yield runner, redis, keys, RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=LIVE_FOR)
 
     async def clean():
         async for key in redis.scan_iter(match=f"{keys.namespace}:*", count=1000):
@@ -94,7 +94,7 @@ class TestTheLuaScript(MergeLaw):
         expected = None
         if view.shown is not None:
             expected = json.loads(
-                render.render_document(view.shown, cancel=view.cancel, version=0, retention=RETENTION)
+                render.render_document(view.shown, cancel=view.cancel, version=0, retention=LONG_RETENTION)
             )
             for name in ("id", "links", "version"):
                 del expected[name]
@@ -137,7 +137,7 @@ class TestTheLuaScript(MergeLaw):
 
 @pytest.fixture
 def store(redis, keys):
-    return RedisStatusStore(redis, keys, retention=RETENTION, live_for=LIVE_FOR)
+    return RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=LIVE_FOR)
 
 
 def view(event):
@@ -167,32 +167,6 @@ async def test_a_failed_batch_changes_nothing_in_its_shard(store, redis, keys):
         await store.apply(view(event) | view(renamed(event, twin)))
     assert not await redis.exists(keys.job(ID))
     assert 0 == await redis.zcard(keys.index(shard_of(ID), tenant="default"))
-
-
-async def test_the_sweep_deletes_a_finished_job_after_its_retention_and_keeps_a_live_one(redis, keys):
-    """Its document and its index entries are deleted."""
-    store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=LIVE_FOR)
-    ended = ENDED.model_copy(update={"batch": "abc"})
-    await store.apply(view(JobSucceeded(job=ended)) | view(renamed(JobStarted(job=RUNNING), "live")))
-    shard = shard_of(ID)
-    indexes = (
-        keys.all_tenants(shard, "succeeded"),
-        keys.dead(shard, tenant="default"),
-        keys.batch(shard, "abc"),
-        keys.batch(shard, "abc", "succeeded"),
-        *(
-            keys.index(shard, tenant="default", type_name=type_name, status=status)
-            for type_name in (None, "digest-files")
-            for status in (None, "succeeded")
-        ),
-    )
-    assert [1, 0, 1, 1, 1, 1, 1, 1] == [await redis.zcard(name) for name in indexes]
-    swept = 0
-    while not swept:
-        swept = await store.sweep()
-    assert (1, 0, 1) == (swept, await redis.exists(keys.job(ID)), await redis.exists(keys.job("live")))
-    assert [None] * 8 == [await redis.zscore(name, ID) for name in indexes]
-    assert 0 == await store.sweep()
 
 
 @pytest.mark.parametrize(
@@ -227,7 +201,7 @@ async def test_one_batch_can_write_to_every_shard(store, redis, keys):
 async def test_an_unavailable_redis_raises_store_unavailable(keys):
     """The projector then keeps the batch and retries."""
     async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as unreachable:
-        store = RedisStatusStore(unreachable, keys, retention=RETENTION, live_for=LIVE_FOR)
+        store = RedisStatusStore(unreachable, keys, retention=LONG_RETENTION, live_for=LIVE_FOR)
         with pytest.raises(StoreUnavailable):
             await store.apply(view(JobSubmitted(job=SUBMITTED)))
         with pytest.raises(StoreUnavailable):

@@ -3,11 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from job_histories import LONG_RETENTION
 from samples import ENDED, ID, RUNNING, SUBMITTED
 
+from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
     CancelRequest,
     CancelRequested,
+    JobProgressed,
     JobRetrying,
     JobStarted,
     JobSubmitted,
@@ -32,7 +35,7 @@ async def restore(store, shards=ALL):
 @pytest.fixture
 def tracker(redis, keys):
     """Return a function that creates a tracker's store."""
-    return lambda: RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=LIVE_FOR)
+    return lambda: RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=LIVE_FOR)
 
 
 def view(event):
@@ -183,18 +186,22 @@ async def test_live_events_are_applied_while_a_shard_is_incomplete(tracker, redi
     assert SHARD in await store.checkpoints.lost_shards()
 
 
-async def test_a_version_never_goes_back(tracker, reader, redis, keys):
-    """Not even after a loss in Redis: a version is a time, not a count."""
-    store = tracker()
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=1)], ids=["same clock", "submitter's clock is ahead"])
+async def test_a_version_never_goes_back(tracker, reader, redis, keys, ahead):
+    """Not even after a loss in Redis: a version is a time by the clock of Redis, not a count."""
+    store, created = tracker(), {"created_at": now() + ahead}
+    submitted, running, ended = (job.model_copy(update=created) for job in (SUBMITTED, RUNNING, ENDED))
     await restore(store)
-    for event in (JobSubmitted(job=SUBMITTED), JobStarted(job=RUNNING), JobSucceeded(job=ENDED)):
+    for event in (JobSubmitted(job=submitted), JobStarted(job=running), JobProgressed(job=running)):
         await store.apply(view(event))
     before = (await reader.get(ID)).version
     await delete(redis, keys)
     await store.checkpoints.lost_shards()
-    await store.apply(view(JobSucceeded(job=ENDED)), replayed=True)
+    await store.apply(view(JobStarted(job=running)), replayed=True)
     await restore(store)
-    assert (await reader.get(ID)).version > before
+    assert (again := (await reader.get(ID)).version) > before
+    await store.apply(view(JobSucceeded(job=ended)))
+    assert (await reader.get(ID)).version > again
 
 
 async def test_a_shard_that_is_lost_during_its_replay_is_not_marked_complete(tracker, redis, keys):

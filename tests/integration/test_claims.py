@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from claims_suite import ClaimsSuite
+from job_histories import LONG_RETENTION
 from redis import Redis
 from samples import SUBMITTED
 
@@ -92,7 +93,7 @@ def test_a_claim_checks_the_trackers_view_atomically(claims, redis_url, keys, vi
 
 async def test_the_tracker_reads_the_claim_state_of_a_job(claims, redis, keys):
     """Before it ends a job that is still running, or quarantines one that has ended."""
-    store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
+    store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
     assert ClaimState.WAITING == await store.claim_state(SUBMITTED)
     assert () == await store.attempts(SUBMITTED)
     claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import aio_pika
 import pytest
-from job_histories import RETENTION
+from job_histories import LONG_RETENTION
 from samples import HEARTBEAT, ID, RUNNING, SAMPLES, SUBMITTED
 from waiting import wait_until_async
 
@@ -29,7 +29,7 @@ async def trackers(rabbitmq_url, redis, keys, topology):
     started = []
 
     async def start():
-        store = RedisStatusStore(redis, keys, retention=RETENTION, live_for=timedelta(days=30))
+        store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
         publisher = RabbitEventPublisher(rabbitmq_url, topology)
         status = StatusProjector(store, Reaper(store, publisher), publisher)
         workers = WorkerProjector(RedisWorkerStore(redis, keys))

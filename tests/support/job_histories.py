@@ -25,6 +25,8 @@ from milepost_contracts.values import Items, Job, JobError, Progress
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(0, 10**8).map(lambda ms: EPOCH + timedelta(milliseconds=ms))
 RETENTION = timedelta(days=7)
+LONG_RETENTION = timedelta(days=30 * 365)
+"""For jobs that ended at a fixed time: with the usual retention, Redis would not keep them."""
 
 PROGRESS = st.builds(
     Progress,

@@ -8,7 +8,7 @@ from samples import ID, RUNNING, SUBMITTED
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import CancelRequest, CancelRequested, JobStarted, JobSubmitted
 from milepost_contracts.status.redis_keys import shard_of
-from milepost_tracker.core.replay import REPLAY_MARGIN, Replayer
+from milepost_tracker.core.replay import MIN_AUDIT_PERIOD, REPLAY_MARGIN, Replayer
 from milepost_tracker.errors import EventLogUnavailable
 from milepost_tracker.ports.event_log import LogPage
 from milepost_tracker.ports.status_store import Applied
@@ -44,7 +44,8 @@ class FakeStore:
         self.checkpoints = self
 
     async def apply(self, views, *, replayed):
-        assert replayed != self.audited, "a replay leaves the watermarks alone, and an audit does not"
+        assert replayed != self.audited, "a replay leaves the checkpoints alone, and an audit does not"
+        self.audited = False
         self.views.update(views)
         return Applied(changed=len(views), orphans=self.orphans)
 
@@ -55,7 +56,7 @@ class FakeStore:
     async def lost_shards(self):
         return self.lost
 
-    confirmed = True
+    confirmed, server, applied_until = True, "one", None
 
     async def confirm_complete(self):
         return True
@@ -120,6 +121,43 @@ async def test_a_shard_is_replayed_from_its_last_complete_time(store, lost, sinc
     log = FakeLog(EVENTS)
     assert await replayer(store, log)._restore()
     assert ([since], sorted(lost)) == (log.reads, sorted(store.marked))
+
+
+@pytest.mark.parametrize(
+    "until, since", [(LONG_AGO, LONG_AGO - MIN_AUDIT_PERIOD), (None, None)], ids=["known", "not known"]
+)
+async def test_a_new_server_is_confirmed_once_the_log_was_applied_from_its_last_event_on(store, until, since):
+    """It may have been started from an old snapshot; no living tracker need know what is missing."""
+    store.confirmed, store.applied_until = False, until
+    log = FakeLog(EVENTS)
+    one = replayer(store, log)
+    one._offset = 100  # of the audits before: they wrote to the other server
+    assert await one._restore()
+    assert ([since], "running") == (log.reads, store.views[ID].latest.status)
+    assert await one._restore()
+    assert 1 == len(log.reads), "once is enough, while other trackers may object"
+    store.server = "two"
+    assert await one._restore()
+    assert [since, since] == log.reads, "another failover"
+
+
+async def test_a_new_server_is_not_confirmed_while_the_log_cannot_be_read(store):
+    """What it lacks is not known."""
+    store.confirmed = False
+    log = FakeLog(EVENTS)
+    log.unavailable = True
+    one = replayer(store, log)
+    for _ in range(2):
+        with pytest.raises(EventLogUnavailable):
+            await one._restore()
+
+
+async def test_shards_without_a_finding_are_caught_up_after_the_others_were_replayed(store):
+    """A tracker finds only its own writes missing; those of trackers that have ended are missing too."""
+    store.confirmed, store.applied_until, store.lost = False, LONG_AGO, {SHARD: LONG_AGO}
+    log = FakeLog(EVENTS)
+    assert await replayer(store, log)._restore()
+    assert [LONG_AGO - REPLAY_MARGIN, LONG_AGO - MIN_AUDIT_PERIOD] == log.reads
 
 
 async def test_without_a_loss_the_log_is_not_read(store):

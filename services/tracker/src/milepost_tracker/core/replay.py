@@ -27,7 +27,8 @@ CHECKPOINT_INTERVAL = 1.0
 REPLAY_MARGIN = timedelta(hours=1)
 """A replay begins this long before the last checkpoint: an event may be in the log long before it is applied."""
 MIN_AUDIT_PERIOD = timedelta(minutes=2)
-"""An audit that begins at a time, not at an offset, covers at least this: Redis and all trackers may crash together."""
+"""An audit that begins at a time covers at least this, and a new server is caught up from this long before its last
+event: an event is applied a little after it was published, and clocks differ."""
 AUDIT_INTERVAL = timedelta(seconds=30)
 """How often the new part of the log is compared with the view: an event may never have reached the tracker's queue."""
 AUDIT_OVERLAP = timedelta(seconds=30)
@@ -69,6 +70,8 @@ class Replayer:
         self._offset: int | None = None
         #: Whether the next audit is due at once.
         self._soon = True
+        #: The Redis server that has all that the log holds, though it may not be confirmed yet.
+        self._caught_up = ""
 
     async def replay(
         self,
@@ -139,24 +142,43 @@ class Replayer:
         begun, last = now(), self._audited
         if last is not None and not self._soon and begun - last < AUDIT_INTERVAL:
             return
-        self._soon = False
         recent = begun - MIN_AUDIT_PERIOD if last is None else min(begun - MIN_AUDIT_PERIOD, last - AUDIT_OVERLAP)
-        done = await self.replay(recent if self._offset is None else self._offset, live=True)
+        done = await self._apply_missing(recent if self._offset is None else self._offset)
+        if done.changed:
+            log.info("audited", read=done.read, changed=done.changed)
+
+    async def _apply_missing(self, since: datetime | int | None) -> Replayed:
+        """Apply what the view lacks of the log, and let the next audit begin behind it."""
+        begun, self._soon = now(), False
+        done = await self.replay(since, live=True)
         self._audited = begun
         if not self._soon:  # otherwise the log may be a new one by now
             self._offset = done.end
-        if done.changed:
-            log.info("audited", read=done.read, changed=done.changed)
+        return done
 
     async def _restore(self) -> bool:
         """Replay the shards that have lost writes; return whether all shards are complete."""
         lost = await self._checkpoints.lost_shards()
-        if not lost:
-            if not self._checkpoints.confirmed:
-                # Other trackers object if the server lacks their writes; what is recent is replayed in any case.
-                self._soon = True
-                await self._audit()
-            return await self._checkpoints.confirm_complete()
+        if lost:
+            return await self._replay_lost(lost) and await self._restore()
+        if not self._checkpoints.confirmed:
+            # Other trackers object if the server lacks their writes. Those that have ended can't.
+            await self._catch_up()
+        return await self._checkpoints.confirm_complete()
+
+    async def _catch_up(self) -> None:
+        """Apply all that a new server may lack: it may have been started from an old snapshot."""
+        server, until = self._checkpoints.server, self._checkpoints.applied_until
+        if server == self._caught_up:
+            return
+        since = None if until is None else min(until, now()) - MIN_AUDIT_PERIOD
+        log.warning("server_not_confirmed", since=since and since.isoformat())
+        done = await self._apply_missing(since)
+        log.info("caught_up", read=done.read, changed=done.changed)
+        self._caught_up = server
+
+    async def _replay_lost(self, lost: Mapping[int, datetime | None]) -> bool:
+        """Replay shards; return whether all of them are complete now."""
         if not await self._checkpoints.hold_replay():
             return False  # another tracker replays
         times = list(lost.values())

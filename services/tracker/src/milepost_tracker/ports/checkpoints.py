@@ -18,6 +18,14 @@ class Checkpoints(Protocol):
     def confirmed(self) -> bool:
         """Whether every shard was confirmed as complete on this server at the last call of `lost_shards`."""
 
+    @property
+    def server(self) -> str:
+        """The server of the last call of `lost_shards`: another one after each restart and each failover."""
+
+    @property
+    def applied_until(self) -> datetime | None:
+        """The time until which events were applied to the shards that are not confirmed; `None` if unknown."""
+
     async def confirm_complete(self) -> bool:
         """Confirm that a new Redis server has all there was, once all trackers had time to object.
 

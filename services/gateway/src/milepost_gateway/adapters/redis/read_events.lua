@@ -13,18 +13,14 @@ local version, since = job[1], tonumber(ARGV[1])
 local answer = { checkpoint[1] == server and checkpoint[2] }
 if not job[2] then return answer end
 
--- A version is about the milliseconds since the job was created. Of a job created after that time, all events are read.
-local created_later = false
-if tonumber(ARGV[3]) > 0 then
-  since = math.max(1, tonumber(ARGV[3]) - 1 - tonumber(job[8]))
-  created_later = since == 1
-end
+-- A version is about the time of the change; see apply.lua for `created`.
+if tonumber(ARGV[3]) > 0 then since = math.max(1, tonumber(ARGV[3]) - 1 - tonumber(job[8])) end
 
 local versions = {}
 for one in string.gmatch(job[4] or '', '%d+') do
   if tonumber(one) > since then versions[#versions + 1] = one end
 end
-local gap = since > 0 and not created_later and since < (tonumber(job[5]) or 0)
+local gap = since > 0 and since < (tonumber(job[5]) or 0)
 for _, value in ipairs({ version, job[3] or '0', gap and '1' or '0' }) do answer[#answer + 1] = value end
 
 local progress = job[6] and job[6] ~= '' and tonumber(job[7]) > since

@@ -3,10 +3,13 @@
 Every tracker has a checkpoint of its own in each shard, which every write raises. If one is lower than it was, writes
 were lost: the shard is incomplete until the log was replayed. A shard is complete on one server, which the `run_id`
 names. On a new server, such as a promoted replica, it is confirmed as complete when no tracker objects for a while.
+
+A server that was started from an old snapshot lacks writes of which no tracker may know any more. So each shard also has
+the time until which the events of the log were applied, and a tracker applies the log from there on before it confirms.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
@@ -43,6 +46,7 @@ class RedisCheckpoints:
         #: The server of the last check, since when it is there, and the shards that are not confirmed on it.
         self._server, self._server_since = "", 0.0
         self._unconfirmed: list[int] = []
+        self._applied_until: datetime | None = None
         #: The checkpoints of this process, by shard.
         self._raised: dict[int, int] = {}
         #: Names the checkpoints of this process.
@@ -62,7 +66,7 @@ class RedisCheckpoints:
 
     async def _find_lost(self) -> dict[int, datetime | None]:
         await self._notice_server()
-        fields = ("complete", self.owner, "replayed")
+        fields = ("complete", self.owner, "replayed", "until")
         raised = dict(self._raised)  # as of now: writes go on while this reads
         checkpoints = await in_every_shard(
             self._redis, lambda pipe, shard: pipe.hmget(self._keys.checkpoint(shard), *fields)
@@ -71,7 +75,8 @@ class RedisCheckpoints:
         self._unconfirmed = [
             shard for shard, (complete, *_) in enumerate(checkpoints) if complete != self._server.encode()
         ]
-        for shard, (complete, own, replayed) in enumerate(checkpoints):
+        self._applied_until = _applied_until([checkpoints[shard] for shard in self._unconfirmed])
+        for shard, (complete, own, replayed, _) in enumerate(checkpoints):
             if int(own or 0) < raised.get(shard, 0):
                 if complete is not None and int(replayed or 0) > raised[shard]:
                     del self._raised[shard]  # another tracker has restored what was lost
@@ -102,6 +107,14 @@ class RedisCheckpoints:
     @property
     def confirmed(self) -> bool:
         return not self._unconfirmed
+
+    @property
+    def server(self) -> str:
+        return self._server
+
+    @property
+    def applied_until(self) -> datetime | None:
+        return self._applied_until
 
     async def confirm_complete(self) -> bool:
         is_new = time.monotonic() - self._server_since < OBJECTION_PERIOD.total_seconds()
@@ -150,3 +163,16 @@ class RedisCheckpoints:
         with raising(StoreUnavailable):
             if await self._redis.get(self._keys.replay) == self.owner.encode():
                 await self._redis.delete(self._keys.replay)
+
+
+def _applied_until(checkpoints: Iterable[Sequence[bytes | None]]) -> datetime | None:
+    """Return the time until which events were applied to shards; `None` if that is not known of one of their servers.
+
+    The data of a server are as of one moment, so what one of its shards shows holds for all of them. Shards whose
+    `complete` names the same server have been on it together.
+    """
+    by_server: dict[bytes | None, int] = {}
+    for complete, _, _, until in checkpoints:
+        by_server[complete] = max(int(until or 0), by_server.get(complete, 0))
+    earliest = min(by_server.values(), default=0)
+    return datetime.fromtimestamp(earliest / 1000, UTC) if earliest else None

@@ -92,7 +92,12 @@ class RedisStatusStore:
         keys = [own.expiry(shard), own.deadline(shard), own.checkpoint(shard)]
         for job_id, _ in group:
             keys += [own.job(job_id), own.claim(job_id)]
-        checkpoint: list[Argument] = [self.checkpoints.owner, "" if replayed else self.checkpoints.last(shard)]
+        oldest = min((event.time for _, view in group for event in view.history), default=None)
+        checkpoint: list[Argument] = [
+            self.checkpoints.owner,
+            "" if replayed else self.checkpoints.last(shard),
+            "" if oldest is None else milliseconds_since_1970(oldest),
+        ]
         head: list[Argument] = [own.index_prefix(shard), own.changes(shard), *self._lengths, *checkpoint]
         arguments = [argument for job_id, view in group for argument in self._arguments(job_id, view)]
         self._apply.add_to(pipe, keys, *head, *arguments)
@@ -105,13 +110,13 @@ class RedisStatusStore:
         event = view.latest
         if event is None:
             return [job_id, *[""] * 11, *cancel, "", deleted_run, "", "", 0]
-        within, error = deadlines.report_within(event), event.job.error
+        within, error, ended = deadlines.report_within(event), event.job.error, event.job.finished_at
         return [
             job_id,
             event.sequence,
             event.job.type,
             str(event.status),
-            int(event.status.terminal),
+            "" if ended is None else milliseconds_since_1970(ended),
             render.render_state(event, retention=self._retention),
             render.render_hidden(event),
             render.render_evidence(event),
