@@ -1,6 +1,7 @@
 """`Run.subprocess`: programs that end with their job."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -124,6 +125,35 @@ def test_a_program_that_ignores_the_signal_is_killed(run, monkeypatch):
     with pytest.raises(Canceled):
         run.subprocess(f"trap '' TERM; {SLEEPERS}", shell=True, on_line=stop)
     assert_ended(ids)
+
+
+def test_an_exception_in_the_thread_during_the_grace_time_kills_the_program(run):
+    """The processor forces handlers that take too long to stop."""
+    ids, raised, stopping = [], [], threading.Event()
+
+    class Forced(BaseException):
+        pass
+
+    def stop(line):
+        ids.extend(map(int, line.split()))
+        run.stop(Canceled())
+        stopping.set()
+
+    def handle():
+        try:
+            run.subprocess(f"trap '' TERM; {SLEEPERS}", shell=True, on_line=stop)
+        except Forced as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(target=handle)
+    thread.start()
+    assert stopping.wait(10)
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Forced))
+    thread.join(subprocesses.GRACE - 1)
+    assert not thread.is_alive()
+    assert_ended(ids)
+    assert [Forced] == raised
 
 
 def test_a_program_may_tidy_up_after_the_signal(run, tmp_path):

@@ -1,6 +1,9 @@
 """Output files of handlers, and results that are too large for an event."""
 
 import hashlib
+import pickle
+import subprocess
+import sys
 
 import pytest
 from odd_handlers import FIRST, command
@@ -122,3 +125,43 @@ def test_each_stored_state_is_a_file_of_its_own(folder, tmp_path):
         file.read()
     assert b"[2]" == folder.open(second).open().read()
     assert 1 == len([path for path in tmp_path.rglob("*") if path.is_file()])
+
+
+FORK = """
+import os, sys
+from milepost_contracts.values import FileRef, Job
+from milepost_processor.adapters.files import BlobFiles
+
+files = BlobFiles(sys.argv[1], namespace="milepost")
+file = files.open(FileRef(name="a", size=3, key="a"))
+stream = file.open()
+print(file.open().read().decode())
+if os.fork() == 0:
+    for call in (file.open, stream.read):
+        try:
+            call()
+        except RuntimeError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.wait()
+print(stream.read().decode())
+"""
+
+
+def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever(folder, tmp_path):
+    """The threads that read files exist only in the parent. What to do instead is in the message."""
+    (tmp_path / "milepost" / "a").parent.mkdir()
+    (tmp_path / "milepost" / "a").write_bytes(b"abc")
+    command = [sys.executable, "-W", "ignore", "-c", FORK, tmp_path.as_uri()]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert ["abc", "abc"] == [lines[0], lines[-1]]
+    assert [True, True] == ['multiprocessing.get_context("spawn")' in line for line in lines[1:-1]]
+
+
+def test_a_file_can_be_read_by_a_process_that_is_not_forked(folder, tmp_path):
+    """It can be pickled, as an argument for `multiprocessing`."""
+    outputs = folder.outputs(SUBMITTED)
+    with outputs.create("a", media_type="text/plain", as_result=False) as file:
+        file.write(b"abc")
+    pickled = pickle.dumps(folder.open(outputs.written[0]))
+    assert b"abc" == pickle.loads(pickled).open().read()  # noqa: S301 - pickled above

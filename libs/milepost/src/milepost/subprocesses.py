@@ -21,6 +21,7 @@ from functools import partial
 from os import PathLike
 from tempfile import TemporaryFile
 from typing import IO, Self, TypedDict
+from weakref import WeakSet
 
 GRACE = 5.0
 """Seconds that a program and its children have to end after SIGTERM, before SIGKILL."""
@@ -198,7 +199,8 @@ class _ProcessGroup:
         _close_input(self._guard)
 
 
-_guards: set[subprocess.Popen[bytes]] = set()
+_guards = WeakSet[subprocess.Popen[bytes]]()
+"""Weak: a guard that an exception in the wrong moment leaves behind kills its group when its input is collected."""
 
 
 def _close_input(guard: subprocess.Popen[bytes]) -> None:

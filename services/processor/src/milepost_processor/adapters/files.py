@@ -1,6 +1,8 @@
 """The files of jobs, in blob storage (obstore: a local folder, S3, …), as ordinary binary streams."""
 
 import io
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +27,22 @@ log = structlog.get_logger(__name__)
 
 BUFFER_SIZE = 1 << 20
 
+_forked = threading.Event()
+os.register_at_fork(after_in_child=_forked.set)
+
+
+def _check_not_forked() -> None:
+    """Refuse what would wait for ever: a forked child has none of the threads of obstore.
+
+    Raises:
+        RuntimeError: This process is a forked child.
+    """
+    if _forked.is_set():
+        raise RuntimeError(
+            "the files of a job can't be read or written in a forked process: do so in the handler's own process, "
+            'or start the other one with multiprocessing.get_context("spawn")'
+        )
+
 
 class _Stream(io.RawIOBase):
     """An object in blob storage as a raw stream of the standard library."""
@@ -45,6 +63,7 @@ class _Stream(io.RawIOBase):
         return self._reader.tell()
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
+        _check_not_forked()
         view = memoryview(buffer)
         chunk = self._reader.read(len(view))
         view[: len(chunk)] = memoryview(chunk)
@@ -68,6 +87,7 @@ class _BlobFile:
         return self.ref.size
 
     def open(self) -> BinaryIO:
+        _check_not_forked()
         if self.size == 0:
             return io.BytesIO()
         reader = obstore.open_reader(self.store, self.path, buffer_size=BUFFER_SIZE, size=self.size)
@@ -103,6 +123,7 @@ class _Digested(io.RawIOBase):
         return True
 
     def write(self, buffer: "ReadableBuffer") -> int:
+        _check_not_forked()
         chunk = bytes(buffer)
         self._writer.write(chunk)
         self.digest.update(chunk)
