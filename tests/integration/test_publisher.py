@@ -9,11 +9,12 @@ from broker_control import rabbitmqctl
 from waiting import wait_until_async
 from yarl import URL
 
-from milepost_contracts.messages.topology import Queue
+from milepost_contracts.messages.broker_objects import Queue
+from milepost_rabbit import metrics
 from milepost_rabbit import publisher as module
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.declare import declare, missing
-from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, TopologyMismatch
+from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, Refused, TopologyMismatch
 from milepost_rabbit.link import Link
 from milepost_rabbit.publisher import RabbitPublisher
 
@@ -75,18 +76,18 @@ async def test_events_of_one_job_arrive_in_the_order_of_publishing(publisher, to
 async def test_an_unroutable_message_is_not_accepted(publisher, topology):
     """By default, aio-pika returns normally for it."""
     with pytest.raises(NotAccepted, match="no queue"):
-        await publisher.publish(topology.jobs, "nobody.wants.this", b"{}", correlation_id="1", within=5)
-    with pytest.raises(NotAccepted, match="no queue"):
-        await publisher.publish(topology.workers, "nobody", b"{}", correlation_id="1", within=5)
+        await publisher.publish(topology.webhooks, "nobody.wants.this", b"{}", correlation_id="1", within=5)
 
 
 async def test_concurrent_publishes_get_their_own_outcomes(publisher, topology):
     """Every second message is unroutable, and all are in flight together."""
 
     async def outcome(n):
-        key = "job.submitted.default.count" if n % 2 else "nobody.wants.this"
+        exchange = topology.jobs if n % 2 else topology.webhooks
         try:
-            await publisher.publish(topology.jobs, key, b"{}", correlation_id="the same", within=10)
+            await publisher.publish(
+                exchange, "job.submitted.default.count", b"{}", correlation_id="the same", within=10
+            )
         except NotAccepted:
             return "returned"
         return "confirmed"
@@ -94,8 +95,8 @@ async def test_concurrent_publishes_get_their_own_outcomes(publisher, topology):
     assert await asyncio.gather(*(outcome(n) for n in range(200))) == ["returned", "confirmed"] * 100
 
 
-async def test_a_message_that_a_full_queue_rejects_is_not_accepted(publisher, topology, connection, namespace):
-    """The broker's nack is reported as not accepted."""
+async def test_a_message_that_a_full_queue_refuses_has_an_unknown_outcome(publisher, topology, connection, namespace):
+    """The broker's nack means that one queue refused the message: the tracker's has stored it."""
     full = Queue(
         name=f"{namespace}.work.cpu",
         bindings=topology.work("cpu").bindings,
@@ -107,8 +108,34 @@ async def test_a_message_that_a_full_queue_rejects_is_not_accepted(publisher, to
         for _ in range(20):
             await publisher.publish(topology.jobs, "job.submitted.cpu.crunch", b"{}", correlation_id="1", within=5)
 
-    with pytest.raises(NotAccepted, match="rejected"):
+    with pytest.raises(Refused, match="a queue refused"):
         await fill()
+    stored = await connection.channel()
+    lifecycle = await stored.declare_queue(topology.lifecycle.name, passive=True)
+    work = await stored.declare_queue(full.name, passive=True)
+    assert lifecycle.declaration_result.message_count > work.declaration_result.message_count
+
+
+@pytest.mark.parametrize("exchange", ["jobs", "workers"])
+async def test_a_full_queue_of_another_team_refuses_nothing(publisher, topology, connection, exchange):
+    """Else one forgotten queue would stop every processor; it is counted, and the other teams' events go on."""
+    public = getattr(topology, exchange)
+    key = {"jobs": "job.submitted.default.count", "workers": "processor.heartbeat"}[exchange]
+    queue = {"jobs": topology.work("default"), "workers": topology.worker_queue}[exchange]
+    channel = await connection.channel()
+    full = await channel.declare_queue(exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    await full.bind(public.name, "#")
+    other = await channel.declare_queue(exclusive=True)
+    await other.bind(public.name, "#")
+    counter = metrics.refused_by_others.labels(exchange=public.name)
+    bodies = [b"%d" % number for number in range(5)]
+    for body in bodies:
+        await publisher.publish(public, key, body, correlation_id="1", within=5)
+    assert len(bodies) - 1 == counter._value.get()
+    consumed = await channel.get_queue(queue.name, ensure=False)
+    arrived = [(await consumed.get(no_ack=True)).body for _ in range(2 * len(bodies) - 1)]
+    assert set(bodies) == set(arrived)
+    assert bodies == [(await other.get(no_ack=True)).body for _ in bodies], "each event once"
 
 
 async def test_a_queue_with_other_arguments_is_a_topology_mismatch(topology, connection):

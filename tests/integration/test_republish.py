@@ -11,6 +11,7 @@ from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobScheduled, JobStarted, JobSucceeded, decode_event
 from milepost_contracts.status.merge import merge
 from milepost_rabbit.declare import declare
+from milepost_rabbit.publisher import RabbitPublisher
 from milepost_tracker.adapters.rabbit.event_log import RabbitEventLog
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
 from milepost_tracker.adapters.redis.republish_store import RedisRepublishStore
@@ -36,11 +37,11 @@ def republisher(redis, keys, store, publisher):
 @pytest.fixture
 async def publisher(rabbitmq_url, connection, topology):
     await declare(connection, topology.exchanges, topology.shared_queues)
-    made = RabbitEventPublisher(rabbitmq_url, topology)
-    made.link.start()
-    await asyncio.wait_for(made.link.wait_up(), 10)
-    yield made
-    await made.link.close()
+    confirming = RabbitPublisher(rabbitmq_url, name="test")
+    confirming.link.start()
+    await asyncio.wait_for(confirming.link.wait_up(), 10)
+    yield RabbitEventPublisher(confirming, topology)
+    await confirming.link.close()
 
 
 @pytest.fixture

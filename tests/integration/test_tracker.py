@@ -12,6 +12,7 @@ from waiting import wait_until_async
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JOB_EVENTS, JobProgressed, JobSubmitted, encode_event
 from milepost_contracts.messages.worker_events import ProcessorHeartbeat, encode_worker_event
+from milepost_rabbit.publisher import RabbitPublisher
 from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
@@ -30,7 +31,7 @@ async def trackers(rabbitmq_url, redis, keys, topology):
 
     async def start():
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
-        publisher = RabbitEventPublisher(rabbitmq_url, topology)
+        publisher = RabbitEventPublisher(RabbitPublisher(rabbitmq_url, name="test"), topology)
         status = StatusProjector(store, Reaper(store, publisher), publisher)
         workers = WorkerProjector(RedisWorkerStore(redis, keys))
         consumer = RabbitConsumer(

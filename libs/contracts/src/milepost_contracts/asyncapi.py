@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from milepost_contracts.messages.broker_objects import Exchange
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE, Message
 from milepost_contracts.messages.job_events import (
     JOB_EVENTS,
@@ -19,7 +20,7 @@ from milepost_contracts.messages.job_events import (
     JobDeleted,
     JobEvent,
 )
-from milepost_contracts.messages.topology import WAITING, Exchange, Topology
+from milepost_contracts.messages.topology import WAITING, Topology
 from milepost_contracts.messages.worker_events import (
     Announcement,
     Heartbeat,
@@ -33,6 +34,7 @@ DESCRIPTION = """\
 Every message is a CloudEvents 1.0 envelope in structured mode. An event of a job carries a complete snapshot of it.
 The state of a job is the event whose `sequence` sorts last. To receive events, bind a queue to `{exchange}`:
 with `job.succeeded.#` for all successes, with `job.*.*.crunch.#` for all events of jobs of the type `crunch`.
+Limit its length with `x-overflow: drop-head` only: a queue that refuses messages misses them, and slows Milepost down.
 """
 _JOB_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, *REQUESTS)
 _WORKER_MESSAGES: tuple[type[Message], ...] = (ProcessorAnnounced, ProcessorHeartbeat, ProcessorStopped)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 
-from milepost_contracts.messages.topology import Exchange, Queue
+from milepost_contracts.messages.broker_objects import Exchange, Queue
+from milepost_contracts.messages.former_bindings import FormerBinding
 from milepost_rabbit.errors import TopologyMismatch
 
 
@@ -18,7 +19,9 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
     channel = await connection.channel()
     try:
         for exchange in exchanges:
-            made = await channel.declare_exchange(exchange.name, exchange.kind, durable=True)
+            made = await channel.declare_exchange(
+                exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
+            )
             for binding in exchange.bindings:
                 await made.bind(binding.exchange.name, binding.key)
         for queue in queues:
@@ -29,6 +32,36 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
                 await declared.bind(binding.exchange.name, binding.key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise TopologyMismatch(f"a queue or exchange exists with other arguments: {error}") from error
+    finally:
+        await channel.close()
+
+
+async def unbind(connection: AbstractConnection, bindings: Iterable[FormerBinding]) -> None:
+    """Remove bindings of an earlier version; those that do not exist count as removed."""
+    channel = await connection.channel()
+    try:
+        wire = await channel.get_underlay_channel()
+        for one in bindings:
+            if one.to_queue:
+                await wire.queue_unbind(one.to, one.exchange, one.key)
+            else:
+                await wire.exchange_unbind(destination=one.to, source=one.exchange, routing_key=one.key)
+    finally:
+        await channel.close()
+
+
+async def bind(connection: AbstractConnection, queues: Iterable[Queue]) -> None:
+    """Bind those of these queues that exist; nothing is declared."""
+    channel = await connection.channel()
+    try:
+        for queue in queues:
+            try:
+                declared = await channel.declare_queue(queue.name, passive=True)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                channel = await connection.channel()  # the broker has closed the other one
+                continue
+            for binding in queue.bindings:
+                await declared.bind(binding.exchange.name, binding.key)
     finally:
         await channel.close()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import aiormq.exceptions
 from aio_pika.abc import AbstractConnection
 
-from milepost_contracts.messages.topology import Queue
+from milepost_contracts.messages.broker_objects import Queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,14 @@ class Depth:
 async def depths(connection: AbstractConnection, queues: Iterable[Queue]) -> Mapping[str, Depth]:
     """Return the depths of those queues that exist, by name."""
     found = {}
-    for queue in queues:
-        channel = await connection.channel()  # the broker closes it if the queue does not exist
-        try:
-            counts = (await channel.declare_queue(queue.name, passive=True)).declaration_result
-            found[queue.name] = Depth(ready=counts.message_count or 0, consumers=counts.consumer_count or 0)
-        except aiormq.exceptions.ChannelNotFoundEntity:
-            continue
-        finally:
-            await channel.close()
+    channel = await connection.channel()
+    try:
+        for queue in queues:
+            try:
+                counts = (await channel.declare_queue(queue.name, passive=True)).declaration_result
+                found[queue.name] = Depth(ready=counts.message_count or 0, consumers=counts.consumer_count or 0)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                channel = await connection.channel()  # the broker has closed the other one
+    finally:
+        await channel.close()
     return found

@@ -3,6 +3,7 @@
 RabbitError
 ├── NotAccepted        the broker certainly did not store the message
 ├── OutcomeUnknown     no publisher confirm; the broker may have stored the message
+│   └── Refused        a queue refused the message; other queues may have stored it
 └── TopologyMismatch   a queue or exchange exists with other arguments
 """
 
@@ -17,6 +18,10 @@ class NotAccepted(RabbitError):  # noqa: N818 - named after the problem that HTT
 
 class OutcomeUnknown(RabbitError):  # noqa: N818
     """No publisher confirm in time; the broker may have stored the message."""
+
+
+class Refused(OutcomeUnknown):
+    """At least one queue refused the message, for example because it is full; the others may have stored it."""
 
 
 class TopologyMismatch(RabbitError):  # noqa: N818

@@ -19,10 +19,11 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.back_off import BackOff
+from milepost_contracts.messages.broker_objects import Exchange
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE
-from milepost_contracts.messages.topology import Exchange
+from milepost_rabbit import metrics
 from milepost_rabbit.cancelling import raise_if_cancelled
-from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError
+from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, Refused
 from milepost_rabbit.link import HEARTBEAT, Link
 
 CONFIRM_TIMEOUT = 5.0
@@ -47,6 +48,14 @@ class _OpenChannel:
     #: The underlying aiormq channel: aio-pika's own waits until each message is written, which delays the next one.
     wire: aiormq.Channel
     at: float
+
+
+@dataclass(frozen=True)
+class _Message:
+    routing_key: str
+    body: bytes
+    correlation_id: str
+    headers: Mapping[str, str]
 
 
 class RabbitPublisher:
@@ -99,7 +108,9 @@ class RabbitPublisher:
         within: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Return once the broker confirmed that every queue it routes to has stored the message.
+        """Return once the broker confirmed that every queue of Milepost that it routes to has stored the message.
+
+        A queue of another team may have refused it, if the exchange is one to which other teams bind queues.
 
         Args:
             exchange: An existing exchange.
@@ -110,45 +121,69 @@ class RabbitPublisher:
             headers: AMQP headers, for inspection.
 
         Raises:
-            NotAccepted: Not connected, blocked, unroutable or rejected: the message is certainly not stored.
-            OutcomeUnknown: It was sent, and no confirm was received.
+            NotAccepted: Not connected, blocked or unroutable: the message is certainly not stored.
+            OutcomeUnknown: It was sent, and no confirm was received; `Refused` if a queue of Milepost refused it.
         """
+        deadline = asyncio.get_running_loop().time() + within
+        message = _Message(routing_key, body, correlation_id, headers or {})
+        try:
+            await self._publish_to(exchange.name, message, deadline)
+        except Refused:
+            if exchange.private is None:
+                raise
+            await self._publish_privately(exchange.name, exchange.private, message, deadline)
+
+    async def _publish_privately(self, public: str, private: str, message: _Message, deadline: float) -> None:
+        """Publish a refused message to Milepost's own queues alone: its other copy is harmless (law 4).
+
+        Raises:
+            OutcomeUnknown: It has no confirm there either.
+        """
+        try:
+            await self._publish_to(private, message, deadline)
+        except NotAccepted as error:  # the first one may be stored nevertheless
+            raise OutcomeUnknown(f"a queue refused the message, and then: {error}") from error
+        metrics.refused_by_others.labels(exchange=public).inc()
+        log.warning("message_refused_by_another_teams_queue", exchange=public, key=message.routing_key)
+
+    async def _publish_to(self, exchange: str, message: _Message, deadline: float) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + within
         connection = self.link.connection
         if connection is None or not _takes_messages(connection):
-            connection = await self._ready(within)
+            connection = await self._ready(deadline - loop.time())
         properties = aiormq.spec.Basic.Properties(
             content_type=CONTENT_TYPE,
             delivery_mode=PERSISTENT,
             message_id=f"{random.getrandbits(128):032x}",
-            correlation_id=correlation_id,
+            correlation_id=message.correlation_id,
             user_id=self.link.user,
-            headers=dict(headers or {}),
+            headers=dict(message.headers),
         )
         # Messages about one job use one channel, which keeps their order.
-        opened, begun = self._channels[crc32(correlation_id.encode()) % len(self._channels)], loop.time()
+        channel = crc32(message.correlation_id.encode()) % len(self._channels)
+        opened, begun = self._channels[channel], loop.time()
         try:
             async with asyncio.timeout_at(deadline):
                 await opened.wire.basic_publish(
-                    body,
-                    exchange=exchange.name,
-                    routing_key=routing_key,
+                    message.body,
+                    exchange=exchange,
+                    routing_key=message.routing_key,
                     properties=properties,
                     mandatory=True,
                     wait=False,
                 )
             self._confirmed_at = loop.time()
         except aiormq.exceptions.PublishError as error:
-            raise NotAccepted(f"no queue is bound for the routing key {routing_key}") from error
+            raise NotAccepted(f"no queue is bound for the routing key {message.routing_key}") from error
         except aiormq.exceptions.DeliveryError as error:
-            raise NotAccepted("the broker rejected the message: a queue is full or can't store it") from error
+            self._confirmed_at = loop.time()  # the broker responds
+            raise Refused("a queue refused the message: it is full, or can't store it") from error
         except TimeoutError as error:
             if self._confirmed_at < begun:
                 await self.drop_if_unresponsive(connection)
             else:
                 self._replace_later(connection, opened)
-            raise OutcomeUnknown(f"no confirm within {within:.1f} s") from error
+            raise OutcomeUnknown("no confirm in time") from error
         except aiormq.exceptions.ChannelInvalidStateError as error:
             raise NotAccepted("the channel to the broker is closed") from error
         except asyncio.CancelledError as error:

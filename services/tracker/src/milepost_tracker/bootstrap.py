@@ -13,12 +13,14 @@ from redis.asyncio import Redis
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import SHARDS, Keys
 from milepost_rabbit.cancelling import cancel_and_wait
+from milepost_rabbit.publisher import RabbitPublisher
 from milepost_service.callback_urls import Resolver
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
 from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
 from milepost_tracker.adapters.rabbit.event_log import RabbitEventLog
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
+from milepost_tracker.adapters.rabbit.message_router import RabbitMessageRouter
 from milepost_tracker.adapters.rabbit.queue_counts import RabbitQueueCounts
 from milepost_tracker.adapters.rabbit.webhook_queue import RabbitWebhookQueue
 from milepost_tracker.adapters.redis.job_counts import RedisJobCounts
@@ -35,6 +37,7 @@ from milepost_tracker.core.reaper import Reaper
 from milepost_tracker.core.reconciliation import Reconciliation, reconcile
 from milepost_tracker.core.replay import Replayed, Replayer
 from milepost_tracker.core.republish import Republisher
+from milepost_tracker.core.unrouted import UnroutedHandler
 from milepost_tracker.core.webhooks import Webhooks
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.settings import TrackerSettings
@@ -45,6 +48,8 @@ EXPIRED_INTERVAL = timedelta(seconds=30)
 OVERDUE_INTERVAL = timedelta(seconds=5)
 REPUBLISH_INTERVAL = timedelta(minutes=10)
 RECONCILE_INTERVAL = timedelta(seconds=60)
+DECLARE_INTERVAL = timedelta(seconds=30)
+"""How often what somebody deleted at the broker is declared again."""
 
 
 class _Parts:
@@ -105,7 +110,9 @@ async def run(settings: TrackerSettings) -> None:
 
     parts = _Parts(settings)
     topology = parts.topology
-    publisher = RabbitEventPublisher(parts.url, topology)
+    confirming = RabbitPublisher(parts.url, name="tracker events")
+    publisher = RabbitEventPublisher(confirming, topology)
+    router = RabbitMessageRouter(confirming, topology)
     reaper = Reaper(parts.store, publisher)
     replayer = Replayer(parts.store, parts.log, conclude=reaper.cancel)
     status = StatusProjector(parts.store, reaper, publisher)
@@ -121,6 +128,7 @@ async def run(settings: TrackerSettings) -> None:
             topology.progress: status.project,
             topology.worker_queue: workers.project,
             topology.dead_letter_queue: dead_letter_handler.handle,
+            topology.unrouted_queue: UnroutedHandler(router).handle,
         },
         Batching(size=settings.batch_size, prefetch=settings.prefetch),
         on_open=replayer.audit_soon,
@@ -134,14 +142,14 @@ async def run(settings: TrackerSettings) -> None:
     resolver = Resolver(settings.callback_policy)
     webhook_queue = _webhooks(settings, parts, publisher, resolver)
     consumer.link.start()
-    publisher.link.start()
+    confirming.link.start()
     if webhook_queue is not None:
         webhook_queue.link.start()
     tasks = [
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
         *(
             asyncio.create_task(duty)
-            for duty in _periodic_duties(parts, consumer, status, reaper, replayer, republisher)
+            for duty in _periodic_duties(parts, consumer, status, reaper, replayer, republisher, router)
         ),
     ]
     for task in tasks:
@@ -160,7 +168,7 @@ async def run(settings: TrackerSettings) -> None:
             await webhook_queue.close()
         resolver.close()
         await consumer.close()
-        await publisher.link.close()
+        await confirming.link.close()
         health.close()
         with suppress(StoreUnavailable):
             await parts.store.checkpoints.leave()
@@ -186,6 +194,7 @@ def _periodic_duties(
     reaper: Reaper,
     replayer: Replayer,
     republisher: Republisher,
+    router: RabbitMessageRouter,
 ) -> list[Coroutine[Any, Any, None]]:
     """Return the periodic duties beside the projection."""
 
@@ -209,7 +218,11 @@ def _periodic_duties(
             held=dict(reconciliation.held),
         )
 
+    async def declare() -> None:
+        await router.declare(await parts.job_counts.queues())
+
     return [
+        duties.every(DECLARE_INTERVAL, declare),
         duties.every(EXPIRED_INTERVAL, sweep),
         duties.every(OVERDUE_INTERVAL, end_overdue),
         duties.every(min(REPUBLISH_INTERVAL, republisher.every), republish),

@@ -10,6 +10,10 @@ dead_lettered_messages = Counter(
 poison = Counter("milepost_messages_poisonous_total", "Unreadable messages that were moved to the poison queue")
 quarantined = Counter("milepost_jobs_quarantined_total", "Jobs that were delivered too often and put into quarantine")
 dead_lettered_jobs = Counter("milepost_jobs_dead_lettered_total", "Jobs that ended as dead_lettered")
+unrouted = Counter("milepost_messages_unrouted_total", "Messages whose queue did not exist; they were published again")
+missing_queues = Counter(
+    "milepost_queues_missing_total", "Queues of Milepost that did not exist any more, and were declared again"
+)
 lost = Counter("milepost_jobs_lost_total", "Jobs that ended as lost: their next event did not arrive in time")
 replays = Counter("milepost_replays_total", "Replays of the log because Redis had lost writes")
 open_jobs = Gauge("milepost_jobs_open", "Jobs that have not ended, by the status view", ["status"])

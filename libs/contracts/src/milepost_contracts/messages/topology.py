@@ -1,23 +1,34 @@
 """Everything that exists at the broker, as values. `milepost_rabbit.declare` is the one place that declares it.
 
-milepost.jobs         topic    job.<event>.<queue>.<type> → work.<queue>, quarantine.<queue>, the delay levels,
-                               tracker.lifecycle, tracker.progress, log.jobs, milepost.control
-milepost.delay.NN     topic    job.<event>.<queue>.<type>.<bits> → delay.NN, or the next lower level
+Other teams bind queues of their own to the first two exchanges, which Milepost publishes to:
+
+milepost.jobs         topic    job.<event>.<queue>.<type> → milepost.internal
+milepost.workers      topic    processor.<event>          → milepost.internal
+
+Only Milepost's own queues hang on the others:
+
+milepost.internal     topic    all of both                → tracker.lifecycle, log.jobs, tracker.progress,
+                               tracker.workers, and the exchanges below
+milepost.submitted    topic    jobs that are to run now   → work.<queue>, or milepost.entry
+milepost.level.NN     topic    job.<event>.<queue>.<type>.<bits> → level.NN, or the next lower level
 milepost.webhooks     topic    webhook.send.<queue>.<type>.<bits> → the delay levels
-milepost.due          topic    messages whose delay is over     → work.<queue>, quarantine.<queue>, tracker.webhooks
-milepost.control      fanout   cancel requests                  → control.<processor>
-milepost.workers      topic    processor.<event>                → tracker.workers
-milepost.dead-letters fanout   dead letters                     → dead-letters, for the tracker
-milepost.poison       fanout   unreadable messages              → poison, kept for operators
-milepost.republished  fanout   events that the log would drop   → log.jobs
+milepost.entry        topic    what has waited, what was put back → entry.<queue>, tracker.webhooks
+milepost.commands     topic    what leaves entry.<queue>  → work.<queue>, quarantine.<queue>
+milepost.control      fanout   cancel requests            → control.<processor>
+milepost.unrouted     fanout   what has no queue          → unrouted, for the tracker
+milepost.dead-letters fanout   dead letters               → dead-letters, for the tracker
+milepost.poison       fanout   unreadable messages        → poison, kept for operators
+milepost.republished  fanout   events that the log would drop → log.jobs
+
+ADR 32 explains why.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal
 
+from milepost_contracts.messages.broker_objects import Arguments, Binding, Exchange, Queue, arguments
 from milepost_contracts.messages.delay_levels import LEVELS
 from milepost_contracts.messages.job_events import (
     JOB_EVENTS,
@@ -33,9 +44,6 @@ from milepost_contracts.messages.job_events import (
     JobSubmitted,
 )
 
-#: Name and value of each, as the broker calls them.
-Arguments = tuple[tuple[str, str | int], ...]
-
 MAX_QUEUE_LENGTH = 1_000_000
 """How many jobs may wait in one queue before the broker refuses more, and the gateway answers 503."""
 DELIVERY_LIMIT = 3
@@ -47,53 +55,17 @@ UNLIMITED = 1_000_000_000
 """As a delivery limit: RabbitMQ 4 sets one of 20 by itself, and drops messages without a dead-letter exchange."""
 WEBHOOK_KEY = "webhook.send"
 """A webhook's routing key begins with this; the job's queue and type and the bits of the delay follow."""
+WORKER_KEY = "processor"
+"""The first word of the routing keys of announcements and heartbeats."""
 WAITING = (JobScheduled.fact, JobRetrying.fact, JobPostponed.fact)
 """Facts that wait in the delay levels, and go to their work queue from there."""
+PUT_BACK = (JobInterrupted.fact, JobQuarantined.fact)
+"""Facts whose job goes back to its work or quarantine queue at once. They pass the entry queue, which never refuses."""
+RUNNABLE = (JobSubmitted.fact, JobInterrupted.fact, *WAITING)
+"""Facts that lead from the entry queue to the work queue."""
 PROGRESS_LENGTH = 10_000
 CONTROL_LENGTH = 10_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """An exchange, and the exchanges that feed it."""
-
-    name: str
-    kind: Literal["topic", "fanout"]
-    #: The exchanges that feed it.
-    bindings: tuple["Binding", ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Binding:
-    """Messages of an exchange, by their routing key."""
-
-    exchange: Exchange
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Queue:
-    """A queue and what is bound to it."""
-
-    name: str
-    bindings: tuple[Binding, ...]
-    arguments: Arguments = ()
-    #: Belongs to one connection and goes with it; all others are durable.
-    exclusive: bool = False
-
-    @property
-    def dead_letters(self) -> bool:
-        """Whether the broker itself dead-letters a rejected message."""
-        return "x-dead-letter-exchange" in dict(self.arguments)
-
-
-def _arguments(**arguments: str | int) -> Arguments:
-    return tuple((f"x-{name.replace('_', '-')}", value) for name, value in arguments.items())
-
-
-DROP_OLDEST = _arguments(
-    queue_type="quorum", max_length=PROGRESS_LENGTH, overflow="drop-head", delivery_limit=UNLIMITED
-)
+DROP_OLDEST = arguments(queue_type="quorum", max_length=PROGRESS_LENGTH, overflow="drop-head", delivery_limit=UNLIMITED)
 """A bounded queue that drops its oldest message. Replicated: a classic queue is gone while its node is (ADR 11)."""
 
 
@@ -112,11 +84,28 @@ class Topology:
 
     @cached_property
     def jobs(self) -> Exchange:
-        return Exchange(name=self._name("jobs"), kind="topic")
+        """Every event of a job, for Milepost and for other teams."""
+        return Exchange(name=self._name("jobs"), kind="topic", private=self._name("internal"))
 
     @cached_property
     def workers(self) -> Exchange:
-        return Exchange(name=self._name("workers"), kind="topic")
+        """Announcements and heartbeats, for Milepost and for other teams."""
+        return Exchange(name=self._name("workers"), kind="topic", private=self._name("internal"))
+
+    @cached_property
+    def internal(self) -> Exchange:
+        """The same, for Milepost's own queues alone: another team's full queue can't refuse what is published here."""
+        return Exchange(
+            name=self._name("internal"),
+            kind="topic",
+            alternate=self.unrouted.name,
+            bindings=(Binding(exchange=self.jobs, key="#"), Binding(exchange=self.workers, key="#")),
+        )
+
+    @cached_property
+    def unrouted(self) -> Exchange:
+        """Messages whose queue does not exist."""
+        return Exchange(name=self._name("unrouted"), kind="fanout")
 
     @cached_property
     def dead_letters(self) -> Exchange:
@@ -137,9 +126,32 @@ class Topology:
         return Exchange(name=self._name("webhooks"), kind="topic")
 
     @cached_property
-    def due(self) -> Exchange:
-        """Messages whose delay is over, or that have none."""
-        return Exchange(name=self._name("due"), kind="topic", bindings=(self._level_binding(0, "0"),))
+    def submitted(self) -> Exchange:
+        """Jobs that are to run now. Without a work queue they wait in the entry queue."""
+        return Exchange(
+            name=self._name("submitted"),
+            kind="topic",
+            alternate=self.entry.name,
+            bindings=(Binding(exchange=self.internal, key=f"{JobSubmitted.fact}.#"),),
+        )
+
+    @cached_property
+    def entry(self) -> Exchange:
+        """Messages whose delay is over or that have none, and jobs that were put back."""
+        return Exchange(
+            name=self._name("entry"),
+            kind="topic",
+            alternate=self.unrouted.name,
+            bindings=(
+                self._level_binding(0, "0"),
+                *(Binding(exchange=self.internal, key=f"{fact}.#") for fact in PUT_BACK),
+            ),
+        )
+
+    @cached_property
+    def commands(self) -> Exchange:
+        """Jobs that leave their entry queue. What no queue takes stays there, so there is no alternate exchange."""
+        return Exchange(name=self._name("commands"), kind="topic")
 
     @cached_property
     def control(self) -> Exchange:
@@ -147,12 +159,12 @@ class Topology:
         return Exchange(
             name=self._name("control"),
             kind="fanout",
-            bindings=(Binding(exchange=self.jobs, key=f"{CancelRequested.fact}.#"),),
+            bindings=(Binding(exchange=self.internal, key=f"{CancelRequested.fact}.#"),),
         )
 
     def _replicated(self, dead_letter_exchange: str, **more: str | int) -> Arguments:
         """Return the arguments of a quorum queue that dead-letters at least once."""
-        return _arguments(
+        return arguments(
             queue_type="quorum",
             dead_letter_exchange=dead_letter_exchange,
             dead_letter_strategy="at-least-once",
@@ -165,25 +177,28 @@ class Topology:
     def _level_binding(self, level: int, bit: str) -> Binding:
         """Return the binding of messages that have this bit at the place of this level."""
         words = ["*"] * (4 + LEVELS - 1 - level) + [bit, "#"]
-        return Binding(exchange=Exchange(name=self._name(f"delay.{level:02d}"), kind="topic"), key=".".join(words))
+        return Binding(exchange=Exchange(name=self._level(level), kind="topic"), key=".".join(words))
+
+    def _level(self, level: int) -> str:
+        return self._name(f"level.{level:02d}")
 
     def delay_exchange(self, level: int) -> Exchange:
         """Routes messages with this level's bit to its queue, the others to the next lower level."""
         if level == LEVELS - 1:
             waiting = (*WAITING, POSTPONED_IN_QUARANTINE)
             bindings = (
-                *(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in waiting),
+                *(Binding(exchange=self.internal, key=f"{fact}.#") for fact in waiting),
                 Binding(exchange=self.webhooks, key=f"{WEBHOOK_KEY}.#"),
             )
         else:
             bindings = (self._level_binding(level + 1, "0"),)
-        return Exchange(name=self._name(f"delay.{level:02d}"), kind="topic", bindings=bindings)
+        return Exchange(name=self._level(level), kind="topic", alternate=self.unrouted.name, bindings=bindings)
 
     def delay_queue(self, level: int) -> Queue:
         """Holds messages for 2**level seconds, then passes them to the next lower level."""
-        after = self.delay_exchange(level - 1) if level else self.due
+        after = self.delay_exchange(level - 1) if level else self.entry
         return Queue(
-            name=self._name(f"delay.{level:02d}"),
+            name=self._level(level),
             bindings=(self._level_binding(level, "1"),),
             arguments=self._replicated(after.name, message_ttl=2**level * 1000, max_length=MAX_QUEUE_LENGTH),
         )
@@ -202,9 +217,8 @@ class Topology:
         return Queue(
             name=self.work_queue_name(queue),
             bindings=(
-                Binding(exchange=self.jobs, key=f"{JobSubmitted.fact}.{queue}.*"),
-                Binding(exchange=self.jobs, key=f"{JobInterrupted.fact}.{queue}.*"),
-                *(Binding(exchange=self.due, key=f"{fact}.{queue}.#") for fact in WAITING),
+                Binding(exchange=self.submitted, key=f"{JobSubmitted.fact}.{queue}.*"),
+                *(Binding(exchange=self.commands, key=f"{fact}.{queue}.#") for fact in RUNNABLE),
             ),
             arguments=self._replicated(
                 self.dead_letters.name, max_length=MAX_QUEUE_LENGTH, delivery_limit=self.delivery_limit
@@ -219,12 +233,23 @@ class Topology:
         return Queue(
             name=self.quarantine_queue_name(queue),
             bindings=(
-                Binding(exchange=self.jobs, key=f"{JobQuarantined.fact}.{queue}.*"),
-                Binding(exchange=self.due, key=f"{POSTPONED_IN_QUARANTINE}.{queue}.#"),
+                Binding(exchange=self.commands, key=f"{JobQuarantined.fact}.{queue}.#"),
+                Binding(exchange=self.commands, key=f"{POSTPONED_IN_QUARANTINE}.{queue}.#"),
             ),
             arguments=self._replicated(
                 self.dead_letters.name, max_length=MAX_QUEUE_LENGTH, delivery_limit=self.delivery_limit
             ),
+        )
+
+    def entry_queue(self, queue: str) -> Queue:
+        """Jobs of one queue on their way to its work or quarantine queue; they wait here while that is full or missing.
+
+        Not bounded, so nothing waits in the delay levels, which all queues share, for one queue.
+        """
+        return Queue(
+            name=self._name(f"entry.{queue}"),
+            bindings=(Binding(exchange=self.entry, key=f"job.*.{queue}.#"),),
+            arguments=self._replicated(self.commands.name, message_ttl=0),
         )
 
     def control_queue(self, instance: str) -> Queue:
@@ -232,7 +257,7 @@ class Topology:
         return Queue(
             name=self._name(f"control.{instance}"),
             bindings=(Binding(exchange=self.control, key=""),),
-            arguments=_arguments(max_length=CONTROL_LENGTH, overflow="drop-head"),
+            arguments=arguments(max_length=CONTROL_LENGTH, overflow="drop-head"),
             exclusive=True,
         )
 
@@ -240,7 +265,7 @@ class Topology:
 
     def _lifecycle_bindings(self) -> tuple[Binding, ...]:
         facts = [event.fact for event in JOB_EVENTS if event.lifecycle] + [request.fact for request in REQUESTS]
-        return tuple(Binding(exchange=self.jobs, key=f"{fact}.#") for fact in facts)
+        return tuple(Binding(exchange=self.internal, key=f"{fact}.#") for fact in facts)
 
     @cached_property
     def lifecycle(self) -> Queue:
@@ -258,7 +283,7 @@ class Topology:
         """Progress on its way into the status view: bounded, drops its oldest message (law 8)."""
         return Queue(
             name=self._name("tracker.progress"),
-            bindings=(Binding(exchange=self.jobs, key=f"{JobProgressed.fact}.#"),),
+            bindings=(Binding(exchange=self.internal, key=f"{JobProgressed.fact}.#"),),
             arguments=DROP_OLDEST,
         )
 
@@ -267,8 +292,8 @@ class Topology:
         """Webhooks that are due. Not bounded: a tracker that could not publish one would stop projecting."""
         return Queue(
             name=self._name("tracker.webhooks"),
-            bindings=(Binding(exchange=self.due, key=f"{WEBHOOK_KEY}.#"),),
-            arguments=_arguments(queue_type="quorum", delivery_limit=UNLIMITED),
+            bindings=(Binding(exchange=self.entry, key=f"{WEBHOOK_KEY}.#"),),
+            arguments=arguments(queue_type="quorum", delivery_limit=UNLIMITED),
         )
 
     @cached_property
@@ -276,7 +301,7 @@ class Topology:
         """Announcements and heartbeats of processors: bounded, drops its oldest message."""
         return Queue(
             name=self._name("tracker.workers"),
-            bindings=(Binding(exchange=self.workers, key="processor.#"),),
+            bindings=(Binding(exchange=self.internal, key=f"{WORKER_KEY}.#"),),
             arguments=DROP_OLDEST,
         )
 
@@ -286,7 +311,7 @@ class Topology:
         return Queue(
             name=self._name("log.jobs"),
             bindings=(*self._lifecycle_bindings(), Binding(exchange=self.republished, key="")),
-            arguments=_arguments(queue_type="stream", max_age=f"{int(self.log_retention.total_seconds())}s"),
+            arguments=arguments(queue_type="stream", max_age=f"{int(self.log_retention.total_seconds())}s"),
         )
 
     @cached_property
@@ -295,7 +320,7 @@ class Topology:
         return Queue(
             name=self._name("dead-letters"),
             bindings=(Binding(exchange=self.dead_letters, key=""),),
-            arguments=_arguments(queue_type="quorum", delivery_limit=UNLIMITED),
+            arguments=arguments(queue_type="quorum", delivery_limit=UNLIMITED),
         )
 
     @cached_property
@@ -304,7 +329,16 @@ class Topology:
         return Queue(
             name=self._name("poison"),
             bindings=(Binding(exchange=self.poison, key=""),),
-            arguments=_arguments(queue_type="quorum", delivery_limit=UNLIMITED),
+            arguments=arguments(queue_type="quorum", delivery_limit=UNLIMITED),
+        )
+
+    @cached_property
+    def unrouted_queue(self) -> Queue:
+        """Messages whose queue does not exist, until the tracker has declared it and published them again."""
+        return Queue(
+            name=self._name("unrouted"),
+            bindings=(Binding(exchange=self.unrouted, key=""),),
+            arguments=arguments(queue_type="quorum", delivery_limit=UNLIMITED),
         )
 
     # Groups.
@@ -316,27 +350,31 @@ class Topology:
         return (
             self.jobs,
             self.workers,
+            self.unrouted,
+            self.internal,
             self.dead_letters,
             self.poison,
             self.republished,
+            self.commands,
             self.control,
             self.webhooks,
             *level_exchanges,
-            self.due,
+            self.entry,
+            self.submitted,
         )
 
     @cached_property
     def shared_queues(self) -> tuple[Queue, ...]:
         """The queues that exist once in a deployment."""
         own = (self.dead_letter_queue, self.poison_queue, self.lifecycle, self.progress, self.worker_queue, self.log)
-        return (*own, self.webhook_queue, *self.delay_queues)
+        return (*own, self.webhook_queue, self.unrouted_queue, *self.delay_queues)
 
     def work_queues(self, queues: Iterable[str]) -> tuple[Queue, ...]:
-        """The queues that the processors of these job queues consume."""
+        """The queues of these job queues: work, quarantine and entry queues."""
         names = sorted(set(queues))
-        return (*(self.work(name) for name in names), *(self.quarantine(name) for name in names))
+        kinds = (self.work, self.quarantine, self.entry_queue)
+        return tuple(kind(name) for kind in kinds for name in names)
 
     def accepting(self, queue: str, level: int | None = None) -> tuple[Queue, ...]:
-        """The queues that must all exist before a job of this queue may be accepted, or wait at a level (law 1)."""
-        waiting = () if level is None else (self.delay_queue(level),)
-        return (*waiting, self.work(queue), self.lifecycle, self.log)
+        """The queues that the message of a job goes to: at once, or first to a delay level (law 1)."""
+        return (self.work(queue) if level is None else self.delay_queue(level), self.lifecycle, self.log)

@@ -1,4 +1,4 @@
-"""RabbitMQ for the gateway: one confirmed publish for each job, and a check that its queues exist."""
+"""RabbitMQ for the gateway: one confirmed publish for each job."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,11 @@ from functools import lru_cache
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.http import webhooks
+from milepost_contracts.messages.broker_objects import Exchange, Queue
 from milepost_contracts.messages.delay_levels import first_level
 from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, JobRequest, JobScheduled, encode_event
-from milepost_contracts.messages.topology import Exchange, Queue, Topology
+from milepost_contracts.messages.topology import Topology
+from milepost_gateway.adapters.queue_checks import QueueChecks
 from milepost_gateway.errors import BrokerUnavailable, NotAccepted, OutcomeUnknown
 from milepost_gateway.ports.broker import Submitted
 from milepost_rabbit import errors as rabbit
@@ -19,12 +21,6 @@ from milepost_rabbit.depth import Depth, depths
 from milepost_rabbit.publisher import RabbitPublisher
 
 CONFIRM_TIMEOUT = 2.0
-RECHECK_AFTER, CHECK_TTL = 0.5, 1.0
-"""Seconds after which a queue is checked again, while submissions go on; and for which its check is valid.
-
-The broker returns a message only if no queue at all takes it, and the tracker's always does. So a missing work queue
-must be checked for.
-"""
 
 
 class RabbitBroker:
@@ -35,8 +31,7 @@ class RabbitBroker:
         self._accepting = lru_cache(maxsize=1_000)(topology.accepting)
         self._publisher = RabbitPublisher(url, name="gateway")
         self.link = self._publisher.link
-        self._checked_at: dict[str, float] = {}
-        self._checks: dict[tuple[str, ...], asyncio.Task[None]] = {}
+        self._checks = QueueChecks(self._publisher)
 
     async def submit(self, command: Submitted) -> None:
         delay = command.delay if isinstance(command, JobScheduled) else timedelta(0)
@@ -65,7 +60,7 @@ class RabbitBroker:
     ) -> None:
         body = encode_event(message)
         begun = asyncio.get_running_loop().time()
-        await self._require(needed)
+        await self._checks.require(needed, within=CONFIRM_TIMEOUT)
         left = CONFIRM_TIMEOUT - (asyncio.get_running_loop().time() - begun)
         try:
             await self._publisher.publish(
@@ -79,6 +74,8 @@ class RabbitBroker:
         except rabbit.NotAccepted as error:
             raise NotAccepted(str(error)) from error
         except rabbit.OutcomeUnknown as error:
+            if isinstance(error, rabbit.Refused):
+                self._checks.note_refusal(needed)
             raise OutcomeUnknown(message.subject, str(error)) from error
 
     async def answers(self) -> bool:
@@ -104,43 +101,3 @@ class RabbitBroker:
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
             raise BrokerUnavailable from error
         return {names[name]: depth for name, depth in found.items()}
-
-    async def _require(self, queues: tuple[Queue, ...]) -> None:
-        at = asyncio.get_running_loop().time()
-        names = tuple(queue.name for queue in queues)
-        oldest = min(self._checked_at.get(name, float("-inf")) for name in names)
-        if at - oldest < RECHECK_AFTER:
-            return
-        check = self._checks.get(names)
-        if check is None:
-            check = self._checks[names] = asyncio.create_task(self._check(queues))
-            check.add_done_callback(lambda task: self._check_done(names, task))
-        if at - oldest >= CHECK_TTL:
-            await asyncio.shield(check)
-
-    def _check_done(self, names: tuple[str, ...], task: asyncio.Task[None]) -> None:
-        del self._checks[names]
-        if not task.cancelled():
-            task.exception()  # those that waited for it have the error, and the next request checks again
-
-    async def _check(self, queues: tuple[Queue, ...]) -> None:
-        """Record that these queues exist.
-
-        Raises:
-            NotAccepted: One does not, or that can't be known.
-        """
-        connection = self.link.connection
-        if connection is None:
-            return  # the publisher waits for a connection, and raises if none comes
-        begun = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(CONFIRM_TIMEOUT):
-                gone = await missing(connection, queues)
-        except TimeoutError as error:
-            await self._publisher.drop_if_unresponsive(connection)
-            raise NotAccepted("the broker does not answer") from error
-        except CONNECTION_EXCEPTIONS as error:
-            raise NotAccepted(f"the connection to the broker was lost: {error}") from error
-        if gone is not None:
-            raise NotAccepted(f"the queue {gone} does not exist at the broker")
-        self._checked_at.update(dict.fromkeys((queue.name for queue in queues), begun))

@@ -22,13 +22,14 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost import Run
+from milepost_contracts.messages.former_bindings import former_bindings
 from milepost_contracts.messages.job_events import JobEvent, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.messages.worker_events import WorkerEvent, encode_worker_event
 from milepost_processor import metrics
 from milepost_processor.errors import Stopping
 from milepost_rabbit.cancelling import cancel_and_wait
-from milepost_rabbit.declare import declare
+from milepost_rabbit.declare import declare, unbind
 from milepost_rabbit.errors import RabbitError, TopologyMismatch
 from milepost_rabbit.publisher import CONFIRM_TIMEOUT, RabbitPublisher
 
@@ -189,12 +190,18 @@ class RabbitEventPublisher:
 
     async def _declare(self, connection: AbstractConnection) -> None:
         topology = self._topology
-        queues = (topology.dead_letter_queue, *topology.delay_queues, *topology.work_queues(self._queues))
+        queues = (
+            topology.dead_letter_queue,
+            topology.unrouted_queue,
+            *topology.delay_queues,
+            *topology.work_queues(self._queues),
+        )
         try:
-            await declare(connection, self._topology.exchanges, queues)
+            await declare(connection, topology.exchanges, queues)
         except TopologyMismatch as error:
             self.broken = str(error)
             raise
+        await unbind(connection, former_bindings(topology, self._queues))
         self.broker_version = str(connection.transport.connection.server_properties["version"])  # type: ignore[union-attr]
 
     async def _tracked(self, work: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,9 @@ class Delivery(Protocol):
     def body(self) -> bytes: ...
 
     @property
+    def routing_key(self) -> str: ...
+
+    @property
     def queue(self) -> str:
         """The queue it came from."""
 

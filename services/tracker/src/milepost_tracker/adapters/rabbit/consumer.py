@@ -11,9 +11,11 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.messages.topology import Queue, Topology
+from milepost_contracts.messages.broker_objects import Queue
+from milepost_contracts.messages.former_bindings import former_bindings
+from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.cancelling import cancel_and_wait
-from milepost_rabbit.declare import declare
+from milepost_rabbit.declare import declare, unbind
 from milepost_rabbit.errors import TopologyMismatch
 from milepost_rabbit.link import Link
 from milepost_tracker import metrics
@@ -32,6 +34,10 @@ class _RabbitDelivery:
     @property
     def body(self) -> bytes:
         return self.message.body
+
+    @property
+    def routing_key(self) -> str:
+        return self.message.routing_key or ""
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -101,6 +107,7 @@ class RabbitConsumer:
         except TopologyMismatch as error:
             self._fail(error)
             raise
+        await unbind(connection, former_bindings(self._topology))
         for queue, project in self._projects.items():
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             await self.link.watch(connection, channel)

@@ -11,10 +11,9 @@ from milepost_rabbit.publisher import RabbitPublisher
 class RabbitEventPublisher:
     """Implements `ports.event_publisher.EventPublisher`."""
 
-    def __init__(self, url: str, topology: Topology) -> None:
+    def __init__(self, publisher: RabbitPublisher, topology: Topology) -> None:
+        self._publisher = publisher
         self._topology = topology
-        self._publisher = RabbitPublisher(url, name="tracker events")
-        self.link = self._publisher.link
 
     async def publish(self, event: JobEvent) -> None:
         await self._publisher.publish_until_confirmed(

@@ -7,7 +7,8 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from milepost_contracts.messages.topology import Queue, Topology
+from milepost_contracts.messages.broker_objects import Queue
+from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.cancelling import raise_if_cancelled
 from milepost_rabbit.depth import depths
 from milepost_tracker.errors import EventLogUnavailable
@@ -26,7 +27,7 @@ class RabbitQueueCounts:
             async with await aio_pika.connect(self._url, timeout=5) as connection:
                 return QueueDepths(
                     ready=await _ready(connection, self._topology.work_queues(queues)),
-                    delayed=await _ready(connection, self._topology.delay_queues),
+                    delayed=await _ready(connection, (self._topology.unrouted_queue, *self._topology.delay_queues)),
                     dead_lettered=await _ready(connection, (self._topology.dead_letter_queue,)),
                 )
         except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:

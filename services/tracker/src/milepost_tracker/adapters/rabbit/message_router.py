@@ -1,0 +1,68 @@
+"""Declares missing queues at RabbitMQ, and publishes their messages again."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from milepost_contracts.back_off import BackOff
+from milepost_contracts.http.webhooks import ASKED_HEADER, PUT_OFF_HEADER, TRIES_HEADER
+from milepost_contracts.messages.broker_objects import Exchange
+from milepost_contracts.messages.delay_levels import LEVELS
+from milepost_contracts.messages.topology import Topology
+from milepost_rabbit.declare import bind, declare
+from milepost_rabbit.depth import depths
+from milepost_rabbit.publisher import RabbitPublisher
+from milepost_tracker import metrics
+from milepost_tracker.ports.message_router import Message, Stage
+
+DECLARE_TIMEOUT = 60.0
+"""Seconds; a declaration of many replicated queues takes several."""
+HEADERS = (TRIES_HEADER, ASKED_HEADER, PUT_OFF_HEADER)
+log = structlog.get_logger(__name__)
+
+
+class RabbitMessageRouter:
+    """Implements `ports.message_router.MessageRouter`."""
+
+    def __init__(self, publisher: RabbitPublisher, topology: Topology) -> None:
+        self._publisher = publisher
+        self._topology = topology
+        self._exchanges: dict[Stage, Exchange] = {
+            "levels": topology.delay_exchange(LEVELS - 1),
+            "entry": topology.entry,
+            "events": topology.internal,
+        }
+
+    async def declare(self, queues: Iterable[str]) -> None:
+        names, back_off = sorted(set(queues)), BackOff()
+        while True:
+            await self._publisher.link.wait_up()
+            try:
+                async with asyncio.timeout(DECLARE_TIMEOUT):
+                    if (connection := self._publisher.link.connection) is not None:
+                        return await self._declare(connection, names)
+            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+                log.warning("topology_not_declared", error=str(error) or type(error).__name__)
+            await asyncio.sleep(back_off.next())
+
+    async def _declare(self, connection: AbstractConnection, queues: list[str]) -> None:
+        topology = self._topology
+        shared = topology.shared_queues
+        found = await depths(connection, shared)
+        if gone := [queue.name for queue in shared if queue.name not in found]:
+            log.error("queues_missing", queues=gone, hint="Somebody deleted them, or a policy lets queues expire.")
+            metrics.missing_queues.inc(len(gone))
+        await declare(connection, topology.exchanges, (*shared, *(topology.entry_queue(name) for name in queues)))
+        await bind(connection, (make(name) for make in (topology.work, topology.quarantine) for name in queues))
+
+    async def publish(self, message: Message, *, to: Stage) -> None:
+        await self._publisher.publish_until_confirmed(
+            self._exchanges[to],
+            message.routing_key,
+            message.body,
+            correlation_id=message.subject,
+            headers={name: message.headers[name] for name in HEADERS if name in message.headers},
+        )
