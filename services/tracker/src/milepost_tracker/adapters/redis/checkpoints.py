@@ -4,8 +4,9 @@ Every tracker has a checkpoint of its own in each shard, which every write raise
 were lost: the shard is incomplete until the log was replayed. A shard is complete on one server, which the `run_id`
 names. On a new server, such as a promoted replica, it is confirmed as complete when no tracker objects for a while.
 
-A server that was started from an old snapshot lacks writes of which no tracker may know any more. So each shard also has
-the time until which the events of the log were applied, and a tracker applies the log from there on before it confirms.
+A server that was started from an old snapshot lacks writes of which no tracker may know any more. So each shard also
+has the time until which the events of the log were applied, and a tracker applies the log from there on before it
+confirms.
 """
 
 import time
