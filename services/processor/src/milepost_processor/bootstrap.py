@@ -17,6 +17,7 @@ from milepost_contracts.clock import now
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
+from milepost_processor.adapters.awaited_process import end_awaited_process
 from milepost_processor.adapters.cancel_listener import CancelListener
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
@@ -185,6 +186,7 @@ def _overhead(settings: ProcessorSettings) -> timedelta:
 
 def _raise_in(thread_id: int) -> None:
     raise_thread_exception(thread_id, Forced)  # type: ignore[no-untyped-call]
+    end_awaited_process(thread_id)
 
 
 def _create_worker(

@@ -1,0 +1,105 @@
+"""A forced handler that waits for a process of its own gets on, because the process is ended."""
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from milepost_processor.adapters import awaited_process
+from milepost_processor.adapters.awaited_process import end_awaited_process
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="does nothing elsewhere")
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A command for a shell with a child; it writes the ids of both to a file."""
+    return f"sleep 600 & echo $! $$ > {tmp_path}/ids.part; mv {tmp_path}/ids.part {tmp_path}/ids; wait"
+
+
+@pytest.fixture
+def ids(tmp_path):
+    """Return a function that waits for the ids."""
+    path = tmp_path / "ids"
+    return lambda: [
+        int(one) for one in wait_until(lambda: path.exists() and path.read_text().split(), within=10, what="it runs")
+    ]
+
+
+def is_alive(process_id):
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def waiting_in(call, *args, **options):
+    """Call it on a thread, as a handler is."""
+    thread = threading.Thread(target=call, args=args, kwargs=options, daemon=True)
+    thread.start()
+    return thread
+
+
+def end(thread):
+    """End what the thread waits for as soon as it does; the thread goes on then."""
+    wait_until(lambda: awaited_process._awaited_by(thread.ident), within=10, what="it waits for the process")
+    end_awaited_process(thread.ident)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def assert_ended(process_ids):
+    wait_until(lambda: not any(map(is_alive, process_ids)), within=10, what="no process is left")
+
+
+@pytest.mark.parametrize("options", [{}, {"capture_output": True}, {"input": b"x"}, {"timeout": 600}], ids=str)
+def test_subprocess_run_returns(script, ids, options):
+    """Its process and that one's children get SIGTERM."""
+    thread = waiting_in(subprocess.run, script, shell=True, check=False, **options)
+    started = ids()
+    end(thread)
+    assert_ended(started)
+
+
+def test_a_process_that_ignores_the_signal_is_killed(script, ids, monkeypatch):
+    """After a moment."""
+    monkeypatch.setattr(awaited_process, "GRACE", 0.1)
+    thread = waiting_in(subprocess.run, f"trap '' TERM; {script}", shell=True, check=False)
+    started = ids()
+    end(thread)
+    assert_ended(started)
+
+
+def test_a_process_of_multiprocessing_is_ended():
+    """`join` returns."""
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    process.start()
+    end(waiting_in(process.join))
+    assert process.exitcode != 0
+
+
+def test_other_children_are_not_ended():
+    """A process that the thread does not wait for may be in use by other jobs."""
+    waits, ends = threading.Event(), threading.Event()
+
+    def handle():
+        with subprocess.Popen(["sleep", "600"]) as process:
+            children.append(process)
+            waits.set()
+            ends.wait()
+            process.kill()
+
+    children = []
+    thread = waiting_in(handle)
+    assert waits.wait(10)
+    end_awaited_process(thread.ident)
+    end_awaited_process(0)
+    assert is_alive(children[0].pid)
+    ends.set()
+    thread.join(10)
+    assert -9 == children[0].returncode
