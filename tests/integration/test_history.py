@@ -26,6 +26,7 @@ from milepost_contracts.status.redis_keys import shard_of
 from milepost_gateway.adapters.redis import change_feed as changes_module
 from milepost_gateway.adapters.redis.status_store import RedisStatusStore as Reader
 from milepost_gateway.errors import NotKnownYet
+from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 
 MAX_HISTORY = 16
 
@@ -264,6 +265,22 @@ async def test_jobs_with_a_tag_are_found_by_their_last_change(store, reader, ind
     late_by = 1_000  # the index is written after the view
     assert "succeeded" in names(await reader.events(ID, 0, since_time=changed - late_by))
     assert [] == names(await reader.events(ID, 0, since_time=changed + 60_000))
+
+
+async def test_an_unfinished_job_with_a_tag_is_found_for_as_long_as_it_lasts(redis, keys, index):
+    """The index of changes drops it after the retention. A late event of an ended job does not bring that back."""
+    store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=timedelta(days=30))
+    submission, progress, end = (
+        event.model_copy(update={"job": event.job.model_copy(update={"tags": ("b",), "created_at": now()})})
+        for event in (SUBMISSION, JobProgressed(job=RUNNING), END)
+    )
+    for event in (submission, submission, progress):
+        await store.apply(merge([event]))
+        assert [ID] == list(await index.unfinished("b", tenant="default", limit=9))
+    assert [] == list(await index.unfinished("b", tenant="other", limit=9))
+    await store.apply(merge([end]))
+    await store.apply(merge([progress, submission]))
+    assert [] == list(await index.unfinished("b", tenant="default", limit=9))
 
 
 async def later_than(index, moment):

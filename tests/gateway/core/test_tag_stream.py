@@ -1,5 +1,6 @@
 """The stream of all jobs with a tag: live jobs, new jobs, and changes while no reader was connected."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +18,7 @@ from milepost_gateway.core.tag_stream import TagStream
 from milepost_gateway.errors import StoreUnavailable
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+INDEX_DELAY = module.INDEX_DELAY
 
 
 def ticks(seconds):
@@ -48,7 +50,7 @@ def project(view):
 @pytest.fixture(autouse=True)
 def _no_index_delay(monkeypatch):
     """The index has no delay, unless a test sets one."""
-    monkeypatch.setattr(module, "_INDEX_DELAY", 0)
+    monkeypatch.setattr(module, "INDEX_DELAY", timedelta(0))
 
 
 class Reader:
@@ -66,10 +68,11 @@ class Reader:
 
     async def next_events(self):
         """Return the next events that are available, with their jobs."""
-        async for batch in self.batches:
-            if batch:
-                self.cursor = batch[-1].cursor
-                return [(item.event.name, subject(item)) for item in batch]
+        async with asyncio.timeout(10):
+            async for batch in self.batches:
+                if batch:
+                    self.cursor = batch[-1].cursor
+                    return [(item.event.name, subject(item)) for item in batch]
         return []
 
     async def take(self, count):
@@ -111,6 +114,16 @@ async def test_a_new_reader_gets_a_snapshot_of_each_live_job(open_stream, issue,
     assert [OPENED, ("snapshot", live)] == await reader.take(2)
     project(live, JobSucceeded, ENDED, 3)
     assert [("succeeded", live)] == await reader.next_events()
+
+
+async def test_a_new_reader_gets_a_live_job_that_has_not_changed_for_long(open_stream, issue, project, monkeypatch):
+    """However many others have changed and ended meanwhile."""
+    monkeypatch.setattr(module, "MAX_SNAPSHOTS", 2)
+    live = issue()
+    project(live, JobStarted, RUNNING, 1)
+    for at in range(2, 6):
+        project(issue(), JobSucceeded, ENDED, at)
+    assert [OPENED, ("snapshot", live)] == await open_stream().take(2)
 
 
 async def test_new_jobs_appear_in_an_open_stream(open_stream, issue, project):
@@ -158,21 +171,21 @@ async def test_a_resumed_reader_misses_no_event(open_stream, issue, project, vie
 
 
 async def test_a_delayed_index_hides_no_change(open_stream, issue, project, view, monkeypatch):
-    """A job is indexed after it is in the view; a reader in between gets the change, once."""
-    monkeypatch.setattr(module, "_INDEX_DELAY", 60_000)
+    """A job is indexed after it is in the view: a minute later, if its tracker dies in between."""
+    monkeypatch.setattr(module, "INDEX_DELAY", INDEX_DELAY)
     monkeypatch.setattr(module, "INDEX_INTERVAL", timedelta(milliseconds=5))
     job_id, early = issue(), issue()
     project(early, JobSucceeded, ENDED, 5)
-    view.time = ticks(10)
+    view.time = ticks(65)
     reader = open_stream()
     assert [OPENED] == await reader.next_events()
     project(job_id, JobSucceeded, ENDED, 9, created=8)
-    view.time = ticks(12)
-    view.changed_at[job_id] = ticks(11)
+    view.time = ticks(67)
+    view.changed_at[job_id] = ticks(66)
     events = await reader.next_events()
     assert [("succeeded", job_id)] == events
-    view.time = ticks(13)
-    project(early, JobStarted, RUNNING, 14)
+    view.time = ticks(68)
+    project(early, JobStarted, RUNNING, 69)
     assert ("started", early) in await reader.next_events()
 
 

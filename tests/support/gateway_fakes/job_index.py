@@ -45,6 +45,10 @@ class FakeJobIndex:
         found.sort(key=operator.itemgetter(1, 0), reverse=newest)
         return self._view.time, [one for one in found if newest or one[1] >= since][:limit]
 
+    async def unfinished(self, tag, *, tenant, limit):
+        _, found = await self.tagged(tag, tenant=tenant, since=0, limit=len(self._view.snapshots), newest=True)
+        return [job_id for job_id, _ in found if not self._view.snapshots[job_id].status.terminal][:limit]
+
     async def counts(self, *, tenant, batch=None):
         self._view.check()
         found = Counter(

@@ -17,6 +17,7 @@ of tags and of Idempotency-Keys have none.
 | `<ns>:claim:{sNNN}:<id>`                 | hash    | processor | who runs the job                                    |
 | `<ns>:webhooks:{sNNN}:<id>`              | list    | tracker   | deliveries of a job's webhooks, oldest first        |
 | `<ns>:tagged:<tenant>:#<tag>`            | zset    | tracker   | ids of jobs with a tag, by their last change        |
+| `<ns>:unfinished:<tenant>:#<tag>`        | zset    | tracker   | … that have not ended                               |
 | `<ns>:idempotency:<hash>`                | string  | gateway   | what an Idempotency-Key was used for                |
 | `<ns>:disabled:{shared}:<hash>`          | string  | tracker   | a callback URL that has answered 410                |
 | `<ns>:waiting:{shared}`                  | zset    | tracker   | webhooks in the delay levels, by their time         |
@@ -107,6 +108,10 @@ class Keys:
     def tagged(self, tenant: str, tag: str) -> str:
         """Name the index of a tag. It covers all shards, because tag streams read it often."""
         return f"{self.namespace}:tagged:{tenant}:#{tag}"
+
+    def unfinished(self, tenant: str, tag: str) -> str:
+        """Name the index of the jobs with a tag that have not ended."""
+        return f"{self.namespace}:unfinished:{tenant}:#{tag}"
 
     def changes_of_tag(self, tenant: str, tag: str) -> str:
         return f"{self.namespace}:changes:{tenant}:#{tag}"

@@ -21,7 +21,7 @@ from milepost_gateway.ports.status_store import Event, StatusStore
 INDEX_INTERVAL = timedelta(seconds=5)
 """How often the index is read for changes, notified or not."""
 MAX_SNAPSHOTS = 1_000
-"""A new stream begins with snapshots of the unfinished jobs among this number of jobs that changed last."""
+"""A new stream begins with snapshots of this number of unfinished jobs, those that changed last."""
 PAGE_SIZE = 200
 RETRY_AFTER_OUTAGE = 1.0
 """Seconds after which a failed read is repeated."""
@@ -30,7 +30,6 @@ INDEX_DELAY = timedelta(minutes=1)
 OPENED = "opened"
 """The first event of a stream, of no job: a client that is cut off before the next one can resume with its id."""
 
-_INDEX_DELAY = int(INDEX_DELAY.total_seconds() * 1000)
 _CURSOR = re.compile(r"t([0-9]{1,15})")
 
 
@@ -86,6 +85,11 @@ class _Reader:
         """Seconds until the index is read again."""
         return max(0.0, self._index_due - time.monotonic())
 
+    @property
+    def _index_position(self) -> int:
+        """The time from which on the index may have changes that were not sent."""
+        return self._position - int(INDEX_DELAY.total_seconds() * 1000)
+
     def read_index_soon(self) -> None:
         """Read the index again soon: something could not be read."""
         self._index_due = time.monotonic() + RETRY_AFTER_OUTAGE
@@ -112,8 +116,11 @@ class _Reader:
             _, newest = await self._index.tagged(
                 self._tag, tenant=self._tenant, since=0, limit=MAX_SNAPSHOTS, newest=True
             )
+            unfinished = await self._index.unfinished(self._tag, tenant=self._tenant, limit=MAX_SNAPSHOTS)
             self._changed_at = dict(newest)
-            self._to_snapshot = [job_id for job_id, at in newest if at <= now]  # later ones are found as changes
+            # Trackers of an earlier release do not write the index of unfinished jobs. Later changes are found as such.
+            lately = [job_id for job_id, at in newest if at <= now]
+            self._to_snapshot = lately + [job_id for job_id in unfinished if job_id not in self._changed_at]
             yield [self._stream_event(event) for event in (*gap, Event(now, OPENED, b"{}"))]
         while self._to_snapshot:
             if events := await self._snapshot(self._to_snapshot[-1]):
@@ -123,7 +130,7 @@ class _Reader:
 
     async def _changes(self) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """Yield what has changed since the position, in the order of the jobs' last changes."""
-        since, page, seen = self._position - _INDEX_DELAY, PAGE_SIZE, dict[str, int]()
+        since, page, seen = self._index_position, PAGE_SIZE, dict[str, int]()
         while True:
             _, found = await self._index.tagged(self._tag, tenant=self._tenant, since=since, limit=page)
             fresh = {job_id: at for job_id, at in found if seen.get(job_id) != at}
@@ -150,7 +157,7 @@ class _Reader:
     async def _new_events(self, job_id: str) -> Sequence[StreamEvent]:
         """Return the events of a job since the last one that was sent, or since the position."""
         sent = self._sent.get(job_id, 0)
-        read = await self._store.events(job_id, sent, since_time=0 if sent else self._position - _INDEX_DELAY)
+        read = await self._store.events(job_id, sent, since_time=0 if sent else self._index_position)
         if read is None:
             return ()
         events = await self._all_or_a_gap(job_id) if read.gap else read.events

@@ -45,5 +45,11 @@ class JobIndex(Protocol):
         whenever that was. Times are Redis's, in milliseconds since 1970.
         """
 
+    async def unfinished(self, tag: str, *, tenant: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` jobs with a tag that have not ended, the latest change first.
+
+        A few may have ended: the index is written after the view.
+        """
+
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
         """Return how many jobs of a tenant, or of one of its batches, there are in each state."""

@@ -70,6 +70,11 @@ class RedisJobIndex:
             (seconds, microseconds), found = await execute(self._redis, fill)
         return seconds * 1000 + microseconds // 1000, [(job_id.decode(), int(at)) for job_id, at in found]
 
+    async def unfinished(self, tag: str, *, tenant: str, limit: int) -> Sequence[str]:
+        with raising(StoreUnavailable):
+            found: Any = await self._redis.zrevrange(self._keys.unfinished(tenant, tag), 0, limit - 1)
+        return [job_id.decode() for job_id in found]
+
     async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
         def ask(pipe: Any, shard: int) -> None:
             for status in Status:

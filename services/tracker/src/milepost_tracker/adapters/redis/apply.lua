@@ -11,7 +11,8 @@
 --       11 when the job was created (ms) · 12 the event if it is progress, or '' · 13 cancel key or '' · 14 cancel request
 --       15 tenant · 16 the run that is deleted (four digits) or '' · 17 batch or '' · 18 summary
 --       19 the number of lifecycle events, then sequence and event of each, in the order of their sequences
--- Returns {the new checkpoint, then for each view its version if it changed or 0, and 1 if only the tracker will end it}.
+-- Returns {the new checkpoint, then for each view its version if it changed or 0, 1 if only the tracker will end it, and 1 if
+-- the job has not ended}.
 -- The checkpoint `until` is the time of events: those before it were applied. It rises only while the shard is complete on
 -- this server: what is written to a restored snapshot does not hide how old the snapshot is.
 -- If this owner's checkpoint is lower than its last one and the shard was not replayed since, or the shard is not
@@ -215,7 +216,7 @@ for i = 1, count do
   local request = cancels and cancel_key or old_cancel
   if latest and request and not has_ended and not is_deleted and string.sub(request, 1, 4) == string.sub(latest, 1, 4)
     and not is_claimed(claims[i], latest, latest_status) then orphan = 1 end
-  answer[2 * i], answer[2 * i + 1] = version, orphan
+  answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = version, orphan, (latest and not has_ended) and 1 or 0
 end
 
 if last_checkpoint then

@@ -5,8 +5,7 @@ were lost: the shard is incomplete until the log was replayed. A shard is comple
 names. On a new server, such as a promoted replica, it is confirmed as complete when no tracker objects for a while.
 
 A server that was started from an old snapshot lacks writes of which no tracker may know any more. So each shard also
-has the time until which the events of the log were applied, and a tracker applies the log from there on before it
-confirms.
+has the time until which events were applied, and a tracker applies the log from there on before it confirms the server.
 """
 
 import time

@@ -64,28 +64,44 @@ class RedisStatusStore:
 
         with raising(StoreUnavailable):
             answers = (await execute(self._redis, fill, self._apply, self._tagged))[: len(by_shard)]
-        applied, lost = Applied(changed=0), dict[str, View]()
+        applied, lost, is_open = Applied(changed=0), dict[str, View](), dict[str, bool]()
         for (shard, group), (checkpoint, *results) in zip(by_shard.items(), answers, strict=True):
             if checkpoint < 0:
                 lost.update(group)
                 continue
             if not replayed:
                 self.checkpoints.record(shard, checkpoint)
-            orphans = [job_id for (job_id, _), orphan in zip(group, results[1::2], strict=True) if orphan]
-            applied += Applied(changed=sum(version > 0 for version in results[::2]), orphans=tuple(orphans))
+            orphans = [job_id for (job_id, _), orphan in zip(group, results[1::3], strict=True) if orphan]
+            applied += Applied(changed=sum(version > 0 for version in results[::3]), orphans=tuple(orphans))
+            is_open.update({job_id: bool(flag) for (job_id, _), flag in zip(group, results[2::3], strict=True)})
+        with raising(StoreUnavailable):
+            await self._record_unfinished(views, is_open)
         # A shard that has lost writes must not hold up the others: the replay restores what is missing.
         return applied + await self.apply(lost, replayed=True) if lost else applied
 
     def _add_tags(self, pipe: Any, views: Iterable[View]) -> None:
         """Record in the indexes of their tags that jobs have changed, and notify the listeners; idempotent."""
-        tagged: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for view in views:
-            if view.latest is not None:
-                for tag in view.latest.job.tags:
-                    tagged[view.latest.job.tenant, tag].append(view.latest.job.id)
-        for (tenant, tag), job_ids in tagged.items():
+        for (tenant, tag), job_ids in _by_tag(views).items():
             self._tagged.add_to(pipe, [self._keys.tagged(tenant, tag)], milliseconds(self._retention), *job_ids)
             pipe.publish(self._keys.changes_of_tag(tenant, tag), " ".join(job_ids))
+
+    async def _record_unfinished(self, views: Mapping[str, View], is_open: Mapping[str, bool]) -> None:
+        """Record in the indexes of their tags which jobs have not ended.
+
+        By what the view has now, not by these events: more of a job that has ended may be on their way.
+        """
+        tags = _by_tag(views[job_id] for job_id in is_open)
+
+        def fill(pipe: Any) -> None:
+            for (tenant, tag), job_ids in tags.items():
+                key = self._keys.unfinished(tenant, tag)
+                if unfinished := [job_id for job_id in job_ids if is_open[job_id]]:
+                    self._tagged.add_to(pipe, [key], self._lengths[1], *unfinished)
+                if ended := [job_id for job_id in job_ids if not is_open[job_id]]:
+                    pipe.zrem(key, *ended)
+
+        if tags:
+            await execute(self._redis, fill, self._tagged)
 
     def _add_apply(self, pipe: Any, shard: int, group: Sequence[tuple[str, View]], *, replayed: bool) -> None:
         own = self._keys
@@ -199,6 +215,16 @@ class RedisStatusStore:
         with raising(StoreUnavailable):
             overdue = await in_every_shard(self._redis, ask, self._overdue)
         return [job_id.decode() for found in overdue for job_id in found]
+
+
+def _by_tag(views: Iterable[View]) -> Mapping[tuple[str, str], list[str]]:
+    """Return the ids of the jobs with each tag of a tenant."""
+    tagged: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for view in views:
+        if view.latest is not None:
+            for tag in view.latest.job.tags:
+                tagged[view.latest.job.tenant, tag].append(view.latest.job.id)
+    return tagged
 
 
 def _remaining(within: timedelta, event: JobEvent) -> timedelta:

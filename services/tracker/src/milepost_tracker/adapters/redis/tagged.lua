@@ -1,6 +1,6 @@
--- Records in the index of a tag that some of its jobs have changed, by Redis's clock.
+-- Records in an index of a tag that some of its jobs have changed, by Redis's clock.
 --
--- KEYS  1: the tag's index
+-- KEYS  1: the index: of all jobs with the tag, or of those that have not ended
 -- ARGV  1: how long a job stays in it after its last change (ms) · then the ids
 
 local ttl = tonumber(ARGV[1])
