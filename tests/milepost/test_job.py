@@ -1,13 +1,16 @@
 """The `@job` decorator."""
 
+import functools
 import types
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 from pydantic import BaseModel
 
 from milepost import RetryLater, Run, definitions_in, job
 from milepost.errors import InvalidDefinition
+from milepost.job import definition_of
 
 
 class Params(BaseModel):
@@ -25,11 +28,6 @@ def double(params: Params, run: Run) -> Doubled:
     At length.
     """
     return Doubled(n=2 * params.n)
-
-
-@job("wait")
-async def wait(params: Params, run: Run) -> None:
-    pass
 
 
 def defined(*handlers):
@@ -58,11 +56,6 @@ def test_the_announcement_is_derived_from_the_function():
     assert ["n"] == announced.result_schema["required"]
 
 
-def test_a_definition_says_whether_its_handler_is_async():
-    """The processor runs the two kinds differently."""
-    assert [False, True] == [definition.is_async for definition in defined(double, wait)]
-
-
 def test_a_module_lists_its_handlers_once_each():
     """An alias is not a second job type."""
     module = types.ModuleType("handlers")
@@ -70,7 +63,7 @@ def test_a_module_lists_its_handlers_once_each():
     assert ["double"] == [definition.type for definition in definitions_in(module)]
 
 
-@pytest.mark.parametrize("name", ["Double", "double_it", "", "a.b", "-x", "a--b", "a b"])
+@pytest.mark.parametrize("name", ["Double", "double_it", "", "a.b", "-x", "a--b", "a b", None, double])
 def test_a_name_that_is_invalid_in_a_routing_key_is_refused(name):
     """Type and queue are parts of routing keys, Redis keys and URLs."""
     with pytest.raises(InvalidDefinition, match="lower-case"):
@@ -79,18 +72,27 @@ def test_a_name_that_is_invalid_in_a_routing_key_is_refused(name):
         job("fine", queue=name)
 
 
-def no_run(params: Params) -> None: ...
-def other_names(p: Params, run: Run) -> None: ...
-def no_model(params: dict, run: Run) -> None: ...
-def no_annotation(params, run: Run) -> None: ...
-def no_json(params: Params, run: Run) -> types.ModuleType: ...
+def above(decorated):
+    @functools.wraps(decorated)
+    def wrapper(*args):
+        return decorated(*args)
+
+    return wrapper
 
 
-@pytest.mark.parametrize("function", [no_run, other_names, no_model, no_annotation, no_json])
-def test_an_invalid_signature_is_refused_at_import(function):
-    """It does not wait for the first job to fail."""
-    with pytest.raises(InvalidDefinition):
-        job("x")(function)
+def test_a_decorator_above_job_is_refused():
+    """It would not run: `@job` registers what it decorates."""
+    with pytest.raises(InvalidDefinition, match=r"the handler double.*put @job above it"):
+        defined(above(double))
+    with pytest.raises(InvalidDefinition, match=r"the handler double.*put @job above it"):
+        definition_of(above(double))
+
+
+def test_objects_that_answer_to_every_name_are_no_handlers():
+    """A module may have a mock or a proxy in it."""
+    module = types.ModuleType("handlers")
+    module.mock, module.double = Mock(), double
+    assert ["double"] == [definition.type for definition in definitions_in(module)]
 
 
 def test_limits_are_announced():
@@ -113,6 +115,8 @@ def test_limits_are_announced():
         {"backoff": timedelta(hours=2)},
         {"max_runtime": timedelta(0)},
         {"max_runtime": timedelta(days=31)},
+        {"max_runtime": 60},
+        {"retries": "3"},
     ],
 )
 def test_an_invalid_limit_is_refused_at_import(limits):

@@ -10,5 +10,16 @@ def test_all_lists_every_public_name():
         for name, value in vars(milepost).items()
         if name.isidentifier() and not name.startswith("_") and not hasattr(value, "__path__")
     }
-    modules = {"errors", "job", "meter", "pytest_plugin", "run", "subprocesses", "testing"}
+    modules = {
+        "attempt",
+        "errors",
+        "job",
+        "json_form",
+        "meter",
+        "pytest_plugin",
+        "run",
+        "signature",
+        "subprocesses",
+        "testing",
+    }
     assert set(milepost.__all__) == (public - modules) | {"job"}

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,23 @@ def test_any_reported_number_fits_an_event(done, total, message):
     run.progress(done, total, message)
     percent = run.report().progress.percent
     assert percent is None or 0 <= percent <= 100
+
+
+@pytest.mark.parametrize("total", [float("nan"), float("inf"), float("-inf")])
+def test_a_total_that_is_no_number_is_unknown(run, total):
+    """A job of which nobody knows the size shows no percentage; one below `done` counts as `done`."""
+    run.progress(1, total)
+    progress = run.report().progress
+    expected = (1, 1, 100.0) if total < 0 else (1, None, None)
+    assert expected == (progress.done, progress.total, progress.percent)
+
+
+@pytest.mark.parametrize("done, expected", [(10**400, 2**53), (-(10**400), 0), (Decimal("1e400"), 2**53)])
+def test_a_count_beyond_all_floats_counts_as_the_largest(run, done, expected):
+    """It fails neither the handler nor the event."""
+    run.progress(done, 10**500)
+    run.progress(Fraction(done), Fraction(10**500))
+    assert expected == run.report().progress.done
 
 
 def test_the_rate_excludes_the_work_of_earlier_attempts(run, monkeypatch):

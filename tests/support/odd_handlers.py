@@ -1,5 +1,6 @@
 """Handlers for every way in which a run can end, and the commands that call them."""
 
+import sys
 import threading
 import types
 from contextlib import suppress
@@ -50,6 +51,8 @@ class Tricky(BaseModel):
     @field_validator("x")
     @classmethod
     def _raise(cls, value):
+        if value > 1:
+            sys.exit("given up")
         raise KeyError(value)
 
 
@@ -60,7 +63,12 @@ def nested(levels):
     return value
 
 
-def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
+def in_groups(error):
+    """Put an error into a group within a group, as nested task groups do."""
+    return BaseExceptionGroup("outer", [ValueError("beside it"), BaseExceptionGroup("inner", [error])])
+
+
+def behave(params, run):  # noqa: PLR0912, PLR0915 - one for each thing a handler can do
     run.progress(1, 2, "half")
     run.emit({"n": 1})
     match params.do:
@@ -101,6 +109,24 @@ def behave(params, run):  # noqa: PLR0912 - one for each thing a handler can do
             raise UnprintableError
         case "deep":
             return nested(150)
+        case "own-stop":
+            raise Superseded
+        case "nan":
+            run.emit(float("nan"))
+        case "generator":
+            return (n for n in range(3))
+        case "group-cancel":
+            run.stop(Canceled())
+            raise in_groups(Canceled())
+        case "group-timeout":
+            run.stop(TimedOut())
+            raise in_groups(TimedOut())
+        case "group-reject":
+            raise in_groups(Reject("never"))
+        case "group-input":
+            raise in_groups(InputError("no such thing"))
+        case "group-raise":
+            raise in_groups(OSError("away"))
         case "surrogate":
             run.progress(1, 1, "\ud800")
             return Answer(n=1)

@@ -1,6 +1,5 @@
 """An async handler that blocks the event loop is named and, if it does not stop, forced; the others do not pay."""
 
-from concurrent.futures import Future
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from structlog.testing import capture_logs
 
 from milepost import Canceled, Run, TimedOut
 from milepost_contracts.messages.job_events import JobSubmitted
+from milepost_processor.core.async_call import AsyncCall
 from milepost_processor.core.blocked_loop import BlockedLoop
 from milepost_processor.core.execution import Execution
 
@@ -22,9 +22,7 @@ def execution(job_id, *, is_async=True):
     job = SUBMITTED.model_copy(update={"id": job_id, "delivery": 1, "execution": "aaaaaaaa", "max_runtime": HOUR})
     made = Execution(job, JobSubmitted(job=SUBMITTED), Run(job_id=job.id), FakeFiles().outputs(job))
     if is_async:
-        ended = Future()
-        ended.set_result(None)
-        made.wait_for(ended)
+        made._async_call = AsyncCall(None)
     return made
 
 

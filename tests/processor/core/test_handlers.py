@@ -1,5 +1,8 @@
 """Loading of handler modules, and the errors for modules that cannot be used."""
 
+import re
+from textwrap import indent
+
 import pytest
 
 from milepost_processor.core.handlers import load_handlers
@@ -73,6 +76,70 @@ def test_two_handlers_of_one_type_are_refused(module):
     ]
     with pytest.raises(HandlersUnusable, match=r"twin_1.*twin_2.*same"):
         load_handlers(names)
+
+
+HEAD = """from __future__ import annotations
+from typing import TYPE_CHECKING
+from pydantic import BaseModel
+from milepost import job
+if TYPE_CHECKING:
+    from milepost import Run
+    from elsewhere import Missing
+class P(BaseModel): pass
+def decorator(function):
+    return lambda *args: function(*args)
+"""
+HANDLER = """@job("{}")
+def handler(params: P, run: Run) -> None: ...
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HANDLER.format("lost") + HANDLER.format("kept"),
+        HANDLER.format("lost") + HANDLER.format("lost"),
+        '@job("kept")\n' + HANDLER.format("lost"),
+        "@decorator\n" + HANDLER.format("lost"),
+        "class Jobs:\n    @staticmethod\n" + indent(HANDLER.format("lost"), "    "),
+        HANDLER.format("lost") + "del handler\n",
+        "def inner():\n" + indent(HANDLER.format("lost"), "    ") + "inner()\n",
+    ],
+)
+def test_a_handler_that_its_module_does_not_have_any_more_is_refused(module, text):
+    """Its jobs would wait forever, and nothing would say why. The error has its line."""
+    name = module(f"lost_{abs(hash(text))}", HEAD + text)
+    line = next(at for at, line in enumerate((HEAD + text).splitlines(), start=1) if "lost" in line)
+    with pytest.raises(HandlersUnusable, match=rf"the job type 'lost' .*{name}.py:\d+\) can't be found") as caught:
+        load_handlers([name])
+    assert abs(line - int(re.search(r"py:(\d+)", str(caught.value))[1])) <= 1, "the first decorator's line"
+
+
+def test_an_import_for_type_checkers_is_enough_for_run(module):
+    """Linters move it there."""
+    name = module("typed", HEAD + HANDLER.format("typed"))
+    assert ["typed"] == list(load_handlers([name]).definitions)
+
+
+def test_an_annotation_that_cannot_be_read_is_reported_with_the_line(module):
+    """The author's own line, and not the one in which it is evaluated."""
+    text = HEAD + '@job("typed")\ndef handler(params: Missing, run: Run) -> None: ...\n'
+    with pytest.raises(HandlersUnusable, match=r"'Missing' is not defined.*TYPE_CHECKING.*typed_2\.py:1[12]\)"):
+        load_handlers([module("typed_2", text)])
+
+
+def test_an_error_deep_in_an_import_is_reported_with_the_line_of_the_author(module):
+    """A frame of a library says less."""
+    name = module("deep_error", "import json\n\njson.loads('{')\n")
+    with pytest.raises(HandlersUnusable, match=r"JSONDecodeError.*deep_error\.py:3\)"):
+        load_handlers([name])
+
+
+def test_a_partial_in_one_module_of_a_function_in_another_is_no_lost_handler(module):
+    """Each is found where it was defined."""
+    first = module("whole", GOOD.format(name="whole", queue="x"))
+    text = "import functools, whole\nfrom milepost import job\npart = job('part')(functools.partial(whole.handler))\n"
+    assert {"whole", "part"} == load_handlers([first, module("part", text)]).definitions.keys()
 
 
 def test_a_queue_without_a_handler_is_refused(module):

@@ -18,9 +18,12 @@ def run_to_its_end(runner, publisher, type, do):
     return publisher.events[-1]
 
 
-@pytest.mark.parametrize(
-    "do", ["return", "raise", "input", "reject", "exit", "cancel", "timeout", "wrong", "number", "deep"]
-)
+ENDS = ["return", "raise", "input", "reject", "exit", "cancel", "timeout", "wrong", "number", "deep"]
+ENDS += ["own-stop", "no-text", "nan", "generator"]
+ENDS += ["group-cancel", "group-timeout", "group-reject", "group-input", "group-raise"]
+
+
+@pytest.mark.parametrize("do", ENDS)
 @pytest.mark.parametrize("type", ["sync", "retried", "async"])
 def test_outcomes_are_those_of_a_processor(runner, publisher, type, do):
     """Status, result, kind of error and number of attempts are the same."""
@@ -28,7 +31,8 @@ def test_outcomes_are_those_of_a_processor(runner, publisher, type, do):
     outcome = run_job(HANDLERS[type], {"do": do})
     assert ended.status == outcome.status
     assert ended.job.result == outcome.result
-    assert (ended.job.error and ended.job.error.kind) == (outcome.error and outcome.error.kind)
+    for field in ("kind", "message", "exception"):
+        assert getattr(ended.job.error, field, None) == getattr(outcome.error, field, None)
     assert [one.number for one in ended.job.attempts] == list(range(1, len(outcome.attempts) + 1))
 
 

@@ -39,7 +39,10 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(runner, publishe
         ("sync", "wrong", "job.failed", "invalid-result"),
         ("sync", "number", "job.failed", "exception"),
         ("sync", "control", "job.failed", "exception"),
-        ("sync", "no-text", "job.failed", "unreportable"),
+        ("sync", "no-text", "job.failed", "exception"),
+        ("sync", "own-stop", "job.failed", "exception"),
+        ("sync", "nan", "job.failed", "exception"),
+        ("sync", "generator", "job.failed", "invalid-result"),
         ("sync", "deep", "job.failed", "invalid-result"),
         ("sync", "cancel", "job.canceled", None),
         ("async", "exit", "job.failed", "exception"),
@@ -156,10 +159,13 @@ def test_later_attempts_do_not_count_for_the_queue_wait(runner, queue_wait):
     assert {} == queue_wait.averages()
 
 
-def test_an_error_in_a_params_validator_ends_the_job(runner, publisher):
-    """The job is not redelivered forever."""
-    runner.execute(command("tricky", params={"x": 1}), FIRST)
-    assert ("job.failed", "unreportable") == (publisher.events[-1].fact, publisher.events[-1].job.error.kind)
+@pytest.mark.parametrize("x", [1, 2])
+def test_an_error_in_a_params_validator_ends_the_attempt(runner, publisher, x):
+    """`sys.exit` in it does not end the worker, and the error has its class and traceback."""
+    runner.execute(command("tricky", params={"x": x}), FIRST)
+    ended = publisher.events[-1]
+    assert ("job.failed", "exception") == (ended.fact, ended.job.error.kind)
+    assert ended.job.error.exception in ended.job.error.traceback
 
 
 def test_an_outcome_that_is_too_large_for_a_message_is_replaced(runner, publisher):

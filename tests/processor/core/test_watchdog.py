@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+import structlog
 from fake_files import FakeFiles
 from fake_loop import FakeLoop
 from samples import SUBMITTED
@@ -11,6 +12,7 @@ from waiting import wait_until
 
 from milepost import Canceled, Run, Superseded, TimedOut
 from milepost_contracts.messages.job_events import JobSubmitted
+from milepost_processor import metrics
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.watchdog import Watchdog
 
@@ -60,10 +62,46 @@ def test_a_handler_that_does_not_stop_is_forced_once(create_watchdog):
     one.stop(Canceled())
     watchdog.check_limits()
     assert ([], False) == (raised, one.forced), "no handler runs"
-    with one.on_this_thread():
-        watchdog.check_limits()
-        watchdog.check_limits()
+    one.guard(lambda: (watchdog.check_limits(), watchdog.check_limits()))
     assert ([threading.get_ident()], True) == (raised, one.forced)
+
+
+def test_a_handler_that_goes_on_is_forced_again_from_time_to_time_and_named(create_watchdog, monkeypatch):
+    """It caught the exception, or cleans up for long: the log and a metric say which type it is."""
+    at = Clock()
+    monkeypatch.setattr("milepost_processor.core.execution.time", at)
+    one = execution()
+    watchdog, raised = create_watchdog(one, grace=timedelta(seconds=5))
+    one.stop(Canceled())
+
+    def swallow():
+        for at.now in (0, 4, 6, 7, 20, 35, 37, 50, 70):
+            watchdog.check_limits()
+
+    ignored = metrics.ignored_stops.labels(type=one.job.type)
+    before = ignored._value.get()
+    with structlog.testing.capture_logs() as logs:
+        one.guard(swallow)
+    assert 3 == len(raised), "at 6, 37 and 70 seconds"
+    assert [
+        {"event": "handler_forced", "seconds": 6},
+        {"event": "handler_ignores_stop", "seconds": 37},
+        {"event": "handler_ignores_stop", "seconds": 70},
+    ] == [{"event": line["event"], "seconds": line["seconds"]} for line in logs]
+    assert 2 == ignored._value.get() - before
+    assert {(one.job.id, one.job.type)} == {(line["job_id"], line["type"]) for line in logs}
+
+
+class Clock:
+    """The clock of an execution."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        pass
 
 
 def test_a_handler_is_not_forced_within_the_grace_time(create_watchdog):
@@ -71,8 +109,7 @@ def test_a_handler_is_not_forced_within_the_grace_time(create_watchdog):
     one = execution()
     watchdog, raised = create_watchdog(one, grace=timedelta(hours=1))
     one.stop(Canceled())
-    with one.on_this_thread():
-        watchdog.check_limits()
+    one.guard(watchdog.check_limits)
     assert [] == raised
 
 

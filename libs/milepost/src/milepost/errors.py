@@ -4,7 +4,8 @@ RunStopped            raised by the methods of `Run`: the handler must end now
 ├── Canceled          the job was canceled
 ├── Interrupted       the processor is stopping; another one resumes the job
 ├── TimedOut          the attempt has taken longer than `max_runtime`
-└── Superseded        the job was redelivered to another processor; this execution's reports and result are discarded
+├── Superseded        the job was redelivered to another processor; this execution's reports and result are discarded
+└── Forced            raised anywhere in a handler that did not end in time after it was asked to stop
 InputError            raise it if the params ask for something impossible: the job fails without a retry
 Reject                raise it to fail the job without a retry
 RetryLater            raise it to be called again after a delay
@@ -38,6 +39,10 @@ class TimedOut(RunStopped):
 
 class Superseded(RunStopped):
     """Another processor has the job."""
+
+
+class Forced(RunStopped):
+    """The handler did not end in time after it was asked to stop."""
 
 
 class InputError(Exception):

@@ -3,19 +3,21 @@
 import builtins
 import inspect
 import re
+import sys
 import types
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-import pydantic_core
-from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from milepost.errors import InvalidDefinition, InvalidResult
+from milepost.json_form import is_lazy, to_json
 from milepost.run import Run
+from milepost.signature import function_of, handler_name, line_of, namespace_of, read_signature
 from milepost_contracts.messages.worker_events import JobType
-from milepost_contracts.values import DEFAULT_MAX_RUNTIME, MAX_DEPTH, WORD, too_deep
+from milepost_contracts.values import DEFAULT_MAX_RUNTIME, WORD
 
 Handler = Callable[[Any, Run], Any] | Callable[[Any, Run], Awaitable[Any]]
 H = TypeVar("H", bound=Callable[..., Any])
@@ -45,8 +47,9 @@ class JobDefinition:
     max_runtime: timedelta = DEFAULT_MAX_RUNTIME
 
     @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.handler)
+    def name(self) -> str:
+        """What errors call the handler."""
+        return handler_name(self.handler, self.type)
 
     def pause(self, retried: int) -> timedelta:
         """Return the approximate delay of the next retry, after `retried` retries."""
@@ -58,16 +61,15 @@ class JobDefinition:
         Raises:
             InvalidResult: It does not match the return annotation, has no JSON form, or is too deep.
         """
+        if is_lazy(returned):
+            kind = type(returned).__name__
+            raise InvalidResult(f"the handler returned a {kind}, which is lazy: return a list, and await what is async")
         try:
-            encoded = self.result.dump_json(self.result.validate_python(returned))
-            result = pydantic_core.from_json(encoded, allow_inf_nan=False)
+            return to_json(self.result.validate_python(returned), "the result", self.result)
         except ValidationError as error:
             raise InvalidResult(f"the result does not match the return annotation: {describe_errors(error)}") from error
         except ValueError as error:
             raise InvalidResult(str(error)) from error
-        if too_deep(result):
-            raise InvalidResult(f"the result has more than {MAX_DEPTH} levels")
-        return encoded, result
 
     def announcement(self) -> JobType:
         """Return the job type as the processor announces it."""
@@ -83,6 +85,10 @@ class JobDefinition:
         )
 
 
+_declared: list[JobDefinition] = []
+"""Every definition, to find those that are in no module's namespace: no processor would run them."""
+
+
 def job(
     type: str,
     *,
@@ -94,8 +100,9 @@ def job(
 ) -> Callable[[H], H]:
     """Make a function the handler of a job type.
 
-    The function takes `params`, a pydantic model, and `run`, a `milepost.Run`; it returns the job's result. It may be
-    async. The decorator returns the function itself.
+    The function takes `params`, a pydantic model, and `run`, a `milepost.Run`; it returns the job's result, or an
+    awaitable of it, as async functions do. Functions with other decorators (below `@job`), partials and objects with
+    `__call__` are handlers too; generators, classes and methods are refused. The decorator returns the function itself.
 
     Args:
         type: Lower-case words with hyphens, unique in the deployment.
@@ -110,20 +117,28 @@ def job(
         InvalidDefinition: A name, the signature or a limit is invalid.
     """
     for what, name in (("job type", type), ("queue", queue)):
-        if not re.fullmatch(WORD, name):
-            raise InvalidDefinition(f"the {what} {name!r} must be lower-case words with hyphens")
-    if not 0 <= retries <= MAX_RETRIES:
+        if not isinstance(name, str) or not re.fullmatch(WORD, name):
+            raise InvalidDefinition(f'the {what} {name!r} must be lower-case words with hyphens, as in @job("my-job")')
+    if not (isinstance(retries, int) and 0 <= retries <= MAX_RETRIES):
         raise InvalidDefinition(f"retries of {type!r} must be 0 to {MAX_RETRIES}: {retries}")
     for what, length, longest in (
         ("backoff", backoff, MAX_BACKOFF),
         ("max_runtime", max_runtime, MAX_RUNTIME),
     ):
-        if not timedelta(0) < length <= longest:
-            raise InvalidDefinition(f"{what} of {type!r} must be more than 0 and at most {longest}: {length}")
+        if not (isinstance(length, timedelta) and timedelta(0) < length <= longest):
+            raise InvalidDefinition(
+                f"{what} of {type!r} must be a timedelta of more than 0 and at most {longest}: {length}"
+            )
 
     def mark(function: H) -> H:
         definition = _define(function, type, queue, title)
-        setattr(function, _MARK, replace(definition, retries=retries, backoff=backoff, max_runtime=max_runtime))
+        definition = replace(definition, retries=retries, backoff=backoff, max_runtime=max_runtime)
+        try:
+            setattr(function, _MARK, definition)
+        except AttributeError as error:
+            raise InvalidDefinition(f"{definition.name} can't be marked as one: decorate a function") from error
+        if sys._getframe(1).f_globals is namespace_of(function):  # noqa: SLF001 - else a helper applied it
+            _declared.append(definition)
         return function
 
     return mark
@@ -133,11 +148,13 @@ def definition_of(handler: Any) -> JobDefinition:
     """Return the definition that `@job` attached to a function.
 
     Raises:
-        InvalidDefinition: The function has no `@job`.
+        InvalidDefinition: The function has no `@job`, or has another decorator above it.
     """
-    found = getattr(handler, _MARK, None)
+    found = inspect.getattr_static(handler, _MARK, None)
     if not isinstance(found, JobDefinition):
         raise InvalidDefinition(f"{handler!r} is not a handler: it has no @job decorator")
+    if found.handler is not handler:
+        raise InvalidDefinition(f"{found.name} has a decorator above @job, which would not run: put @job above it")
     return found
 
 
@@ -147,32 +164,32 @@ def describe_errors(error: ValidationError) -> str:
 
 
 def definitions_in(module: types.ModuleType) -> list[JobDefinition]:
-    """Return the definitions of the handlers in a module's namespace, sorted by type."""
-    found = {getattr(value, _MARK) for value in vars(module).values() if hasattr(value, _MARK)}
-    return sorted((d for d in found if isinstance(d, JobDefinition)), key=lambda definition: definition.type)
+    """Return the definitions of the handlers in a module's namespace, sorted by type.
+
+    Raises:
+        InvalidDefinition: A handler that was defined there is not in the namespace any more.
+    """
+    marked = [value for value in vars(module).values() if inspect.getattr_static(value, _MARK, None)]
+    found = {definition_of(handler) for handler in marked}
+    for declared in _declared:
+        if namespace_of(declared.handler) is vars(module) and declared not in found:
+            raise InvalidDefinition(
+                f"{declared.name} ({line_of(declared.handler)}) can't be found in its module: it is replaced by a "
+                "later definition or another decorator, or is not at the top level. Give each handler a name of its "
+                "own there, and put one @job above its other decorators."
+            )
+    return sorted(found, key=lambda definition: definition.type)
 
 
-def _define(function: Callable[..., Any], name: str, queue: str, title: str | None) -> JobDefinition:
-    hints = get_type_hints(function)
-    parameters = list(inspect.signature(function).parameters)
-    if parameters != ["params", "run"]:
-        raise InvalidDefinition(f"the handler of {name!r} must take (params, run), not ({', '.join(parameters)})")
-    params = hints.get("params")
-    if not (inspect.isclass(params) and issubclass(params, BaseModel)):
-        raise InvalidDefinition(f"params of the handler of {name!r} must be annotated with a pydantic model")
-    try:
-        result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
-        result.json_schema(mode="serialization")
-    except PydanticUserError as error:
-        raise InvalidDefinition(f"the return type of {name!r} has no JSON form: {error.message}") from error
-    text = inspect.getdoc(function) or ""
-    first, _, rest = text.partition("\n")
+def _define(function: Any, type: str, queue: str, title: str | None) -> JobDefinition:
+    signature = read_signature(function, handler_name(function, type))
+    first, _, rest = (inspect.getdoc(function_of(function)) or "").partition("\n")
     return JobDefinition(
-        type=name,
+        type=type,
         queue=queue,
         handler=function,
-        params=params,
-        result=result,
-        title=title or first.rstrip(".") or name,
+        params=signature.params,
+        result=signature.result,
+        title=title or first.rstrip(".") or type,
         description=rest.strip(),
     )

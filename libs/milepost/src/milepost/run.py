@@ -5,6 +5,7 @@ progress is kept; all items are counted, and the latest are kept.
 """
 
 import itertools
+import math
 import mimetypes
 import os
 import re
@@ -18,13 +19,11 @@ from subprocess import CompletedProcess
 from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar, Unpack
 from weakref import WeakSet
 
-import pydantic_core
-
 from milepost.errors import RunStopped
+from milepost.json_form import to_json
 from milepost.meter import Meter, eta
 from milepost.subprocesses import Command, Program, ProgramOptions, Programs
 from milepost_contracts.values import (
-    MAX_DEPTH,
     MAX_ITEM,
     MAX_ITEMS,
     MAX_OUTPUTS,
@@ -32,7 +31,6 @@ from milepost_contracts.values import (
     Items,
     Progress,
     clipped,
-    too_deep,
 )
 
 T = TypeVar("T")
@@ -63,6 +61,10 @@ class Outputs(Protocol):
 
     def create(self, name: str, *, media_type: str, as_result: bool) -> AbstractContextManager[BinaryIO]:
         """Open a new file for writing; it is stored when the context exits without an error."""
+
+    @property
+    def result(self) -> object:
+        """The file that is the job's result; `None` if none was written completely."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +154,8 @@ class Run:
         """Report the progress of the job.
 
         Args:
-            done: Number of units done; a negative one counts as 0.
-            total: Number of all units, if known; one less than `done` counts as `done`.
+            done: Number of units done; a negative one and NaN count as 0.
+            total: Number of all units, if known; one less than `done` counts as `done`, NaN and infinity as unknown.
             message: A description of the current step; the first 500 characters are kept.
             unit: The name of the units, for example `files`.
 
@@ -164,10 +166,10 @@ class Run:
         if self._stop is not None:
             raise self._stop
         if self._progress is None:
-            self._meter.begin(_clamped(float(done)), time.monotonic())
+            self._meter.begin(_clamped(_number(done)), time.monotonic())
         self._progress = (
-            done if type(done) is float or type(done) is int else float(done),
-            total if total is None or type(total) is float or type(total) is int else float(total),
+            done if type(done) is float or type(done) is int else _number(done),
+            total if total is None or type(total) is float or type(total) is int else _number(total),
             None if message is None else str(message),
             None if unit is None else str(unit),
         )
@@ -202,7 +204,7 @@ class Run:
             RunStopped: The run must end; do not catch it.
             ValueError: It is larger, or has no JSON form.
         """
-        value = _plain_json(item, "an item", MAX_ITEM)
+        _, value = _limited_json(item, "an item", MAX_ITEM)
         with self._items_lock:
             self._item_count += 1
             self._last_items.append(value)
@@ -219,8 +221,7 @@ class Run:
             RunStopped: The run must end; do not catch it.
             ValueError: It is larger, or has no JSON form.
         """
-        self._saved_state = _plain_json(state, "a saved state", MAX_STATE)
-        encoded = pydantic_core.to_json(self._saved_state)  # now: the handler may change what `saved_state` returns
+        encoded, self._saved_state = _limited_json(state, "a saved state", MAX_STATE)
         self.saved = Saved(number=next(self._save_numbers), encoded=encoded)
         self.checkpoint()
 
@@ -325,6 +326,11 @@ class Run:
         return self._stop if isinstance(self._stop, RunStopped) else None
 
     @property
+    def has_result_file(self) -> bool:
+        """Whether the handler wrote a file that is the job's result."""
+        return self._outputs is not None and self._outputs.result is not None
+
+    @property
     def version(self) -> int:
         """A number that changes with every report."""
         return self._version
@@ -339,7 +345,7 @@ class Run:
     def _measured(self, latest: tuple[float, float | None, str | None, str | None]) -> Progress:
         done, total, message, unit = latest
         done = _clamped(done)
-        total = None if total is None else max(_clamped(total), done)
+        total = None if total is None or not total < math.inf else max(_clamped(total), done)
         self._rate = self._meter.sample(done, time.monotonic())
         remaining = eta(done, total, self._rate)
         return Progress(
@@ -368,22 +374,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forbid_reports_in_child)
 
 
-def _plain_json(value: Any, what: str, limit: int) -> Any:
-    """Return the value after a JSON round trip.
+def _limited_json(value: Any, what: str, limit: int) -> tuple[bytes, Any]:
+    """Return the value as JSON, and as the plain value that it decodes to.
 
     Raises:
         ValueError: It has no JSON form, or is too large or too deep.
     """
-    try:
-        encoded = pydantic_core.to_json(value, inf_nan_mode="constants")
-        plain = pydantic_core.from_json(encoded, allow_inf_nan=False)
-    except ValueError as error:
-        raise ValueError(f"{what} has no JSON form: {error}") from error
-    if too_deep(plain):
-        raise ValueError(f"{what} has more than {MAX_DEPTH} levels")
+    encoded, plain = to_json(value, what)
     if len(encoded) > limit:
         raise ValueError(f"{what} has {len(encoded)} bytes; the limit is {limit}")
-    return plain
+    return encoded, plain
+
+
+def _number(value: Any) -> float:
+    """Convert what a handler reported as a number.
+
+    Raises:
+        TypeError, ValueError: It is none.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _clamped(number: float) -> float:

@@ -13,6 +13,7 @@ from dramatiq.message import set_encoder
 from dramatiq.threading import raise_thread_exception
 from redis import Redis
 
+from milepost.errors import Forced
 from milepost_contracts.clock import now
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
@@ -39,7 +40,7 @@ from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume_keeper import ResumeKeeper
 from milepost_processor.core.runner import Runner
 from milepost_processor.core.watchdog import Watchdog
-from milepost_processor.errors import DeliveredTooOften, Forced, Stopping
+from milepost_processor.errors import DeliveredTooOften, Stopping
 from milepost_processor.settings import ProcessorSettings
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer

@@ -3,10 +3,8 @@
 ProcessorError
 ├── HandlersUnusable   a handler package that can't be imported, or that contradicts another
 ├── ClaimsUnavailable  Redis does not answer a claim, or may have lost claims
-├── HandlerExited      an async handler tried to end the process
 ├── DeliveredTooOften  the message goes to the dead-letter queue
 └── Stopping           the process stops: another one runs the job
-Forced                 raised inside a handler that did not stop when asked
 """
 
 
@@ -22,17 +20,9 @@ class ClaimsUnavailable(ProcessorError):  # noqa: N818
     """Redis does not answer, or may have lost claims."""
 
 
-class HandlerExited(ProcessorError):  # noqa: N818
-    """An async handler tried to end the process."""
-
-
 class Stopping(ProcessorError):  # noqa: N818
     """The process stops."""
 
 
 class DeliveredTooOften(ProcessorError):  # noqa: N818
     """This job has been delivered more often than the limit allows."""
-
-
-class Forced(BaseException):
-    """This handler was asked to stop and did not."""

@@ -31,4 +31,9 @@ interpreter_held = Counter(
     "milepost_processor_interpreter_held_seconds_total",
     "How long no thread ran, because a handler held the interpreter, or the process was stopped",
 )
+ignored_stops = Counter(
+    "milepost_handlers_ignoring_stop_total",
+    "Times that a handler was still running half a minute after it was forced to stop",
+    ["type"],
+)
 progress_dropped = Counter("milepost_progress_dropped_total", "Progress events that could not be published")

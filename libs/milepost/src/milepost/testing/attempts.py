@@ -1,21 +1,17 @@
 """Runs one attempt of a job in-process."""
 
 import asyncio
-import inspect
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
-
-from milepost.errors import Canceled, InvalidResult, RunStopped
-from milepost.job import JobDefinition, definition_of
+from milepost.attempt import call
+from milepost.errors import Canceled, RunStopped
+from milepost.job import definition_of
 from milepost.run import File, Run
 from milepost.testing.files import MemoryOutputs
 from milepost_contracts.values import Items, Progress
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +97,10 @@ def run_handler(
         saved_state=saved_state,
         attempt=attempt,
     )
-    return call(definition, definition.params.model_validate(params), run)
-
-
-def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Outcome:
-    """Call a handler once and return the outcome."""
     try:
-        returned = definition.handler(params, run)
-        if inspect.isawaitable(returned):
-            returned = _run(_awaited(returned))
+        _, result = call(definition, definition.params.model_validate(params), run, wait_for)
     finally:
         run.close()
-    _, result = definition.encode_result(returned)
-    if run.outputs.result is not None and result is not None:
-        raise InvalidResult("the handler wrote its result to a file and also returned one")
     return Outcome(
         result=result,
         progress=tuple(run.recorded),
@@ -124,15 +110,15 @@ def call(definition: JobDefinition, params: BaseModel, run: RecordingRun) -> Out
     )
 
 
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine; on a separate thread if an event loop is running, as in an asynchronous test."""
+def wait_for(awaitable: Awaitable[Any]) -> Any:
+    """Await what an async handler returned; on a separate thread if an event loop is running, as in an async test."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        return asyncio.run(_awaited(awaitable))
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(asyncio.run, _awaited(awaitable)).result()
 
 
-async def _awaited(value: Any) -> Any:
+async def _awaited(value: Awaitable[Any]) -> Any:
     return await value

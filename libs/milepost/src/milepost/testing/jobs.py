@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from milepost.errors import Canceled, InputError, Interrupted, InvalidResult, Reject, RetryLater, RunStopped, TimedOut
-from milepost.job import JobDefinition, definition_of, describe_errors
+from milepost.attempt import Deferred, Ending, Failed, Stopped, Succeeded, attempt
+from milepost.errors import Canceled, Interrupted, RunStopped
+from milepost.job import definition_of
 from milepost.run import File
-from milepost.testing.attempts import RecordingRun, call
-from milepost_contracts.values import MAX_ERROR_TEXT, Items, JobError, Progress, clipped
+from milepost.testing.attempts import RecordingRun, wait_for
+from milepost_contracts.values import Items, JobError, Progress
 
+_OF_THE_HANDLER = (Exception, SystemExit, asyncio.CancelledError, RunStopped, BaseExceptionGroup)
 MAX_HANDLER_CALLS = 1_000
 """Calls of the handler before the test fails: it would be called again for ever."""
 
@@ -68,7 +68,7 @@ def run_job(
     definition = definition_of(handler)
     stops = [interrupt_at] if isinstance(interrupt_at, int) else list(interrupt_at)
     outcome = JobOutcome(status="failed", saved_state=saved_state)
-    attempt, retried = 1, 0
+    counted, retried = 1, 0
     for number in range(MAX_HANDLER_CALLS):
         if cancel_at is not None and len(outcome.progress) >= cancel_at:
             outcome.status, outcome.error = "canceled", None  # canceled between two attempts
@@ -77,30 +77,37 @@ def run_job(
         if cancel_at is not None:
             stop_at[cancel_at - len(outcome.progress)] = Canceled()
         run = RecordingRun(
-            attempt=attempt,
+            attempt=counted,
             files=files,
             saved_state=outcome.saved_state,
             earlier_outputs=outcome.outputs,
             stop_at=stop_at,
         )
-        try:
-            _attempt(definition, params, run, outcome)
-        except Interrupted:
-            _record(outcome, run, "interrupted")
-            continue
-        except RetryLater as error:
-            _record(outcome, run, f"retry-later: {error}")
-            outcome.pauses.append(error.after)
-        except _Retryable as failure:
-            _record(outcome, run, failure.description)
-            if retried == definition.retries:
-                return outcome  # the last failure takes precedence over a cancellation
-            outcome.pauses.append(definition.pause(retried))
-            retried += 1
-        else:
-            _check_reached(outcome, cancel_at, stops[number:])
-            return outcome
-        attempt += 1
+        ending = attempt(definition, params, run, wait_for)
+        run.close()
+        _record(outcome, run, _described(ending))
+        outcome.status, outcome.error = "failed", None
+        match ending:
+            case Stopped(reason=Canceled()):
+                outcome.status = "canceled"
+                return outcome
+            case Stopped():
+                continue  # an interruption does not count as an attempt
+            case Deferred():
+                outcome.pauses.append(ending.after)
+            case Failed(raised=raised) if raised is not None and not isinstance(raised, _OF_THE_HANDLER):
+                raise raised  # Ctrl-C, pytest.skip, a timeout of the test: meant for the test, not for the job
+            case Failed():
+                outcome.error = ending.error
+                if not ending.retryable or retried == definition.retries:
+                    return outcome  # the last failure takes precedence over a cancellation
+                outcome.pauses.append(definition.pause(retried))
+                retried += 1
+            case Succeeded():
+                outcome.status, outcome.result = "succeeded", ending.result
+                _check_reached(outcome, cancel_at, stops[number:])
+                return outcome
+        counted += 1
     raise AssertionError(f"the handler was called {MAX_HANDLER_CALLS} times and the job has not ended")
 
 
@@ -116,54 +123,15 @@ def _check_reached(outcome: JobOutcome, cancel_at: int | None, left: Sequence[in
             raise ValueError(f"{name}={at} was never reached: the job succeeded after {reports} reports")
 
 
-class _Retryable(Exception):  # noqa: N818
-    """The attempt failed, and may be retried."""
-
-    def __init__(self, error: JobError) -> None:
-        self.description = f"{error.exception or error.kind}: {error.message}"
-
-
-def _attempt(definition: JobDefinition, params: Mapping[str, Any], run: RecordingRun, outcome: JobOutcome) -> None:
-    """Call the handler and record how the job ended.
-
-    Raises:
-        Interrupted, RetryLater, _Retryable: The job has not ended.
-    """
-    outcome.status, outcome.error = "failed", None
-    try:
-        valid = definition.params.model_validate(params)
-    except ValidationError as error:
-        _fail(outcome, run, "invalid-params", describe_errors(error))
-        return
-    try:
-        done = call(definition, valid, run)
-    except Canceled:
-        outcome.status = "canceled"
-        _record(outcome, run, "canceled")
-    except (Interrupted, RetryLater):
-        raise
-    except Reject as error:
-        _fail(outcome, run, "rejected", error)
-    except InputError as error:
-        _fail(outcome, run, "input-error", error)
-    except InvalidResult as error:
-        _fail(outcome, run, "invalid-result", error)
-    except TimedOut as error:
-        message = f"the attempt took longer than the {definition.max_runtime} that its type allows"
-        outcome.error = JobError(kind="timeout", message=message)
-        raise _Retryable(outcome.error) from error
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        kind = type(error).__qualname__
-        outcome.error = JobError(kind="exception", message=clipped(str(error), MAX_ERROR_TEXT) or kind, exception=kind)
-        raise _Retryable(outcome.error) from error
-    else:
-        outcome.status, outcome.result = "succeeded", done.result
-        _record(outcome, run, "succeeded")
-
-
-def _fail(outcome: JobOutcome, run: RecordingRun, kind: str, why: object) -> None:
-    outcome.error = JobError(kind=kind, message=clipped(str(why), MAX_ERROR_TEXT))
-    _record(outcome, run, f"{kind}: {why}")
+def _described(ending: Ending) -> str:
+    """Describe how one call of the handler ended."""
+    match ending:
+        case Succeeded():
+            return "succeeded"
+        case Stopped():
+            return type(ending.reason).__name__.lower()
+        case _:
+            return f"{ending.error.exception or ending.error.kind}: {ending.error.message}"
 
 
 def _record(outcome: JobOutcome, run: RecordingRun, how: str) -> None:

@@ -3,20 +3,25 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from milepost import Run, RunStopped
+from milepost.errors import Forced
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import Command, JobEvent, JobFailed
 from milepost_contracts.values import LAST_STEP, Job, JobError
+from milepost_processor.core.async_call import AsyncCall
 from milepost_processor.core.resume import Resume
+from milepost_processor.ports.async_runner import AsyncRunner
 from milepost_processor.ports.files import Outputs
 
+T = TypeVar("T")
+
 MAX_WHY = 300
+FORCE_AGAIN = 30.0
+"""Seconds after which a handler that goes on is forced again: it caught the exception, or takes long to clean up."""
 
 
 class Execution:
@@ -38,9 +43,10 @@ class Execution:
         self._deadline = time.monotonic() + job.max_runtime.total_seconds()
         self._credit = job.max_runtime.total_seconds()
         self._stopped_at = float("inf")
+        self._forced_at = -float("inf")
         self._lock = threading.Lock()
         self._thread: int | None = None
-        self._future: Future[Any] | None = None
+        self._async_call: AsyncCall | None = None
 
     # Its events.
 
@@ -102,7 +108,7 @@ class Execution:
     @property
     def is_async(self) -> bool:
         """Whether its handler runs on the event loop."""
-        return self._future is not None
+        return self._async_call is not None
 
     @property
     def stopped_for(self) -> float:
@@ -116,32 +122,61 @@ class Execution:
             self._stopped_at = time.monotonic()
 
     def ignores_stop(self, grace: timedelta) -> bool:
-        """Whether the handler was asked to stop longer ago than `grace`, and was not forced yet."""
-        return not self.forced and time.monotonic() - self._stopped_at > grace.total_seconds()
+        """Whether it is time to force the handler, for the first time or again."""
+        since_forced = time.monotonic() - self._forced_at
+        return self.stopped_for > grace.total_seconds() and since_forced > FORCE_AGAIN
 
-    def force(self, raise_in: Callable[[int], None]) -> None:
-        """Raise inside a handler's thread with `raise_in`, or cancel the task of an async handler."""
+    def force(self, raise_in: Callable[[int], None]) -> bool:
+        """Raise inside a handler's thread with `raise_in`, or cancel an async handler; return whether one runs."""
         with self._lock:
-            if self._future is not None:
-                self.forced = self._future.cancel()
+            if self._async_call is not None:
+                self._async_call.cancel()
             elif self._thread is not None:
-                self.forced = True
                 raise_in(self._thread)
+            else:
+                return False
+            self.forced = True
+            self._forced_at = time.monotonic()
+            return True
 
-    @contextmanager
-    def on_this_thread(self) -> Iterator[None]:
-        """Within this context, `force` raises in the calling thread; never after it."""
+    def guard(self, call: Callable[[], T]) -> T:
+        """Call the author's code on this thread. `force` raises `Forced` within it, and never after it.
+
+        Raises:
+            Forced: The handler was forced.
+        """
         self._thread = threading.get_ident()
         try:
-            yield
+            return call()
+        finally:
+            while self._thread is not None:
+                try:  # noqa: SIM105 - `suppress` would be one more place in which it can be raised
+                    self._leave_thread()
+                except Forced:
+                    pass
+
+    def wait_for(self, run_async: AsyncRunner, awaitable: Awaitable[Any]) -> Any:
+        """Within `guard`: return what an async handler returns once its coroutine is over; `force` cancels it."""
+        was_forced = self._leave_thread()
+        call = AsyncCall(awaitable)
+        if was_forced:
+            call.cancel()
+        with self._lock:
+            self._async_call = call
+        try:
+            return call.result(run_async)
         finally:
             with self._lock:
-                self._thread = None
-            if self.forced:
-                time.sleep(0)  # a pending exception is raised here, not in the code that follows
+                self._async_call, self._thread = None, threading.get_ident()
 
-    def wait_for(self, future: Future[Any]) -> Any:
-        """Wait for an async handler and return what it returns; `force` cancels it."""
-        with self._lock:
-            self._future = future
-        return future.result()
+    def _leave_thread(self) -> bool:
+        """See to it that `Forced` is not raised in this thread any more; return whether it was on its way."""
+        was_forced = False
+        while self._thread is not None:
+            try:
+                with self._lock:
+                    self._thread = None
+                time.sleep(0)  # a pending exception is raised here
+            except Forced:
+                was_forced = True
+        return was_forced

@@ -2,7 +2,6 @@
 
 import importlib
 import traceback
-import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -10,6 +9,7 @@ from importlib.metadata import entry_points
 from pydantic import ValidationError
 
 from milepost import JobDefinition, definitions_in
+from milepost.errors import InvalidDefinition
 from milepost.job import describe_errors
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.worker_events import (
@@ -47,8 +47,8 @@ def load_handlers(modules: Iterable[str] = (), queues: Iterable[str] = ()) -> Ha
     """
     definitions: dict[str, JobDefinition] = {}
     origin: dict[str, str] = {}
-    for name, module in _load(tuple(modules)):
-        for definition in definitions_in(module):
+    for name in tuple(modules) or _installed():
+        for definition in _definitions(name):
             if definition.type in definitions and definitions[definition.type] != definition:
                 raise HandlersUnusable(
                     f"both {origin[definition.type]} and {name} define the job type {definition.type!r}"
@@ -60,33 +60,41 @@ def load_handlers(modules: Iterable[str] = (), queues: Iterable[str] = ()) -> Ha
     return Handlers(served)
 
 
-def _load(modules: tuple[str, ...]) -> list[tuple[str, types.ModuleType]]:
-    names = modules or tuple(sorted({point.module for point in entry_points(group=GROUP)}))
+def _installed() -> tuple[str, ...]:
+    names = tuple(sorted({point.module for point in entry_points(group=GROUP)}))
     if not names:
         raise HandlersUnusable(
             f"there are no handlers: install a package with an entry point in {GROUP!r}, or set MILEPOST_HANDLERS"
         )
-    loaded = []
-    for name in names:
-        try:
-            loaded.append((name, importlib.import_module(name)))
-        except BaseException as error:  # a module may raise anything while it is imported, SystemExit too
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            raise HandlersUnusable(
-                f"the handler module {name!r} can't be imported: {type(error).__name__}: {error}{_where(error)}"
-            ) from error
-    for name, module in loaded:
-        if not definitions_in(module):
-            raise HandlersUnusable(f"the handler module {name!r} defines no job: no function in it has @job")
-    return loaded
+    return names
 
 
-def _where(error: BaseException) -> str:
-    """Return the file and line of the author's code that raised the error, in brackets."""
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
-    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""
+def _definitions(name: str) -> list[JobDefinition]:
+    """Import a module and return what it defines."""
+    try:
+        found = definitions_in(importlib.import_module(name))
+    except KeyboardInterrupt:
+        raise
+    except InvalidDefinition as error:
+        raise HandlersUnusable(f"the handler module {name!r} can't be used: {error}{_where(error, name)}") from error
+    except BaseException as error:  # a module may raise anything while it is imported, SystemExit too
+        raise HandlersUnusable(
+            f"the handler module {name!r} can't be imported: {type(error).__name__}: {error}{_where(error, name)}"
+        ) from error
+    if not found:
+        raise HandlersUnusable(f"the handler module {name!r} defines no job: no function in it has @job")
+    return found
+
+
+def _where(error: BaseException, name: str) -> str:
+    """Return the file and line at which the author's package raised the error, in brackets."""
+    package = name.partition(".")[0]
+    theirs = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return " ({}:{})".format(*theirs[-1]) if theirs else ""
 
 
 def _check_announcement(definitions: dict[str, JobDefinition]) -> None:

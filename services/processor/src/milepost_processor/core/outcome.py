@@ -1,27 +1,15 @@
 """Calls a handler and converts its outcome into an event that every reader can decode."""
 
 import random
-import traceback
-from collections.abc import Awaitable
-from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
-from milepost import (
-    Canceled,
-    InputError,
-    Interrupted,
-    JobDefinition,
-    Reject,
-    RetryLater,
-    RunStopped,
-    Superseded,
-)
-from milepost.errors import InvalidResult
-from milepost.job import describe_errors
+from milepost import Canceled, Interrupted, JobDefinition
+from milepost.attempt import Deferred, Ending, Failed, Stopped, Succeeded, attempt, ending_of
+from milepost.errors import Forced
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
     JobCanceled,
@@ -33,9 +21,8 @@ from milepost_contracts.messages.job_events import (
     decode_event,
     encode_event,
 )
-from milepost_contracts.values import MAX_ERROR_TEXT, MAX_RESULT, JobError, clipped
+from milepost_contracts.values import MAX_RESULT, JobError
 from milepost_processor.core.execution import Execution
-from milepost_processor.errors import Forced, HandlerExited
 from milepost_processor.ports.async_runner import AsyncRunner
 
 log = structlog.get_logger(__name__)
@@ -43,14 +30,13 @@ log = structlog.get_logger(__name__)
 RETRY_JITTER = (0.5, 1.0)
 RETRY_LATER_LIMIT = 10_000
 """From this attempt on, `RetryLater` fails the job: otherwise a job could be retried forever."""
-_TRACEBACK = 16_000
 BLOCKING_REMEDY = "run blocking code with asyncio.to_thread, or in a handler that is not async"
 
 
 def outcome_of(execution: Execution, definition: JobDefinition, run_async: AsyncRunner) -> JobEvent | None:
     """Call the handler and return the event of its outcome; `None` if another attempt has the job."""
     try:
-        outcome = _call(execution, definition, run_async)
+        outcome = _event(execution, definition, _ending(execution, definition, run_async))
         if outcome is not None:
             decode_event(encode_event(outcome))
     except Exception as error:
@@ -61,52 +47,47 @@ def outcome_of(execution: Execution, definition: JobDefinition, run_async: Async
     return outcome
 
 
-def _call(  # noqa: PLR0911 - one for each thing a handler can do
-    execution: Execution, definition: JobDefinition, run_async: AsyncRunner
-) -> JobEvent | None:
+def _ending(execution: Execution, definition: JobDefinition, run_async: AsyncRunner) -> Ending:
+    """Run all of the author's code, and return how it ended."""
+    job, run = execution.job, execution.run
     try:
-        params = definition.params.model_validate(execution.job.params)
-    except ValidationError as error:
-        return _failed(
-            execution, JobError(kind="invalid-params", message=clipped(describe_errors(error), MAX_ERROR_TEXT))
+        return execution.guard(
+            lambda: attempt(definition, job.params, run, lambda one: execution.wait_for(run_async, one))
         )
-    try:
-        with execution.on_this_thread():
-            returned = definition.handler(params, execution.run)
-            if definition.is_async:
-                returned = execution.wait_for(run_async(_contain_exit(returned)))
-    except (RunStopped, Forced, CancelledError) as error:
-        log.info("handler_stopped", type=execution.job.type, forced=execution.forced)
-        return _stopped(execution, definition, execution.run.stopped or error)
-    except RetryLater as error:
-        return _retry_later(execution, error)
-    except Reject as error:
-        return _failed(execution, JobError(kind="rejected", message=clipped(str(error), MAX_ERROR_TEXT)))
-    except InputError as error:
-        return _failed(execution, JobError(kind="input-error", message=clipped(str(error), MAX_ERROR_TEXT)))
-    except BaseException as error:
-        log.warning("handler_raised", type=execution.job.type, exc_info=error)
-        return _failed_or_retrying(execution, definition, _exception_error(error))
-    try:
-        encoded, result = definition.encode_result(returned)
-    except InvalidResult as error:
-        return _failed(execution, JobError(kind="invalid-result", message=clipped(str(error), MAX_ERROR_TEXT)))
-    if execution.outputs.result is not None and result is not None:
-        message = "the handler wrote its result to a file and also returned one"
-        return _failed(execution, JobError(kind="invalid-result", message=message))
-    if len(encoded) <= MAX_RESULT:
-        return execution.end(JobSucceeded, "succeeded", result=result)
+    except Forced as forced:  # raised after the handler had ended
+        return ending_of(forced, definition, run)
+
+
+def _event(execution: Execution, definition: JobDefinition, ending: Ending) -> JobEvent | None:
+    match ending:
+        case Succeeded():
+            return _succeeded(execution, definition, ending)
+        case Stopped():
+            log.info("handler_stopped", type=execution.job.type, forced=execution.forced)
+            return _stopped(execution, ending)
+        case Deferred():
+            return _retry_later(execution, ending)
+        case Failed():
+            if ending.raised is not None:
+                log.warning("handler_raised", type=execution.job.type, exception=ending.error.traceback)
+            return _failed_or_retrying(execution, definition, _blaming(execution, ending))
+
+
+def _succeeded(execution: Execution, definition: JobDefinition, ending: Succeeded) -> JobEvent | None:
+    if len(ending.encoded) <= MAX_RESULT:
+        return execution.end(JobSucceeded, "succeeded", result=ending.result)
     try:
         with execution.outputs.create("result.json", media_type="application/json", as_result=True) as file:
-            file.write(encoded)
+            file.write(ending.encoded)
     except Exception as error:
         log.warning("result_not_stored", type=execution.job.type, exc_info=error)
-        return _failed_or_retrying(execution, definition, _exception_error(error))
+        failed = ending_of(error, definition, execution.run)
+        return _event(execution, definition, failed)
     return execution.end(JobSucceeded, "succeeded")
 
 
-def _stopped(execution: Execution, definition: JobDefinition, reason: BaseException) -> JobEvent | None:
-    match reason:
+def _stopped(execution: Execution, ending: Stopped) -> JobEvent | None:
+    match ending.reason:
         case Canceled():
             how = "forced" if execution.forced else "cooperative"
             return execution.end(JobCanceled, "canceled", canceled_how=how)
@@ -114,35 +95,36 @@ def _stopped(execution: Execution, definition: JobDefinition, reason: BaseExcept
             # An interruption does not count: the next attempt has the same number.
             number = execution.job.attempt - 1
             return execution.put_back(JobInterrupted, "interrupted", attempt=number, started_at=None)
-        case Superseded():
+        case _:  # superseded
             return None
-        case CancelledError():
-            return _failed_or_retrying(execution, definition, _exception_error(reason))
-        case _:
-            message = f"the attempt took longer than the {execution.job.max_runtime} that its type allows"
-            if execution.blocked_loop:
-                message += f"; it blocked the event loop for {execution.blocked_loop:.0f} s: {BLOCKING_REMEDY}"
-            return _failed_or_retrying(execution, definition, JobError(kind="timeout", message=message))
+
+
+def _blaming(execution: Execution, ending: Failed) -> Failed:
+    """Say in the error of an attempt that took too long what it may be that took the time."""
+    if ending.error.kind != "timeout" or not execution.blocked_loop:
+        return ending
+    remark = f"it blocked the event loop for {execution.blocked_loop:.0f} s: {BLOCKING_REMEDY}"
+    error = ending.error.model_copy(update={"message": f"{ending.error.message}; {remark}"})
+    return replace(ending, error=error)
 
 
 def _failed(execution: Execution, error: JobError) -> JobEvent:
     return execution.end(JobFailed, _why(error), error=error)
 
 
-def _failed_or_retrying(execution: Execution, definition: JobDefinition, error: JobError) -> JobEvent:
+def _failed_or_retrying(execution: Execution, definition: JobDefinition, ending: Failed) -> JobEvent:
     retried = execution.job.retried
-    if retried >= definition.retries:
-        return _failed(execution, error)
+    if not ending.retryable or retried >= definition.retries:
+        return _failed(execution, ending.error)
     pause = definition.pause(retried) * random.uniform(*RETRY_JITTER)
-    return _retrying(execution, error, pause, retried=retried + 1)
+    return _retrying(execution, ending.error, pause, retried=retried + 1)
 
 
-def _retry_later(execution: Execution, asked: RetryLater) -> JobEvent:
-    error = JobError(kind="retry-later", message=clipped(str(asked), MAX_ERROR_TEXT))
+def _retry_later(execution: Execution, ending: Deferred) -> JobEvent:
     if execution.job.attempt >= RETRY_LATER_LIMIT:
         message = f"attempt {RETRY_LATER_LIMIT} is the last one that may raise RetryLater"
         return _failed(execution, JobError(kind="retry-later", message=message))
-    return _retrying(execution, error, asked.after)
+    return _retrying(execution, ending.error, ending.after)
 
 
 def _retrying(execution: Execution, error: JobError, pause: timedelta, **changes: Any) -> JobEvent:
@@ -151,21 +133,3 @@ def _retrying(execution: Execution, error: JobError, pause: timedelta, **changes
 
 def _why(error: JobError) -> str:
     return f"{error.exception or error.kind}: {error.message}"
-
-
-async def _contain_exit(handler: Awaitable[Any]) -> Any:
-    """Await the handler; convert SystemExit and KeyboardInterrupt, which would end the event loop, into an error."""
-    try:
-        return await handler
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise HandlerExited(repr(error)) from error
-
-
-def _exception_error(error: BaseException) -> JobError:
-    text = "".join(traceback.format_exception(error))
-    return JobError(
-        kind="exception",
-        message=clipped(str(error), MAX_ERROR_TEXT) or type(error).__name__,
-        exception=type(error).__qualname__[:200],
-        traceback=text[-_TRACEBACK:].encode(errors="replace").decode(),
-    )

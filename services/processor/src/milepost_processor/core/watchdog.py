@@ -79,8 +79,18 @@ class Watchdog:
             if execution.overdue:
                 execution.stop(TimedOut())
             if execution.ignores_stop(self._grace):
-                log.warning("handler_forced", job_id=execution.job.id, type=execution.job.type)
-                execution.force(self._raise_in)
+                self._force(execution)
+
+    def _force(self, execution: Execution) -> None:
+        is_again = execution.forced
+        if not execution.force(self._raise_in):
+            return
+        job, seconds = execution.job, round(execution.stopped_for)
+        if is_again:
+            metrics.ignored_stops.labels(type=job.type).inc()
+            log.warning("handler_ignores_stop", job_id=job.id, type=job.type, seconds=seconds)
+        else:
+            log.warning("handler_forced", job_id=job.id, type=job.type, seconds=seconds)
 
     def credit_lost_time(self, *, elapsed: float, late: float) -> None:
         """Give back to executions the time in which they could not run.

@@ -1,0 +1,114 @@
+"""The JSON form of what a handler returns, emits or saves: one rule for all three.
+
+JSON has no NaN and no infinity, an object has each key once, and a value is complete: what JSON would change or lose
+is refused, and the error names the place.
+"""
+
+import math
+from collections.abc import AsyncIterable, Awaitable, Iterator
+from decimal import Decimal
+from typing import Any, Literal
+
+import pydantic_core
+from pydantic import TypeAdapter
+
+from milepost_contracts.values import MAX_DEPTH, too_deep
+
+ANY: TypeAdapter[Any] = TypeAdapter(Any)
+"""The type of a value that has no annotation."""
+
+
+def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes, Any]:
+    """Return the value as JSON bytes, and as the plain value that those decode to.
+
+    Serializers of the handler's author run within this call, twice; what they raise is raised, except `ValueError`.
+
+    Args:
+        value: An instance of the type.
+        what: What the value is, for the error: `the result`.
+        type: Its type.
+
+    Raises:
+        ValueError: It has no JSON form, or is too deep. The message names the place as a JSON pointer: `/rows/3/mean`.
+    """
+    _refuse_what_changes(_dumped(type, value, what, mode="python"), what)
+    dumped = _dumped(type, value, what, mode="json")
+    encoded = pydantic_core.to_json(dumped, inf_nan_mode="constants")
+    try:
+        plain = pydantic_core.from_json(encoded, allow_inf_nan=False)
+    except ValueError as error:  # a serializer for JSON alone returned NaN
+        _refuse_what_changes(dumped, what)
+        raise ValueError(f"{what} has no JSON form: {error}") from error
+    if too_deep(plain):
+        raise ValueError(f"{what} has more than {MAX_DEPTH} levels")
+    return encoded, plain
+
+
+def is_lazy(value: object) -> bool:
+    """Whether the value would have to be run or awaited to be had: a generator, another iterator, a coroutine."""
+    return isinstance(value, Iterator | AsyncIterable | Awaitable)
+
+
+def _dumped(type: TypeAdapter[Any], value: Any, what: str, *, mode: Literal["json", "python"]) -> Any:
+    try:
+        return type.dump_python(value, mode=mode)
+    except ValueError as error:
+        cause = error.__cause__
+        while isinstance(cause, pydantic_core.PydanticSerializationError):
+            cause = cause.__cause__
+        if cause is not None and not isinstance(cause, ValueError):  # what a serializer of the author raised
+            raise cause from None
+        raise ValueError(f"{what} has no JSON form: {error}") from error
+
+
+def _refuse_what_changes(value: Any, what: str) -> None:
+    """Raise if JSON would change or lose a part of the value, which consists of containers and of what is none.
+
+    Raises:
+        ValueError: The message names one such part.
+    """
+    stack: list[tuple[str, Any]] = [("", value)]
+    while stack:
+        place, one = stack.pop()
+        if isinstance(one, dict):
+            if problem := _same_keys(one):
+                raise ValueError(f"{what} has no JSON form: {_subject(place)} has {problem}")
+            stack += [(f"{place}/{_escaped(key)}", inner) for key, inner in one.items()]
+        elif isinstance(one, list | tuple | set | frozenset):
+            stack += [(f"{place}/{number}", inner) for number, inner in enumerate(one)]
+        elif problem := _no_json_value(one):
+            raise ValueError(f"{what} has no JSON form: {_subject(place)} is {problem}")
+
+
+def _no_json_value(one: object) -> str | None:
+    is_finite = one.is_finite() if isinstance(one, Decimal) else not isinstance(one, float) or math.isfinite(one)
+    if not is_finite:
+        return f"{one}, and JSON has no such number. Use None where a number is missing."
+    if is_lazy(one):
+        return "a generator or another iterator. Put its elements into a list."
+    return None
+
+
+def _same_keys(one: dict[Any, Any]) -> str | None:
+    """Describe two keys that are the same in JSON, if there are any."""
+    if all(isinstance(key, str) for key in one):
+        return None
+    seen: dict[str, Any] = {}
+    for key in one:
+        try:
+            (text,) = pydantic_core.to_jsonable_python({key: None})
+        except ValueError as error:
+            return f"the key {key!r}: {error}. Use texts as keys."
+        if text in seen:
+            return f"the keys {seen[text]!r} and {key!r}, which are the same in JSON. Use texts as keys."
+        seen[text] = key
+    return None
+
+
+def _subject(place: str) -> str:
+    return place or "it"
+
+
+def _escaped(key: Any) -> str:
+    """Escape a key for a JSON pointer (RFC 6901)."""
+    return str(key).replace("~", "~0").replace("/", "~1")
