@@ -15,6 +15,7 @@ from redis import Redis
 
 from milepost.errors import Forced
 from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import Command
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
@@ -32,13 +33,14 @@ from milepost_processor.adapters.os_process import (
     disinherit_children,
     end_within,
     log_thread_errors,
+    restore_streams,
 )
 from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.heartbeat import HeartbeatSender
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume_keeper import ResumeKeeper
-from milepost_processor.core.runner import Runner
+from milepost_processor.core.runner import Delivery, Runner
 from milepost_processor.core.watchdog import Watchdog
 from milepost_processor.errors import DeliveredTooOften, Stopping
 from milepost_processor.settings import ProcessorSettings
@@ -201,9 +203,14 @@ def _create_worker(
         queue_missing=publisher.declare_again,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
+
+    def execute(command: Command, delivery: Delivery) -> None:
+        restore_streams()
+        runner.execute(command, delivery)
+
     for definition in handlers.definitions.values():
         Actor(
-            runner.execute,
+            execute,
             broker=broker,
             actor_name=definition.type,
             queue_name=topology.work_queue_name(definition.queue),

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Collection
@@ -57,6 +58,14 @@ class StopSignals:
         with suppress(Empty):
             self._numbers.get(timeout=0 if self.received else timeout)
         return self.received
+
+
+def restore_streams() -> None:
+    """Open `sys.stdout` and `sys.stderr` again if a handler has closed or removed them: the next one may print."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False))
 
 
 def log_thread_errors() -> None:
