@@ -121,6 +121,13 @@ class ClaimsSuite:
         assert claims.keep(SUBMITTED.model_copy(update={"delivery": 3, "execution": "cccccccc"}), later)
         assert later == self.claim(claims, delivery=4, execution="dddddddd").resume_point
 
+    def test_a_postponed_message_gets_what_was_kept(self, claims: Claims) -> None:
+        """It was published by no attempt: it tells only that the job was delivered again meanwhile."""
+        self.claim(claims)
+        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
+        postponed = SUBMITTED.model_copy(update={"delivery": 2})
+        assert POINT == self.claim(claims, delivery=3, execution="bbbbbbbb", message=postponed).resume_point
+
     def test_a_new_message_takes_precedence_over_what_was_kept(self, claims: Claims) -> None:
         """The attempt published what it had; a crash later brings nothing back."""
         mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})

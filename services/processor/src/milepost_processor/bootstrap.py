@@ -19,13 +19,13 @@ from milepost_contracts.messages.job_events import Command
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
-from milepost_processor.adapters.awaited_process import end_awaited_process
 from milepost_processor.adapters.cancel_listener import CancelListener
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.adapters.event_publisher import RabbitEventPublisher
 from milepost_processor.adapters.files import BlobFiles
+from milepost_processor.adapters.handler_processes import end_processes_of
 from milepost_processor.adapters.os_process import (
     EXIT_GRACE,
     StopSignals,
@@ -189,7 +189,7 @@ def _overhead(settings: ProcessorSettings) -> timedelta:
 
 def _raise_in(thread_id: int) -> None:
     raise_thread_exception(thread_id, Forced)  # type: ignore[no-untyped-call]
-    end_awaited_process(thread_id)
+    end_processes_of(thread_id)
 
 
 def _create_worker(

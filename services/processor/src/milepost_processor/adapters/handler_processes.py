@@ -1,6 +1,7 @@
-"""Ends the process that a handler waits for: Python raises nothing in a thread while `subprocess.run` waits.
+"""Ends the processes that a forced handler uses: Python raises nothing in a thread that waits for one or its output.
 
-Only what the thread waits for is ended, with its descendants: other children may be shared by several jobs.
+They are those that a local variable of the handler's calls refers to, as in `with Popen(…) as process`, and their
+descendants. Other children of this process may be shared by several jobs.
 """
 
 import multiprocessing.popen_fork
@@ -19,46 +20,48 @@ log = structlog.get_logger(__name__)
 
 GRACE = 2.0
 """Seconds that the processes have to end after SIGTERM, before SIGKILL."""
+_PROCESSES = (subprocess.Popen, multiprocessing.popen_fork.Popen)
 
 
-def end_awaited_process(thread_id: int) -> None:
-    """End the process that this thread waits for with `subprocess` or `multiprocessing`, if it does; on Linux only."""
-    awaited = _awaited_by(thread_id)
-    if awaited is None or not hasattr(os, "pidfd_open"):
+def end_processes_of(thread_id: int) -> None:
+    """End the processes of `subprocess` and `multiprocessing` that the calls of this thread use; on Linux only."""
+    used = _used_by(thread_id)
+    if not used or not hasattr(os, "pidfd_open"):
         return
-    log.warning("awaited_process_ended", process_id=awaited)
-    handles = _handles([awaited, *_descendants(awaited)])
+    log.warning("handler_processes_ended", process_ids=sorted(used))
+    handles = _handles(used | _descendants(used))
     _send(handles, signal.SIGTERM)
     timer = threading.Timer(GRACE, _kill, [handles])
     timer.daemon = True
     timer.start()
 
 
-def _awaited_by(thread_id: int) -> int | None:
+def _used_by(thread_id: int) -> set[int]:
+    used = set()
     frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - documented, for such special purposes
     while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, subprocess.Popen | multiprocessing.popen_fork.Popen) and caller.returncode is None:
-            return caller.pid
+        for value in list(frame.f_locals.values()):
+            if issubclass(type(value), _PROCESSES) and value.returncode is None:  # `isinstance` may run its code
+                used.add(value.pid)
         frame = frame.f_back
-    return None
+    return used
 
 
-def _descendants(process_id: int) -> list[int]:
+def _descendants(process_ids: set[int]) -> set[int]:
     children = defaultdict[int, list[int]](list)
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             parent = entry.read_text(errors="replace").rpartition(")")[2].split()[1]
             children[int(parent)].append(int(entry.parent.name))
-    found, unvisited = list[int](), [process_id]
+    found, unvisited = set[int](), [*process_ids]
     while unvisited:
         own = children[unvisited.pop()]
-        found += own
+        found.update(own)
         unvisited += own
     return found
 
 
-def _handles(process_ids: list[int]) -> list[int]:
+def _handles(process_ids: set[int]) -> list[int]:
     """Return descriptors of the processes: their ids may belong to others later."""
     handles = []
     for process_id in process_ids:

@@ -1,4 +1,4 @@
-"""A forced handler that waits for a process of its own gets on, because the process is ended."""
+"""A forced handler that waits for a process or its output goes on, because the process is ended."""
 
 import multiprocessing
 import subprocess
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from milepost_processor.adapters import awaited_process
-from milepost_processor.adapters.awaited_process import end_awaited_process
+from milepost_processor.adapters import handler_processes
+from milepost_processor.adapters.handler_processes import end_processes_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="does nothing elsewhere")
 
@@ -47,8 +47,8 @@ def waiting_in(call, *args, **options):
 
 def end(thread):
     """End what the thread waits for as soon as it does; the thread goes on then."""
-    wait_until(lambda: awaited_process._awaited_by(thread.ident), within=10, what="it waits for the process")
-    end_awaited_process(thread.ident)
+    wait_until(lambda: handler_processes._used_by(thread.ident), within=10, what="it waits for the process")
+    end_processes_of(thread.ident)
     thread.join(10)
     assert not thread.is_alive()
 
@@ -68,7 +68,7 @@ def test_subprocess_run_returns(script, ids, options):
 
 def test_a_process_that_ignores_the_signal_is_killed(script, ids, monkeypatch):
     """After a moment."""
-    monkeypatch.setattr(awaited_process, "GRACE", 0.1)
+    monkeypatch.setattr(handler_processes, "GRACE", 0.1)
     thread = waiting_in(subprocess.run, f"trap '' TERM; {script}", shell=True, check=False)
     started = ids()
     end(thread)
@@ -83,23 +83,39 @@ def test_a_process_of_multiprocessing_is_ended():
     assert process.exitcode != 0
 
 
+def test_a_handler_that_reads_the_output_of_a_process_goes_on(script, ids):
+    """It is in no call of `subprocess`; a local variable refers to the process."""
+
+    def read():
+        with subprocess.Popen(["sh", "-c", f"echo first; {script}"], stdout=subprocess.PIPE) as process:
+            lines.extend(process.stdout)
+
+    lines = []
+    thread = waiting_in(read)
+    started = ids()
+    end(thread)
+    assert_ended(started)
+    assert [b"first\n"] == lines
+
+
+SHARED = []
+
+
 def test_other_children_are_not_ended():
-    """A process that the thread does not wait for may be in use by other jobs."""
+    """Another job may use a process that no local variable of this handler refers to."""
     waits, ends = threading.Event(), threading.Event()
 
     def handle():
-        with subprocess.Popen(["sleep", "600"]) as process:
-            children.append(process)
-            waits.set()
-            ends.wait()
-            process.kill()
+        SHARED.append(subprocess.Popen(["sleep", "600"]))
+        waits.set()
+        ends.wait()
 
-    children = []
     thread = waiting_in(handle)
     assert waits.wait(10)
-    end_awaited_process(thread.ident)
-    end_awaited_process(0)
-    assert is_alive(children[0].pid)
+    end_processes_of(thread.ident)
+    end_processes_of(0)
     ends.set()
     thread.join(10)
-    assert -9 == children[0].returncode
+    with SHARED.pop() as process:
+        assert process.poll() is None
+        process.kill()
