@@ -44,6 +44,7 @@ def test_a_batch_says_how_far_it_is_and_its_jobs_spread_over_the_processors(http
         "size": 24,
         "counts": dict.fromkeys(states, 0) | {"succeeded": 24},
         "unseen": 0,
+        "expired": 0,
         "ended": 24,
         "percent": 100.0,
         "created_at": batch["created_at"],

@@ -50,3 +50,22 @@ async def test_a_job_is_only_in_the_batch_of_its_latest_event(store, redis, keys
     shard = shard_of(ID)
     sizes = [await redis.zcard(keys.batch(shard, *path)) for path in (("one",), ("one", "queued"), ("two",))]
     assert [0, 0, 1] == sizes
+
+
+async def test_a_deleted_job_still_counts_in_its_batch(store, index):
+    """Until it would have expired: the progress of a batch does not go back. A later run replaces it."""
+    ended = JobSucceeded(job=ENDED.model_copy(update={"batch": "abc"}))
+    for events in ([ended], [DELETED], [ended]):
+        await store.apply(merge(events))
+        assert 1 == (await index.counts(tenant="default", batch="abc"))["succeeded"]
+    assert {0} == set((await index.counts(tenant="default")).values())
+    assert [] == await batch_page(index, status=None)
+    assert [None] == await batch_page(index, status="succeeded"), "without a document"
+    await store.apply(merge([JobSubmitted(job=SUBMITTED.model_copy(update={"batch": "abc", "run": 2}))]))
+    counts = await index.counts(tenant="default", batch="abc")
+    assert (1, 0) == (counts["queued"], counts["succeeded"])
+
+
+async def batch_page(index, status):
+    page = await index.page(tenant="default", type_name=None, status=status, before=None, limit=9, batch="abc")
+    return [stored for _, stored in page]

@@ -86,6 +86,17 @@ async def test_an_ended_batch_has_no_retry_after(submit, http, view, broker):
     assert (100.0, "retry-after" in response.headers) == (response.json()["percent"], False)
 
 
+@pytest.mark.parametrize("age, expired", [(timedelta(days=6), 0), (timedelta(days=8), 2)])
+async def test_the_progress_of_a_batch_does_not_go_back_when_its_jobs_expire(http, view, keyring, age, expired):
+    """After the retention, a job that is missing has expired, so it has ended; before, no tracker has seen it yet."""
+    batch_id = keyring.issue("batch of 4 default", at=now() - age) + "004"
+    for kind, base in ((JobStarted, RUNNING), (JobSucceeded, ENDED)):
+        view.project(kind(job=base.model_copy(update={"id": keyring.issue("default"), "batch": batch_id})))
+    batch = (await http.get(f"/v1/batches/{batch_id}")).json()
+    assert (expired, 2 - expired, 1 + expired) == (batch["expired"], batch["unseen"], batch["ended"])
+    assert 25.0 * batch["ended"] == batch["percent"]
+
+
 async def test_a_batch_that_was_never_issued_is_unknown(submit, http, keyring):
     """404 for a batch id of another size, a malformed id and a job id; a batch id is no job id."""
     batch_id = (await submit(COUNT, COUNT)).json()["id"]

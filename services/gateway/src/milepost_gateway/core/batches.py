@@ -44,11 +44,23 @@ class BatchOutcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class _BatchState:
-    """The progress of a batch."""
+    """The progress of a batch. Once a job has ended, it counts as ended for good."""
 
     created_at: datetime
     size: int
     counts: dict[Status, int]
+    #: Jobs whose documents have expired: they have ended.
+    expired: int
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        return self.expired + sum(count for status, count in self.counts.items() if status.terminal)
+
+    @property
+    def unseen(self) -> int:
+        """How many jobs no tracker has seen."""
+        return max(0, self.size - self.expired - sum(self.counts.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +167,12 @@ class Batches:
         """
         created_at, size = self.verify(batch_id, tenant=tenant)
         counts = dict(await self.index.counts(tenant=tenant, batch=batch_id))
-        if not any(counts.values()) and now() - created_at > self.retention:
-            raise JobExpired
-        return _BatchState(created_at=created_at, size=size, counts=counts)
+        seen, expired = sum(counts.values()), 0
+        if now() - created_at > self.retention:  # before that, no job can have expired
+            if not seen:
+                raise JobExpired
+            expired = max(0, size - seen)
+        return _BatchState(created_at=created_at, size=size, counts=counts, expired=expired)
 
     def verify(self, batch_id: str, *, tenant: str) -> tuple[datetime, int]:
         """Return when a batch was submitted, and its number of jobs.

@@ -64,11 +64,13 @@ class Batch(Value):
     size: int
     """Number of valid jobs. Includes those that the broker did not accept (503): repeat the request for them."""
     counts: dict[Status, int]
-    """Number of jobs in each status."""
+    """Number of jobs in each status; deleted ones are counted as they ended."""
     unseen: int
-    """Number of jobs that no tracker has seen yet, that were not accepted, or that have expired."""
+    """Number of jobs that no tracker has seen yet, or that were not accepted."""
+    expired: int
+    """Number of jobs whose documents have expired. Jobs that were not accepted are counted here after the retention."""
     ended: int
-    """Number of jobs that have ended, whatever their status."""
+    """Number of jobs that have ended, whatever their status, including the expired ones. It never decreases."""
     percent: float
     """Percentage of jobs that have ended."""
     created_at: AwareDatetime
@@ -134,18 +136,18 @@ async def _item(request: Request, outcome: Submitted | GatewayError) -> BatchIte
 async def get_batch(request: Request, batch_id: str) -> Response:
     """Answer the number of its jobs in each status; the cost does not depend on their number."""
     found = await dependencies(request).batches.state(batch_id, tenant=tenant(request))
-    ended = sum(count for status, count in found.counts.items() if status.terminal)
     batch: dict[str, Any] = Batch(
         id=batch_id,
         size=found.size,
         counts=found.counts,
-        unseen=max(0, found.size - sum(found.counts.values())),
-        ended=ended,
-        percent=round(100 * ended / found.size, 1),
+        unseen=found.unseen,
+        expired=found.expired,
+        ended=found.ended,
+        percent=round(100 * found.ended / found.size, 1),
         created_at=found.created_at,
         links={"self": f"/v1/batches/{batch_id}", "jobs": f"/v1/jobs?batch={batch_id}"},
     ).model_dump()
     headers = {**responses.STATUS_HEADERS}
-    if ended < found.size:
+    if found.ended < found.size:
         headers["Retry-After"] = str(POLL_INTERVAL)
     return Response(pydantic_core.to_json(batch), media_type="application/json", headers=headers)

@@ -142,13 +142,16 @@ local function add_to_history(key, at, first, events, history, version, is_repla
   return version
 end
 
--- Removes the data of a job. The fields that order its events are kept, so that no late event restores the job.
-local function erase(key, id, tenant, batch, kind, status)
+-- Removes the data of a job. The fields that order its events are kept, so that no late event restores the job. If it still
+-- counts as one of its batch, it stays in the batch's index of its status, until it is swept.
+local function erase(key, id, tenant, batch, kind, status, counts)
   for one in string.gmatch(redis.call('HGET', key, 'history') or '', '%d+') do
     redis.call('HDEL', key, 'event:' .. one)
   end
   redis.call('HDEL', key, 'state', 'hidden', 'evidence', 'summary', 'progress', 'progressed_at', 'history', 'history_from')
-  for _, name in ipairs(index_names(tenant, batch, kind, status)) do redis.call('ZREM', name, id) end
+  local names = index_names(tenant, batch, kind, status)
+  if counts then names[7] = nil end
+  for _, name in ipairs(names) do redis.call('ZREM', name, id) end
   set_score(index .. tenant .. ':dead', id, '')
   set_score(deadlines, id, '')
 end
@@ -185,6 +188,7 @@ for i = 1, count do
     set_score(expiry, id, is_over and '' or now + ttl)
     set_score(deadlines, id, due)
     set_score(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
+    if not before and old[12] and old[12] ~= '' then redis.call('ZREM', index .. '@' .. old[12] .. ':' .. old_status, id) end
     move(id, tenant, batch, kind, status, before, created)
   elseif (cancels or deletes) and not old_sequence then
     redis.call('PEXPIRE', key, unfinished_ttl + grace)
@@ -209,7 +213,7 @@ for i = 1, count do
   local is_deleted = latest and string.sub(latest, 1, 4) <= (deletes and deleted or old_deleted)
   if is_deleted or is_over then
     local fields = redis.call('HMGET', key, 'tenant', 'batch', 'type')
-    erase(key, id, fields[1] or tenant, fields[2] or '', fields[3] or kind, latest_status)
+    erase(key, id, fields[1] or tenant, fields[2] or '', fields[3] or kind, latest_status, not is_over)
   end
   local has_ended = old[6] == '1'
   if is_newer then has_ended = ended ~= nil end
