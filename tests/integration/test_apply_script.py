@@ -7,7 +7,7 @@ from itertools import count, product
 
 import pytest
 from hypothesis import given
-from job_histories import LONG_RETENTION, histories
+from job_histories import LONG_RETENTION, deliveries, histories
 from merge_suite import RELAXED, MergeLaw
 from redis.asyncio import Redis
 from samples import ID, RUNNING, SUBMITTED
@@ -22,6 +22,7 @@ from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.errors import StoreUnavailable
 
 FIELDS = ("version", "state", "cancel", "evidence")
+STORED = ("sequence", "status", "terminal", "state", "hidden", "summary", "evidence", "cancel", "cancel_key", "deleted")
 LIVE_FOR = timedelta(days=30)
 NUMBERS = count()
 
@@ -99,6 +100,28 @@ class TestTheLuaScript(MergeLaw):
             for name in ("id", "links", "version"):
                 del expected[name]
         assert expected == self.fold([[event] for event in history])
+
+    @RELAXED
+    @given(deliveries())
+    def test_trackers_that_share_the_events_write_the_same_bytes(self, delivered):
+        """At once and in any order, as one tracker does: an equal sequence means equal bytes."""
+        history, shuffled = delivered
+        job_id = f"job{next(NUMBERS)}"
+        halves = [[renamed(event, job_id) for event in shuffled[part::2]] for part in (0, 1)]
+        together = self.runner.run(self._stored(job_id, self.keys, halves))
+        alone = Keys(namespace=f"{self.keys.namespace}:alone")
+        assert together == self.runner.run(self._stored(job_id, alone, [[renamed(event, job_id) for event in history]]))
+
+    async def _stored(self, job_id, keys, shares):
+        """Apply each share of the events with a tracker of its own, and return what is stored."""
+
+        async def apply_share(events):
+            store = RedisStatusStore(self.redis, keys, retention=LONG_RETENTION, live_for=LIVE_FOR)
+            for event in events:
+                await store.apply(merge([event]))
+
+        await asyncio.gather(*map(apply_share, shares))
+        return await self.redis.hmget(keys.job(job_id), *STORED)
 
     @RELAXED
     @given(histories(with_deletions=True))

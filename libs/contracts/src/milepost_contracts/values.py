@@ -41,12 +41,15 @@ WORD = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 def _in_supported_years(moment: datetime) -> datetime:
-    """Return the moment in UTC; refuse years that can't be rendered or to which no retention can be added."""
+    """Return the moment in UTC, in whole milliseconds, as documents show it.
+
+    Refuse years that can't be rendered or to which no retention can be added.
+    """
     # Checked before the conversion too: in the years 1 and 9999 it may overflow.
     in_utc = moment.astimezone(UTC) if _is_supported(moment) else moment
     if not _is_supported(in_utc):
         raise ValueError(f"the year {in_utc.year} is not within {_FIRST_YEAR} to {LAST_MOMENT.year}")
-    return in_utc
+    return in_utc.replace(microsecond=in_utc.microsecond // 1000 * 1000)
 
 
 def _is_supported(moment: datetime) -> bool:
@@ -56,7 +59,7 @@ def _is_supported(moment: datetime) -> bool:
 _FIRST_YEAR = 1970
 LAST_MOMENT = datetime(2500, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 """The latest time that a message may carry."""
-#: A moment in UTC.
+#: A moment in UTC, in whole milliseconds.
 Moment = Annotated[AwareDatetime, AfterValidator(_in_supported_years)]
 #: A length of time; on the wire an ISO 8601 duration.
 Span = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=366))]

@@ -21,11 +21,13 @@ def start_by(job: Job) -> datetime:
 def expired(job: Job) -> JobFailed:
     """Build the end of a job that was not started in time.
 
-    It depends on the submitted job alone: a tracker and a processor that both find it expired publish the same end.
+    It depends on the submitted job alone, its id too: a tracker and a processor that both find it expired publish the
+    same end, and its webhook is one.
     """
     seconds = job.start_within.total_seconds()
     error = JobError(kind="expired", message=f"No processor started the job within {seconds:g} s.")
-    return JobFailed(job=job.model_copy(update={"finished_at": start_by(job), "error": error}), time=start_by(job))
+    ended = job.model_copy(update={"finished_at": start_by(job), "error": error})
+    return JobFailed(job=ended, time=start_by(job)).with_derived_id()
 
 
 def never_started(job: Job) -> bool:

@@ -44,7 +44,7 @@ class Reaper:
         for known in overdue:
             if known.status is not Status.RUNNING and deadlines.never_started(known.job):
                 log.info("job_expired", job_id=known.job.id, status=known.status)
-                await self._publisher.publish(deadlines.expired(known.job).with_derived_id())
+                await self._publisher.publish(deadlines.expired(known.job))
                 continue
             metrics.lost.inc()
             log.warning("job_lost", job_id=known.job.id, status=known.status)
