@@ -22,8 +22,9 @@ from milepost_rabbit.cancelling import raise_if_cancelled
 from milepost_tracker.errors import EventLogUnavailable
 from milepost_tracker.ports.event_log import LogPage
 
-PREFETCH = 2_000
-PAGE_SIZE = 20_000
+PREFETCH = 500
+PAGE_SIZE, PAGE_BYTES = 20_000, 16 * 1024 * 1024
+"""A page ends with the message that reaches either: messages may have up to 256 KiB."""
 MARK_TIMEOUT = 10.0
 """Seconds within which the broker confirms the mark."""
 SILENCE_LIMIT = 5.0
@@ -83,7 +84,7 @@ class RabbitEventLog:
 
 async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes, begin: int) -> AsyncIterator[LogPage]:
     batch: list[bytes] = []
-    unconfirmed = 0
+    size, unconfirmed = 0, 0
     while True:
         async with asyncio.timeout(SILENCE_LIMIT):
             message = await arrived.get()
@@ -94,11 +95,12 @@ async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes, b
             break
         if not message.body.startswith(MARK):
             batch.append(message.body)
+            size += len(message.body)
         unconfirmed += 1
         if unconfirmed >= PREFETCH // 2:
             await message.ack(multiple=True)
             unconfirmed = 0
-        if len(batch) >= PAGE_SIZE:
+        if len(batch) >= PAGE_SIZE or size >= PAGE_BYTES:
             yield LogPage(bodies=batch, end=end)
-            batch = []
+            batch, size = [], 0
     yield LogPage(bodies=batch, end=end)
