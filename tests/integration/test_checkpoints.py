@@ -93,6 +93,20 @@ async def test_a_partial_loss_is_detected_although_another_tracker_keeps_writing
     assert {} == await mine.checkpoints.lost_shards(), "the other tracker has restored it"
 
 
+async def test_a_tracker_that_writes_finds_that_its_earlier_writes_are_missing(tracker, reader, redis, keys):
+    """With its write, before its next check: until the shard is restored, nobody may read it."""
+    store = tracker()
+    await restore(store)
+    await store.apply(view(JobSubmitted(job=SUBMITTED)))
+    saved = await redis.hgetall(keys.checkpoint(SHARD))
+    await store.apply(view(JobStarted(job=RUNNING)))
+    await redis.hset(keys.checkpoint(SHARD), mapping=saved)  # as on a replica that lagged
+    await store.apply(view(JobProgressed(job=RUNNING.model_copy(update={"step": 8}))))
+    with pytest.raises(NotKnownYet):
+        await reader.get(ID)
+    assert [SHARD] == list(await store.checkpoints.lost_shards())
+
+
 async def test_a_replay_by_one_tracker_counts_for_a_tracker_that_has_not_checked_yet(tracker, redis, keys):
     """Its next write finds its watermark gone and its earlier writes restored: no second replay is needed."""
     mine, other = tracker(), tracker()

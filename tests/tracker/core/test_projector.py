@@ -3,12 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from samples import ID, SAMPLES
+from samples import ENDED, ID, SAMPLES
 from webhook_parts import FakeEventPublisher
 
 from milepost_contracts.back_off import BackOff
 from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JobEvent, encode_event
+from milepost_contracts.messages.job_events import JobEvent, JobSucceeded, encode_event
 from milepost_contracts.messages.worker_events import ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
@@ -16,6 +16,7 @@ from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import Applied
 
 EVENTS = [sample for sample in SAMPLES if isinstance(sample, JobEvent)]
+END = JobSucceeded(job=ENDED.model_copy(update={"callback_url": "https://example.com"}))
 
 
 class FakeDelivery:
@@ -33,10 +34,13 @@ class FakeStore:
         self.calls = 0
         self.recorded = []
         self.orphans = ()
+        self.changed = None
+        self.on_call = lambda: None
         self._away_for = away_for
 
     def _answer(self):
         self.calls += 1
+        self.on_call()
         if self.calls <= self._away_for:
             raise StoreUnavailable("away")
 
@@ -44,7 +48,7 @@ class FakeStore:
         self._answer()
         for job_id, view in views.items():
             self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
-        return Applied(changed=len(views), orphans=self.orphans)
+        return Applied(changed=len(views) if self.changed is None else self.changed, orphans=self.orphans)
 
     async def record(self, message):
         self._answer()
@@ -126,6 +130,23 @@ async def test_the_end_of_a_job_with_a_callback_url_queues_one_webhook():
     assert {end.sequence for end in ends} == {end.sequence for end, *_ in publisher.published}
     assert len({end.sequence for end in ends}) == len(publisher.published)
     assert {(timedelta(0), 0, False)} == {tuple(how) for _, *how in publisher.published}
+
+
+async def test_a_redelivered_end_queues_its_webhook_although_it_changes_nothing():
+    """The tracker may have died between the write and the publish; the receiver removes duplicates by their id."""
+    store, publisher = FakeStore(), FakeEventPublisher()
+    store.changed = 0
+    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
+    assert [END] == [end for end, *_ in publisher.published]
+
+
+async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
+    """A receiver that reads the job's status finds the end."""
+    store, publisher = FakeStore(away_for=1), FakeEventPublisher()
+    store.on_call = lambda: published_before.append(list(publisher.published))
+    published_before = []
+    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
+    assert ([[], []], 1) == (published_before, len(publisher.published))
 
 
 async def test_worker_events_are_recorded():
