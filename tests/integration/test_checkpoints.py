@@ -259,10 +259,11 @@ REQUEST = CancelRequested(
             {"run": 1, "delivery": 3},
             False,
         ),
+        ([JobStarted(job=RUNNING)], {}, False),
         ([JobSucceeded(job=ENDED)], {"run": 1, "delivery": 2}, False),
         ([JobSubmitted(job=SUBMITTED.model_copy(update={"run": 2}))], {}, False),
     ],
-    ids=["queued", "claimed", "running", "retrying", "claimed again", "ended", "another run"],
+    ids=["queued", "claimed", "running", "retrying", "claimed again", "claim lost", "ended", "another run"],
 )
 async def test_the_tracker_concludes_a_cancel_only_if_no_processor_has_the_job(
     tracker, redis, keys, events, claim, orphan

@@ -86,20 +86,25 @@ async def test_an_event_older_than_the_view_is_not_added(store, reader):
     assert before == await reader.events(ID, 0)
 
 
-async def test_a_lifecycle_event_overtaken_by_progress_is_still_added(store, reader):
-    """Progress comes by another queue; the job's state stays as it is."""
+async def test_progress_that_overtakes_the_start_is_streamed_after_it(store, reader):
+    """Progress comes by another queue. The document has it at once; a stream sends an attempt's events in order."""
     await store.apply(merge([SUBMISSION]))
     await store.apply(merge([progressed(RUNNING.step + 1)]))
     before = await reader.events(ID, 0)
+    assert ["submitted"] == names(before)
+    assert "running" == (await reader.snapshot(ID)).status
     await store.apply(merge([START]))
     events = await reader.events(ID, before.version)
-    assert (["started"], True) == (names(events), events.version > before.version)
+    assert ["started", "progressed"] == names(events)
     everything = await reader.events(ID, 0)
     versions = [event.version for event in everything.events]
-    assert (["submitted", "progressed", "started"], sorted(versions)) == (names(everything), versions)
+    assert (["submitted", "started", "progressed"], sorted(versions)) == (names(everything), versions)
+    assert events.version == versions[-1]
     assert ["progressed"] == names(await reader.events(ID, 0, latest=True))
     await store.apply(merge([START, SUBMISSION]))
     assert everything == await reader.events(ID, 0), "no event is added twice"
+    await store.apply(merge([progressed(RUNNING.step + 2)]))
+    assert ["progressed"] == names(await reader.events(ID, versions[-1]))
 
 
 async def test_a_cancel_request_does_not_repeat_the_latest_progress(store, reader):

@@ -10,6 +10,7 @@ from fake_files import FakeFiles
 from odd_handlers import REGISTRY
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.values import Attempt
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.runner import Runner
@@ -18,7 +19,7 @@ from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
 
 
 class FakeClaims:
-    """Claims in memory; they pass the same suite as the Lua script."""
+    """Claims in memory; they pass the same suite as the Lua scripts, which know the view too."""
 
     def __init__(self):
         self.claims = {}
@@ -33,43 +34,63 @@ class FakeClaims:
             self.failing_calls -= 1
             raise ClaimsUnavailable("Redis is not available")
 
-    def claim(self, job, *, delivery, execution, worker):
+    def claim(self, job, *, delivery, execution, worker, may_run=True):
         self._fail_if_unavailable()
-        old, at = self.claims.get(job.id), now()
-        attempt, earlier, crashed, point = job.attempt + 1, job.attempts, False, None
-        if old is not None and old.run == job.run and old.delivery < delivery and old.execution != job.execution:
-            attempt, earlier, crashed, point = old.attempt + 1, old.attempts, True, old.resume_point
-        verdict = self._verdict(old, job, delivery, execution)
-        if verdict is Verdict.RUN and crashed and job.id in self.alive:
-            verdict = Verdict.ALIVE
-        if verdict is Verdict.RUN:
-            this = Attempt(number=attempt, worker=worker, started_at=at)
-            self.claims[job.id] = HeldClaim(job.run, delivery, execution, attempt, (*earlier, this), resume_point=point)
-        return Claim(verdict=verdict, attempt=attempt, at=at, earlier=earlier, crashed=crashed, resume_point=point)
+        at, last = now(), self.claims.get(job.id)
+        attempt, earlier, point = job.attempt + 1, job.attempts, None
+        if last is not None and last.run != job.run:
+            if last.run > job.run:
+                return Claim(verdict=Verdict.STALE, attempt=attempt)
+            last = None
+        if last is not None:
+            verdict = _verdict(last, job, delivery, execution)
+            if verdict is not None:
+                outcome = last.outcome if verdict is Verdict.UNCONFIRMED else None
+                return Claim(verdict=verdict, attempt=attempt, outcome=outcome)
+            if (last.delivery, last.execution) == (delivery, execution):
+                attempt, earlier = last.attempt, last.attempts[:-1]
+            elif not _follows(job, last):
+                if last.state == "running" and job.id in self.alive:
+                    return Claim(verdict=Verdict.ALIVE, attempt=attempt)
+                attempt, earlier, point = last.attempt + 1, last.attempts, last.resume_point
+        if (job.id, job.run) in self.canceled:
+            return Claim(verdict=Verdict.CANCELED, attempt=attempt, earlier=earlier, cancel_requested_at=at)
+        if may_run:
+            attempts = (*earlier, Attempt(number=attempt, worker=worker, started_at=at))
+            self.claims[job.id] = HeldClaim(
+                job.run, delivery, execution, attempt, attempts, since=job.attempt, resume_point=point
+            )
+        return Claim(verdict=Verdict.RUN, attempt=attempt, at=at, earlier=earlier, resume_point=point)
 
-    def _verdict(self, old, job, delivery, execution):
-        if old is not None and old.run > job.run:
-            return Verdict.STALE
-        if old is not None and old.run == job.run:
-            if old.ended:
-                return Verdict.FINISHED
-            if old.delivery > delivery:
-                return Verdict.STALE
-            if old.delivery == delivery and old.execution != execution:
-                return Verdict.TAKEN
-        return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
-
-    def finish(self, job, *, absorbing):
+    def end(self, job, outcome):
         self._fail_if_unavailable()
-        old = self.claims.get(job.id) or HeldClaim(job.run, 0, "", 0, ())
-        stale = old.run == job.run and old.delivery > job.delivery and not absorbing
-        if old.run <= job.run and not stale:
-            self.claims[job.id] = HeldClaim(job.run, job.delivery, old.execution, old.attempt, old.attempts, ended=True)
+        kind = "absorbing" if outcome.status.absorbing else "final" if outcome.status.terminal else "put-back"
+        last = self.claims.get(job.id)
+        if last is not None and last.run > job.run:
+            return None
+        is_own = last is not None and (last.delivery, last.execution) == (job.delivery, job.execution)
+        if last is not None and last.run == job.run and not is_own:
+            stands = last.end == "absorbing" or (kind != "absorbing" and last.delivery >= job.delivery)
+            if stands:
+                return last.outcome
+        self.claims[job.id] = HeldClaim(
+            job.run, job.delivery, job.execution, job.attempt, job.attempts, state="ending", end=kind, outcome=outcome
+        )
+        return outcome
+
+    def confirm(self, outcomes):
+        self._fail_if_unavailable()
+        for outcome in outcomes:
+            last = self.claims[outcome.job.id]
+            if last.outcome is not None and last.outcome.event_id == outcome.event_id:
+                state = "put-back" if last.end == "put-back" else "ended"
+                self.claims[outcome.job.id] = replace(last, state=state, outcome=None)
 
     def keep(self, job, point):
         self._fail_if_unavailable()
         old = self.claims.get(job.id)
-        if old is None or old.ended or (old.run, old.delivery, old.execution) != (job.run, job.delivery, job.execution):
+        own = (job.run, job.delivery, job.execution, "running")
+        if old is None or (old.run, old.delivery, old.execution, old.state) != own:
             return False
         self.claims[job.id] = replace(old, resume_point=point)
         return True
@@ -79,10 +100,32 @@ class FakeClaims:
         return [self._verdict_on_renewal(job) for job in jobs]
 
     def _verdict_on_renewal(self, job):
-        old = self.claims.get(job.id)
-        if old is not None and (old.run, old.delivery, old.execution) != (job.run, job.delivery, job.execution):
+        last = self.claims.get(job.id)
+        if last is None or (last.run, last.delivery) < (job.run, job.delivery):
+            self.claims[job.id] = HeldClaim(job.run, job.delivery, job.execution, job.attempt, job.attempts)
+            self.alive.add(job.id)
+        elif (last.run, last.delivery, last.execution) != (job.run, job.delivery, job.execution):
             return Verdict.STALE
         return Verdict.CANCELED if (job.id, job.run) in self.canceled else Verdict.RUN
+
+
+def _follows(job, last):
+    return job.attempt > last.attempt or job.execution == last.execution
+
+
+def _verdict(last, job, delivery, execution):
+    """Return the verdict if the job is not to be run now."""
+    if last.end != "absorbing" and (_follows(job, last) or job.quarantined > last.delivery):
+        return None
+    if last.end != "absorbing" and job.attempt < last.since:
+        return Verdict.STALE
+    if last.state == "ending":
+        return Verdict.UNCONFIRMED
+    if last.state == "ended":
+        return Verdict.FINISHED
+    if last.state == "put-back" or delivery < last.delivery:
+        return Verdict.STALE
+    return Verdict.TAKEN if delivery == last.delivery and execution != last.execution else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +135,10 @@ class HeldClaim:
     execution: str
     attempt: int
     attempts: tuple
-    ended: bool = False
+    state: str = "running"
+    end: str = ""
+    outcome: JobEvent | None = None
+    since: int = 0
     resume_point: ResumePoint | None = None
 
 

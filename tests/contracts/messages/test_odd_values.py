@@ -16,6 +16,7 @@ from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobEvent, JobScheduled, decode_event
 from milepost_contracts.messages.worker_events import WorkerEvent, decode_worker_event
 from milepost_contracts.status import deadlines, history, render
+from milepost_contracts.status.ends import expired
 from milepost_contracts.status.merge import merge
 from milepost_contracts.status.summary import read_summary, render_summary, summarize
 
@@ -98,7 +99,7 @@ def use_event(event):
     json.loads(render.render_document(event, cancel=None, version=1, retention=retention))
     read_summary(event.status, render_summary(summarize(event, retention=retention)))
     deadlines.report_within(event)
-    assert decode_event(encode(deadlines.expired(job))).status == "failed"
+    assert decode_event(encode(expired(job))).status == "failed"
     history.read(history.write(event))
 
 

@@ -8,7 +8,7 @@ from samples import SUBMITTED
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import encode_event
-from milepost_contracts.status.deadlines import expired
+from milepost_contracts.status.ends import expired
 from milepost_contracts.values import Attempt
 from milepost_processor.core.runner import Delivery
 from milepost_processor.errors import DeliveredTooOften
@@ -30,16 +30,16 @@ def test_a_new_message_continues_the_delivery_number(runner, publisher):
     assert (5, 3) == (publisher.events[-1].job.delivery, publisher.events[-1].job.attempt)
 
 
-def test_an_interrupted_job_is_requeued_and_the_attempt_does_not_count(runner, publisher):
-    """`job.interrupted` requeues the job; the old message is acknowledged after the publisher confirm."""
+def test_an_interrupted_job_is_requeued_and_its_next_attempt_has_the_next_number(runner, publisher):
+    """No reader sees the number go back. The interrupted attempt uses up no retry."""
     runner.execute(command(do="interrupt"), FIRST)
     assert ["job.started", "job.interrupted"] == facts(publisher)
     requeued = publisher.events[-1]
-    assert ("queued", 0, 1) == (requeued.status, requeued.job.attempt, requeued.job.delivery)
+    assert ("queued", 1, 0) == (requeued.status, requeued.job.attempt, requeued.job.retried)
     assert ["interrupted"] == [one.why for one in requeued.job.attempts]
     runner.execute(requeued, FIRST)
     assert ("job.interrupted", 2) == (publisher.events[-1].fact, publisher.events[-1].job.delivery)
-    assert [1, 1] == [one.number for one in publisher.events[-1].job.attempts]
+    assert [1, 2] == [one.number for one in publisher.events[-1].job.attempts]
 
 
 def test_a_failed_attempt_is_retried_until_no_retries_are_left(runner, publisher):
@@ -164,5 +164,9 @@ def test_failed_deliveries_count_across_a_postponement(runner, publisher, claims
     runner.execute(command(), Delivery(count=1, failed=1))
     runner.execute(publisher.events[-1], Delivery(count=2, failed=2))
     assert 3 == publisher.events[-1].job.redelivered
+    runner.execute(publisher.events[-1], Delivery(count=1, failed=1))
+    assert 4 == publisher.events[-1].job.redelivered, "too often, but its processor is alive"
+    claims.alive.clear()
     with pytest.raises(DeliveredTooOften):
-        runner.execute(publisher.events[-1], Delivery(count=1, failed=1))
+        runner.execute(publisher.events[-1], FIRST)
+    assert 1 == claims.claims[SUBMITTED.id].delivery, "it was not claimed"

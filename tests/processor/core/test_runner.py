@@ -25,7 +25,8 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(runner, publishe
     assert (1, ({"n": 1},)) == (ended.job.items.count, ended.job.items.last)
     assert started.sequence < ended.sequence
     assert TRACE == started.traceparent == ended.traceparent
-    assert claims.claims[SUBMITTED.id].ended, "the claim is marked as ended"
+    runner.record_confirmed()
+    assert "ended" == claims.claims[SUBMITTED.id].state, "the claim is marked as ended"
     assert [] == publisher.reported_runs
 
 
@@ -92,6 +93,7 @@ def test_invalid_params_fail_the_job_without_calling_the_handler(runner, publish
 def test_a_finished_job_is_acknowledged_and_not_run(runner, publisher):
     """A duplicate is not run and publishes nothing."""
     runner.execute(command(), FIRST)
+    runner.record_confirmed()
     runner.execute(command(), FIRST)
     runner.execute(command(), Delivery(count=1))
     assert ["job.started", "job.succeeded"] == facts(publisher)
@@ -120,16 +122,66 @@ def test_a_stopping_processor_starts_no_new_job(runner, publisher):
     assert [] == publisher.events
 
 
-def test_an_unconfirmed_outcome_is_not_acknowledged(runner, publisher, claims):
-    """Law 5: without a publisher confirm the message is requeued and the claim stays open."""
+@pytest.mark.parametrize("do", ["return", "raise", "cancel", "later", "interrupt"])
+def test_an_outcome_that_was_not_confirmed_is_published_by_the_redelivery(runner, publisher, claims, do):
+    """Law 5: the message is requeued. The handler does not run again, and the event and its id stay the same."""
+    publish, refused = publisher.publish, []
 
     def refuse(event):
+        refused.append(event)
         raise Stopping
 
     publisher.publish = refuse
     with pytest.raises(Stopping):
-        runner.execute(command(), FIRST)
-    assert not claims.claims[SUBMITTED.id].ended
+        runner.execute(command(do=do), FIRST)
+    publisher.publish = publish
+    claims.canceled.add((SUBMITTED.id, 1))
+    runner.execute(command(do=do), Delivery(count=1))
+    assert refused == publisher.events[1:], "the cancel that came after the end is too late"
+    runner.record_confirmed()
+    runner.execute(command(do=do), Delivery(count=2))
+    assert 2 == len(publisher.events)
+
+
+def test_a_job_is_held_until_its_outcome_is_confirmed(runner, publisher):
+    """Its claim is renewed and its heartbeat lists it; its handler is over, so no limit applies."""
+    seen = []
+    publisher.publish = lambda event: seen.append((runner.running(), runner.held(), runner.running_jobs()))
+    runner.execute(command(), FIRST)
+    ((running, (held,), (listed,)),) = seen
+    assert ((), SUBMITTED.id, SUBMITTED.id) == (running, held.job.id, listed.id)
+    assert () == runner.held() == runner.running_jobs()
+
+
+def test_an_outcome_is_published_while_claims_are_unavailable(runner, publisher, claims):
+    """An outage of Redis delays no end."""
+    report = publisher.report
+    publisher.report = lambda run, **events: (setattr(claims, "failing_calls", 1), report(run, **events))
+    runner.execute(command(), FIRST)
+    assert "job.succeeded" == publisher.events[-1].fact
+
+
+def test_the_outcome_of_an_attempt_that_was_superseded_is_not_published(runner, publisher, claims):
+    """A later attempt has the job, so its outcome counts. A success is published all the same, and stands."""
+    report = publisher.report
+
+    def take_over(run, **events):
+        claims.claim(command().job, delivery=9, execution="bbbbbbbb", worker="v")
+        report(run, **events)
+
+    publisher.report = take_over
+    runner.execute(command(do="raise"), FIRST)
+    assert ["job.started"] == facts(publisher)
+    runner.execute(command(id="2"), FIRST)
+    assert "job.succeeded" == publisher.events[-1].fact
+
+
+def test_an_unclaimed_attempt_has_a_number_that_no_earlier_one_can_have(runner, publisher, claims):
+    """Each earlier delivery may have been an attempt that only its claim knows of; readers never see numbers fall."""
+    runner._patience = 0.0
+    claims.failing_calls = 99
+    runner.execute(command(), Delivery(count=2))
+    assert 3 == publisher.events[-1].job.attempt
 
 
 def test_running_jobs_are_listed_for_the_heartbeat(runner, publisher):

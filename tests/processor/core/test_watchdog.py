@@ -30,8 +30,16 @@ def create_watchdog(claims):
     raised = []
 
     def make(*executions, grace=timedelta(0)):
-        loop = FakeLoop()
-        return Watchdog(lambda: executions, claims=claims, loop=loop, grace=grace, raise_in=raised.append), raised
+        watchdog = Watchdog(
+            lambda: executions,
+            held=lambda: executions,
+            record_confirmed=lambda: None,
+            claims=claims,
+            loop=FakeLoop(),
+            grace=grace,
+            raise_in=raised.append,
+        )
+        return watchdog, raised
 
     return make
 

@@ -15,8 +15,8 @@ class FakeReaper:
     def __init__(self):
         self.calls = 0
 
-    async def end_overdue(self):
-        self.calls += 1
+    async def end_overdue(self, *, receiving):
+        self.calls += receiving
 
 
 @pytest.mark.parametrize(

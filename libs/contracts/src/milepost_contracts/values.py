@@ -31,6 +31,11 @@ MAX_CALLBACK_URL = 1_000
 """Maximum characters of a callback URL."""
 LAST_STEP = 9_999_999_999
 """The step of the event that puts a job back: progress that is published later sorts before it."""
+INFERRED_DELIVERY = 90_000_000
+"""Added to the delivery number of an end that a tracker infers: it sorts after every event of the run but success and
+cancel, so these alone undo it."""
+MAX_DELIVERY = 99_999_999
+"""The highest delivery number: it has eight digits in a sequence."""
 MAX_RUN = 9_999
 """The highest number of a run: it has four digits in a sequence."""
 MAX_DEPTH = 100
@@ -178,10 +183,10 @@ class Job(Value):
     created_at: Moment
     run: int = Field(default=1, ge=1, le=MAX_RUN)
     """1 for the first run; a manual retry starts the next."""
-    delivery: int = Field(default=0, ge=0, le=99_999_999)
+    delivery: int = Field(default=0, ge=0, le=MAX_DELIVERY)
     """The delivery number, a fencing token: grows with every delivery in this run; 0 before the first."""
     attempt: int = Field(default=0, ge=0, le=999_999)
-    """The number of the attempt. Interruptions and deliveries that never started are not counted."""
+    """The number of the attempt: how often the handler was started in this run, interrupted attempts included."""
     execution: str = Field(default="0" * 8, pattern=r"^[0-9a-f]{8}$")
     """Distinguishes executions with the same delivery number: eight hex digits, chosen by the processor."""
     step: int = Field(default=0, ge=0, le=LAST_STEP)
@@ -204,7 +209,7 @@ class Job(Value):
     """How many retries have been used up in this run."""
     redelivered: int = Field(default=0, ge=0, le=999_999)
     """How often the job was redelivered before it was postponed; the broker counts each message separately."""
-    quarantined: int = Field(default=0, ge=0, le=99_999_999)
+    quarantined: int = Field(default=0, ge=0, le=MAX_DELIVERY)
     """The delivery number with which the job was put into quarantine after too many deliveries; 0 if it was not."""
     run_at: Moment | None = None
     """When a scheduled, retrying or postponed job is delivered."""

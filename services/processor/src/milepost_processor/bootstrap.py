@@ -78,7 +78,15 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         delivery_limit=settings.delivery_limit,
         queue_wait=queue_wait,
     )
-    watchdog = Watchdog(runner.running, claims=claims, loop=loop, grace=settings.cancel_grace, raise_in=_raise_in)
+    watchdog = Watchdog(
+        runner.running,
+        held=runner.held,
+        record_confirmed=runner.record_confirmed,
+        claims=claims,
+        loop=loop,
+        grace=settings.cancel_grace,
+        raise_in=_raise_in,
+    )
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
         url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())

@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from milepost_contracts.messages.job_events import JobEvent, JobFailed
+from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.states import Status
-from milepost_contracts.values import DEFAULT_START_WITHIN, LAST_MOMENT, Job, JobError
+from milepost_contracts.values import DEFAULT_START_WITHIN, LAST_MOMENT, Job
 
 REPORT_GRACE = timedelta(seconds=30)
 """How long after a deadline an event of the job may still arrive before it counts as lost."""
@@ -16,18 +16,6 @@ START_REPORT_GRACE = timedelta(seconds=5)
 def start_by(job: Job) -> datetime:
     """Return when the job expires unless it was started. A `run_at` before its creation is ignored."""
     return min(max(job.run_at or job.created_at, job.created_at) + job.start_within, LAST_MOMENT)
-
-
-def expired(job: Job) -> JobFailed:
-    """Build the end of a job that was not started in time.
-
-    It depends on the submitted job alone, its id too: a tracker and a processor that both find it expired publish the
-    same end, and its webhook is one.
-    """
-    seconds = job.start_within.total_seconds()
-    error = JobError(kind="expired", message=f"No processor started the job within {seconds:g} s.")
-    ended = job.model_copy(update={"finished_at": start_by(job), "error": error})
-    return JobFailed(job=ended, time=start_by(job)).with_derived_id()
 
 
 def never_started(job: Job) -> bool:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from milepost_contracts.errors import MalformedEvent
@@ -21,6 +22,9 @@ from milepost_contracts.messages.job_events import (
     JobEvent,
     decode_event,
 )
+
+_LAST_TICK = 9_999_999_999_999
+"""The last millisecond since 1970 that a cancel key can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,4 +125,9 @@ def _readable(bodies: Iterable[bytes]) -> Iterator[AnyJobMessage]:
 def cancel_key(request: CancelRequest) -> str:
     """Return the sort key of a cancel request: a later run wins; within a run, the first request."""
     ticks = int(request.requested_at.timestamp() * 1000)
-    return f"{request.run:04d}.{9_999_999_999_999 - ticks:013d}"
+    return f"{request.run:04d}.{_LAST_TICK - ticks:013d}"
+
+
+def requested_at(key: str) -> datetime:
+    """Return the time of the request with this sort key, in milliseconds."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=_LAST_TICK - int(key[5:]))

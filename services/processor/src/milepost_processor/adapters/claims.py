@@ -9,6 +9,9 @@ from pydantic import TypeAdapter
 from redis import Redis
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.delay_levels import MAX_DELAY
+from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, decode_event, encode_event
+from milepost_contracts.status.merge import requested_at
 from milepost_contracts.status.redis_keys import Keys, shard_of
 from milepost_contracts.values import Attempt, Job, utc_text
 from milepost_processor.errors import ClaimsUnavailable
@@ -16,8 +19,8 @@ from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
 from milepost_redis.calls import execute_blocking, milliseconds, raising
 from milepost_redis.scripts import Script
 
-CLAIM_TTL = timedelta(days=30)
-"""A claim of a run that never ends expires after this: the fencing token does not depend on it."""
+CLAIM_TTL = MAX_DELAY + timedelta(days=30)
+"""A claim of a run that has not ended expires after this: it outlives the longest wait for the next attempt."""
 ALIVE_FOR = timedelta(seconds=3)
 """A processor that has not renewed a claim for this long counts as dead: another one may take the job over."""
 
@@ -32,11 +35,12 @@ class RedisClaims:
         self._redis = redis
         self._keys = keys
         self._retention = milliseconds(retention)
-        self._claim, self._finish, self._keep, self._renew = (
-            Script(_PACKAGE, name) for name in ("claim.lua", "finish.lua", "keep.lua", "renew.lua")
+        names = ("claim", "end", "confirm", "keep", "renew")
+        self._claim, self._end, self._confirm, self._keep, self._renew = (
+            Script(_PACKAGE, f"{name}.lua") for name in names
         )
 
-    def claim(self, job: Job, *, delivery: int, execution: str, worker: str) -> Claim:
+    def claim(self, job: Job, *, delivery: int, execution: str, worker: str, may_run: bool = True) -> Claim:
         at = now()
         entry = pydantic_core.to_json({"worker": worker, "started_at": utc_text(at)})[1:]
         with raising(ClaimsUnavailable):
@@ -44,25 +48,45 @@ class RedisClaims:
                 self._redis,
                 [*self._keys_of(job), self._keys.checkpoint(shard_of(job.id))],
                 *(job.run, delivery, job.execution, execution, worker, milliseconds(CLAIM_TTL)),
-                *(job.attempt + 1, _ATTEMPTS.dump_json(job.attempts), entry, milliseconds(ALIVE_FOR)),
+                *(job.attempt, _ATTEMPTS.dump_json(job.attempts), entry, milliseconds(ALIVE_FOR)),
+                *(job.quarantined, int(may_run)),
             )
         if answer is None:
             raise ClaimsUnavailable("Redis may have lost writes; the trackers are restoring them from the log")
-        verdict, attempt, earlier, crashed, resume = answer
+        verdict, attempt, earlier, detail, resume = answer
+        found = Verdict(verdict.decode())
         return Claim(
-            verdict=Verdict(verdict.decode()),
+            verdict=found,
             attempt=attempt,
             at=at,
             earlier=_ATTEMPTS.validate_json(earlier),
-            crashed=bool(crashed),
+            cancel_requested_at=requested_at(detail.decode()) if found is Verdict.CANCELED else None,
+            outcome=_event(detail) if found is Verdict.UNCONFIRMED else None,
             resume_point=ResumePoint.model_validate_json(resume) if resume else None,
         )
 
-    def finish(self, job: Job, *, absorbing: bool) -> None:
+    def end(self, job: Job, outcome: JobEvent) -> JobEvent | None:
+        status = outcome.status
+        kind = "absorbing" if status.absorbing else "final" if status.terminal else "put-back"
         with raising(ClaimsUnavailable):
-            self._finish.run_blocking(
-                self._redis, [self._keys.claim(job.id)], job.run, job.delivery, int(absorbing), self._retention
+            answer: Any = self._end.run_blocking(
+                self._redis,
+                self._keys_of(job),
+                *(job.run, job.delivery, job.execution, job.attempt, kind, encode_event(outcome), outcome.event_id),
+                self._retention if status.terminal else milliseconds(CLAIM_TTL),
             )
+        verdict, *standing = answer
+        if verdict == b"unconfirmed":
+            return _event(standing[0])
+        return outcome if verdict == b"run" else None
+
+    def confirm(self, outcomes: Sequence[JobEvent]) -> None:
+        def fill(pipe: Any) -> None:
+            for outcome in outcomes:
+                self._confirm.add_to(pipe, [self._keys.claim(outcome.job.id)], outcome.event_id)
+
+        with raising(ClaimsUnavailable):
+            execute_blocking(self._redis, fill, self._confirm)
 
     def keep(self, job: Job, point: ResumePoint) -> bool:
         with raising(ClaimsUnavailable):
@@ -74,11 +98,12 @@ class RedisClaims:
         return bool(kept)
 
     def renew(self, jobs: Sequence[Job]) -> list[Verdict]:
-        alive_for = milliseconds(ALIVE_FOR)
+        lengths = (milliseconds(ALIVE_FOR), milliseconds(CLAIM_TTL))
 
         def fill(pipe: Any) -> None:
             for job in jobs:
-                self._renew.add_to(pipe, self._keys_of(job), job.run, job.delivery, job.execution, alive_for)
+                attempt = (job.worker or "", job.attempt, _ATTEMPTS.dump_json(job.attempts))
+                self._renew.add_to(pipe, self._keys_of(job), job.run, job.delivery, job.execution, *lengths, *attempt)
 
         with raising(ClaimsUnavailable):
             answers = execute_blocking(self._redis, fill, self._renew)
@@ -86,3 +111,9 @@ class RedisClaims:
 
     def _keys_of(self, job: Job) -> list[str]:
         return [self._keys.claim(job.id), self._keys.job(job.id)]
+
+
+def _event(recorded: bytes) -> JobEvent:
+    event: AnyJobMessage = decode_event(recorded)
+    assert isinstance(event, JobEvent)  # noqa: S101 - `end` recorded it
+    return event

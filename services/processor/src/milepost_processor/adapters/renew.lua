@@ -1,18 +1,26 @@
--- Renews the claim of a running execution, and returns whether it may go on.
+-- Renews the claim of an execution, and returns whether it may go on. A claim that Redis has lost, or that was never made
+-- because Redis was away, is made again.
 --
 -- KEYS  1: claim · 2: the job's view, which the tracker writes
--- ARGV  1: run · 2: delivery · 3: execution · 4: how long its processor counts as alive (ms)
+-- ARGV  1: run · 2: delivery · 3: execution · 4: how long its processor counts as alive (ms) · 5: TTL of the claim (ms)
+--       6: worker · 7: attempt · 8: the attempts up to this one, a JSON array
 -- Returns 'run', 'canceled' or 'stale'.
 
-local run, delivery = tonumber(ARGV[1]), tonumber(ARGV[2])
-local old = redis.call('HMGET', KEYS[1], 'run', 'delivery', 'execution')
-local old_run, old_delivery = tonumber(old[1]), tonumber(old[2])
-if old_run and (old_run > run or (old_run == run and old_delivery > delivery)) then return 'stale' end
-if old_run == run and old_delivery == delivery then
-  if old[3] ~= ARGV[3] then return 'stale' end
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('HSET', KEYS[1], 'alive', string.format('%.0f', now + ARGV[4]))
+local run, delivery, execution = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local claim = redis.call('HMGET', KEYS[1], 'run', 'delivery', 'execution', 'end')
+local claimed_run, claimed_delivery = tonumber(claim[1]), tonumber(claim[2])
+local time = redis.call('TIME')
+local alive = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4])
+
+if claimed_run == run and claimed_delivery == delivery and claim[3] == execution then
+  redis.call('HSET', KEYS[1], 'alive', alive)
+elseif claimed_run and (claimed_run > run or (claimed_run == run and (claimed_delivery >= delivery or claim[4] == 'absorbing'))) then
+  return 'stale'
+else
+  redis.call('HSET', KEYS[1], 'run', run, 'delivery', delivery, 'execution', execution, 'worker', ARGV[6],
+    'state', 'running', 'attempt', ARGV[7], 'attempts', ARGV[8], 'alive', alive)
+  redis.call('HDEL', KEYS[1], 'end', 'outcome', 'outcome_id', 'from', 'resume')
+  redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
 local cancel = redis.call('HGET', KEYS[2], 'cancel_key')
 if cancel and tonumber(string.sub(cancel, 1, 4)) == run then return 'canceled' end

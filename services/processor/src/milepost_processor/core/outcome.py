@@ -92,9 +92,7 @@ def _stopped(execution: Execution, ending: Stopped) -> JobEvent | None:
             how = "forced" if execution.forced else "cooperative"
             return execution.end(JobCanceled, "canceled", canceled_how=how)
         case Interrupted():
-            # An interruption does not count: the next attempt has the same number.
-            number = execution.job.attempt - 1
-            return execution.put_back(JobInterrupted, "interrupted", attempt=number, started_at=None)
+            return execution.put_back(JobInterrupted, "interrupted", started_at=None)
         case _:  # superseded
             return None
 

@@ -1,11 +1,13 @@
-"""Runs one delivered job: claim → handler (start, progress) → outcome confirmed → return → acknowledgement.
+"""Runs one delivered job: claim → handler (start, progress) → outcome recorded → confirmed → return → acknowledgement.
 
 The order of these steps is laws 5 and 6. Dramatiq acknowledges the message when `Runner.execute` returns, and puts it
-back in its queue when it raises. A retry or an interruption is published before the message is acknowledged.
+back in its queue when it raises. A retry or an interruption is an outcome too. The outcome is recorded in the claim
+before it is published: a redelivery publishes the same one, and never runs the job again (ADR 31).
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,14 +21,14 @@ from milepost_contracts.back_off import BackOff
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
     Command,
-    JobCanceled,
     JobEvent,
     JobPostponed,
     JobProgressed,
     JobStarted,
 )
 from milepost_contracts.messages.worker_events import RunningJob
-from milepost_contracts.status.deadlines import expired, start_by
+from milepost_contracts.status.deadlines import start_by
+from milepost_contracts.status.ends import canceled_before_start, expired
 from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job
 from milepost_processor import metrics
 from milepost_processor.core.execution import Execution
@@ -84,6 +86,8 @@ class Runner:
         self._queue_wait = queue_wait
         self._patience = claim_patience.total_seconds()
         self._running: dict[str, Execution] = {}
+        self._held: dict[str, Execution] = {}
+        self._confirmed: deque[JobEvent] = deque()
         self._stopping = threading.Event()
 
     def execute(self, command: Command, delivery: Delivery) -> None:
@@ -95,35 +99,50 @@ class Runner:
         """
         job, definition = command.job, self._handlers.definitions[command.job.type]
         redelivered = job.redelivered + delivery.failed
-        if redelivered > self._delivery_limit:
-            raise DeliveredTooOften  # the broker counts the deliveries of this message only, not of earlier ones
+        # The broker counts the deliveries of this message only, not of earlier ones.
+        too_often = redelivered > self._delivery_limit
         number, execution_id = job.delivery + delivery.count + 1, token_hex(4)
         with structlog.contextvars.bound_contextvars(job_id=job.id, delivery=number):
-            claim, is_claimed = self._claim(job, number, execution_id)
+            claim, is_claimed = self._claim(job, delivery, execution_id, may_run=not too_often)
             if claim.verdict not in (Verdict.RUN, Verdict.CANCELED):
                 self._skip(job, claim)
                 if claim.verdict is Verdict.ALIVE:
                     self._postpone(command, delivery=number, redelivered=redelivered)
+                elif claim.outcome is not None:
+                    self._publish_outcome(claim.outcome)
                 return
+            if too_often and claim.verdict is Verdict.RUN:
+                raise DeliveredTooOften
             claimed = self._claimed_job(
                 job, claim, definition, delivery=number, execution=execution_id, unclaimed=not is_claimed
             )
             outputs = self._files.outputs(claimed)
             execution = Execution(claimed, command, self._new_run(claimed, job, outputs), outputs)
             if claim.verdict is Verdict.CANCELED:
-                self._cancel(execution, claim)
+                self._cancel(execution, command, claim)
             elif _is_expired(claimed):
                 self._conclude(execution, expired(job))
             else:
                 self._run(execution, definition)
 
     def running(self) -> tuple[Execution, ...]:
-        """Return the running executions."""
+        """Return the executions whose handler is running."""
         return tuple(self._running.values())
 
+    def held(self) -> tuple[Execution, ...]:
+        """Return the executions that run, or whose outcome is not confirmed yet."""
+        return tuple(self._held.values())
+
+    def record_confirmed(self) -> None:
+        """Record in their claims that outcomes were confirmed, all since the last call in one batch."""
+        outcomes = [self._confirmed.popleft() for _ in range(len(self._confirmed))]
+        if outcomes:
+            with suppress(ClaimsUnavailable):  # a redelivery would publish them again, which changes nothing
+                self._claims.confirm(outcomes)
+
     def running_jobs(self) -> tuple[RunningJob, ...]:
-        """Return the running jobs, for the heartbeat."""
-        jobs = [execution.job for execution in self.running()]
+        """Return the jobs that run, or whose outcome is not confirmed yet, for the heartbeat."""
+        jobs = [execution.job for execution in self.held()]
         return tuple(
             RunningJob(id=job.id, type=job.type, attempt=job.attempt, started_at=job.started_at or now())
             for job in jobs
@@ -188,28 +207,40 @@ class Runner:
         later = command.job.model_copy(update={**counted, "run_at": now() + CLAIMED_DELAY})
         self._publisher.publish(JobPostponed(job=later, traceparent=command.traceparent))
 
-    def _cancel(self, execution: Execution, claim: Claim) -> None:
-        """End a canceled job that has not started. The tracker may do so too, but this message is acknowledged next."""
-        self._skip(execution.job, claim)
-        changes = {"attempts": execution.job.attempts[:-1], "attempt": claim.attempt - 1}
-        canceled = execution.event(JobCanceled, finished_at=now(), canceled_how="before-start", **changes)
-        self._conclude(execution, canceled)
+    def _cancel(self, execution: Execution, command: Command, claim: Claim) -> None:
+        """End a canceled job that has not started, as a tracker does: this message is acknowledged next.
 
-    def _claim(self, job: Job, delivery: int, execution: str) -> tuple[Claim, bool]:
+        If attempts were lost with their processor, the tracker leaves the end to this message.
+        """
+        self._skip(execution.job, claim)
+        at = claim.cancel_requested_at or now()
+        waiting = command.job
+        if claim.earlier != waiting.attempts:
+            waiting = execution.job.model_copy(
+                update={"attempts": execution.job.attempts[:-1], "attempt": claim.attempt - 1}
+            )
+        self._conclude(execution, canceled_before_start(waiting, requested_at=at))
+
+    def _claim(self, job: Job, delivery: Delivery, execution: str, *, may_run: bool) -> tuple[Claim, bool]:
         """Return the claim, and whether Redis granted it.
 
         While Redis does not answer, the claim is repeated for `claim_patience`. Then the job runs without a claim, and
         the delivery number alone fences its events (law 6).
         """
+        number = job.delivery + delivery.count + 1
         patience_ends = time.monotonic() + self._patience
         back_off = BackOff(longest=MAX_CLAIM_PAUSE)
         while not self._stopping.is_set():
             try:
-                claim = self._claims.claim(job, delivery=delivery, execution=execution, worker=self._instance)
+                claim = self._claims.claim(
+                    job, delivery=number, execution=execution, worker=self._instance, may_run=may_run
+                )
             except ClaimsUnavailable as error:
                 if time.monotonic() >= patience_ends:
                     log.warning("running_without_claim", error=str(error))
-                    return Claim(verdict=Verdict.RUN, attempt=job.attempt + 1, earlier=job.attempts), False
+                    # Each earlier delivery may have been an attempt: numbers of attempts never go back.
+                    attempt = job.attempt + delivery.count + 1
+                    return Claim(verdict=Verdict.RUN, attempt=attempt, earlier=job.attempts), False
                 pause = back_off.next()
                 log.warning("claims_unavailable", error=str(error), retry_in=round(pause, 1))
                 self._stopping.wait(pause)
@@ -223,25 +254,43 @@ class Runner:
             self._queue_wait.record(job.queue, job.started_at - (job.run_at or job.created_at))
         log.info("job_started", type=execution.job.type)
         begun = time.monotonic()
-        with self._reporting(execution):
-            outcome = outcome_of(execution, definition, self._run_async)
-        if outcome is None:
-            log.info("job_superseded", type=execution.job.type)
-            return
-        self._conclude(execution, outcome)
+        with self._holding(execution):
+            with self._reporting(execution):
+                outcome = outcome_of(execution, definition, self._run_async)
+            if outcome is None:
+                log.info("job_superseded", type=execution.job.type)
+                return
+            self._conclude(execution, outcome)
         if outcome.status.terminal:
             metrics.duration.labels(type=execution.job.type).observe(time.monotonic() - begun)
 
     def _conclude(self, execution: Execution, outcome: JobEvent) -> None:
-        """Return once the outcome is durable: the message may be acknowledged then (law 5)."""
+        """Record the outcome and return once it is durable: the message may be acknowledged then (law 5)."""
+        try:
+            standing = self._claims.end(execution.job, outcome)
+        except ClaimsUnavailable as error:
+            log.warning("outcome_not_recorded", error=str(error))
+            standing = outcome
+        if standing is None:
+            log.info("outcome_dropped", type=execution.job.type, status=str(outcome.status))
+            return
+        self._publish_outcome(standing)
+        execution.resume.published(standing.job)
+        log.info("job_concluded", type=execution.job.type, status=str(standing.status), attempt=standing.job.attempt)
+        counter = metrics.finished if standing.status.terminal else metrics.put_back
+        counter.labels(type=execution.job.type, status=str(standing.status)).inc()
+
+    def _publish_outcome(self, outcome: JobEvent) -> None:
         self._publisher.publish(outcome)
-        execution.resume.published(outcome.job)
-        log.info("job_concluded", type=execution.job.type, status=str(outcome.status), attempt=execution.job.attempt)
-        counter = metrics.finished if outcome.status.terminal else metrics.put_back
-        counter.labels(type=execution.job.type, status=str(outcome.status)).inc()
-        if outcome.status.terminal:
-            with suppress(ClaimsUnavailable):
-                self._claims.finish(execution.job, absorbing=outcome.status.absorbing)
+        self._confirmed.append(outcome)
+
+    @contextmanager
+    def _holding(self, execution: Execution) -> Iterator[None]:
+        self._held[execution.job.execution] = execution
+        try:
+            yield
+        finally:
+            del self._held[execution.job.execution]
 
     @contextmanager
     def _reporting(self, execution: Execution) -> Iterator[None]:

@@ -35,6 +35,8 @@ class Watchdog:
         self,
         running: Callable[[], tuple[Execution, ...]],
         *,
+        held: Callable[[], tuple[Execution, ...]],
+        record_confirmed: Callable[[], None],
         claims: Claims,
         loop: AsyncLoop,
         grace: timedelta,
@@ -43,13 +45,17 @@ class Watchdog:
         """Prepare to watch.
 
         Args:
-            running: Returns the running executions.
-            claims: Renews their claims.
+            running: Returns the executions whose handler is running.
+            held: Returns those and the ones whose outcome is not confirmed yet.
+            record_confirmed: Records which outcomes were confirmed.
+            claims: Renews the claims of held executions.
             loop: Runs the async handlers.
             grace: How long a handler may go on after it was asked to stop, before it is forced.
             raise_in: Raises `Forced` in the thread of this identity.
         """
         self._running = running
+        self._held = held
+        self._record_confirmed = record_confirmed
         self._claims = claims
         self._grace = grace
         self._raise_in = raise_in
@@ -114,14 +120,14 @@ class Watchdog:
 
     def renew_claims(self) -> None:
         """Renew the claims, and stop executions that are canceled or superseded."""
-        running = self._running()
-        if not running:
+        held = self._held()
+        if not held:
             return
         try:
-            verdicts = self._claims.renew([execution.job for execution in running])
+            verdicts = self._claims.renew([execution.job for execution in held])
         except ClaimsUnavailable:
             return
-        for execution, verdict in zip(running, verdicts, strict=True):
+        for execution, verdict in zip(held, verdicts, strict=True):
             if verdict is Verdict.STALE:
                 log.info("run_superseded", job_id=execution.job.id, delivery=execution.job.delivery)
                 execution.stop(Superseded())
@@ -138,4 +144,6 @@ class Watchdog:
             if woken - renewed >= RENEW_INTERVAL:
                 renewed = woken
                 self.renew_claims()
+                self._record_confirmed()
             slept = time.monotonic()
+        self._record_confirmed()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic import JsonValue
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.values import Attempt, FileRef, Job, Value
 
 
@@ -19,13 +20,15 @@ class Verdict(StrEnum):
     RUN = "run"
     #: This run has ended already.
     FINISHED = "finished"
+    #: The latest attempt has ended, and its outcome may not be stored yet: publish it again.
+    UNCONFIRMED = "unconfirmed"
     #: A cancel was requested.
     CANCELED = "canceled"
     #: An earlier delivery has the job, and its processor is alive: try again later.
     ALIVE = "alive"
     #: Another execution of the same delivery has the job: this message is a duplicate.
     TAKEN = "taken"
-    #: A later delivery or run has the job.
+    #: A later delivery or run has the job, or the attempt of this message was put back with a later message.
     STALE = "stale"
 
 
@@ -59,32 +62,43 @@ class Claim:
     at: datetime = field(default_factory=now)
     #: The attempts before it, oldest first; one that never ended was lost with its processor.
     earlier: tuple[Attempt, ...] = ()
-    #: Whether an earlier delivery of the message was started.
-    crashed: bool = False
-    #: What that delivery has kept for this attempt, if it has: newer than what the message carries.
+    #: When the cancel was requested, if the verdict is `CANCELED`.
+    cancel_requested_at: datetime | None = None
+    #: The outcome to publish again, if the verdict is `UNCONFIRMED`.
+    outcome: JobEvent | None = None
+    #: What the execution that is taken over has kept for this attempt: newer than what the message carries.
     resume_point: ResumePoint | None = None
 
 
 class Claims(Protocol):
     """Who may run a job (law 6)."""
 
-    def claim(self, job: Job, *, delivery: int, execution: str, worker: str) -> Claim:
+    def claim(self, job: Job, *, delivery: int, execution: str, worker: str, may_run: bool = True) -> Claim:
         """Claim the job, as its message describes it, for this delivery number.
 
-        A later delivery takes over from an earlier one whose processor has not renewed its claim for a while.
+        A later delivery takes over from an earlier one whose processor has not renewed its claim for a while. If not
+        `may_run`, the verdict is the same, and nothing is claimed.
 
         Raises:
             ClaimsUnavailable: Redis does not answer, or may have lost claims.
         """
 
-    def finish(self, job: Job, *, absorbing: bool) -> None:
-        """Record that the run has ended, so that duplicates of its message are never run.
+    def end(self, job: Job, outcome: JobEvent) -> JobEvent | None:
+        """Record how the attempt of this job has ended, and return the event to publish.
 
-        Has no effect if a later delivery has the job, unless the end is absorbing (success, cancel): the failure of a
-        stale attempt does not end the job.
+        That is `outcome`, or the outcome of another execution which was recorded before it and may not be stored yet.
+        `None` if the run has ended already, or a later attempt has the job: then nothing is to be published. Success
+        and cancel are recorded even if a later attempt has the job.
 
         Raises:
             ClaimsUnavailable: It could not be recorded.
+        """
+
+    def confirm(self, outcomes: Sequence[JobEvent]) -> None:
+        """Record that these outcomes are stored: no redelivery publishes them again.
+
+        Raises:
+            ClaimsUnavailable: Redis does not answer.
         """
 
     def keep(self, job: Job, point: ResumePoint) -> bool:
@@ -97,9 +111,10 @@ class Claims(Protocol):
         """
 
     def renew(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """Renew the claims of running jobs; to be called about every second.
+        """Renew the claims of jobs whose outcome is not confirmed yet; to be called about every second.
 
-        Return for each whether it may go on (`RUN`), is `CANCELED`, or belongs to a later delivery (`STALE`).
+        A claim that Redis has lost is made again. Return for each whether it may go on (`RUN`), is `CANCELED`, or
+        belongs to a later delivery (`STALE`).
 
         Raises:
             ClaimsUnavailable: Redis does not answer.

@@ -21,8 +21,7 @@ async def end_overdue(
     reaper: Reaper, status: StatusProjector, replayer: Replayer, *, is_connected: Callable[[], bool]
 ) -> None:
     """End overdue jobs, unless the view may lack the events that they wait for."""
-    if status.behind < MAX_LAG and replayer.complete and is_connected():
-        await reaper.end_overdue()
+    await reaper.end_overdue(receiving=status.behind < MAX_LAG and replayer.complete and is_connected())
 
 
 async def every(pause: timedelta, act: Callable[[], Awaitable[None]]) -> None:

@@ -1,67 +1,111 @@
 """Ends jobs that nobody else will end: canceled before they started, expired, or lost.
 
 Such an event is derived from the view alone, its time and id too: several trackers publish the same one, and the log
-holds what was applied. It has the delivery, execution and step of the latest event, so whatever the job itself
-publishes later wins; a cancel absorbs.
+holds what was applied. That a job expired or is lost is inferred: success and cancel alone undo it.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
 from milepost_contracts.clock import now
-from milepost_contracts.messages.job_events import JobCanceled, JobEvent, JobFailed
+from milepost_contracts.messages.job_events import JobEvent, JobFailed
 from milepost_contracts.states import Status
 from milepost_contracts.status import deadlines
+from milepost_contracts.status.ends import canceled_before_start, expired, inferred
 from milepost_contracts.values import JobError, utc_text
 from milepost_tracker import metrics
+from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.event_publisher import EventPublisher
 from milepost_tracker.ports.status_store import KnownJob, StatusStore
+from milepost_tracker.ports.worker_store import WorkerStore
 
 log = structlog.get_logger(__name__)
+
+LISTEN_FOR = timedelta(seconds=20)
+"""How long events and heartbeats must have arrived without a break before a job may count as lost: processors that were
+cut off too have reconnected by then, have sent heartbeats, and have published the outcomes that waited."""
 
 
 class Reaper:
     """Publishes the ends of such jobs."""
 
-    def __init__(self, store: StatusStore, publisher: EventPublisher) -> None:
+    def __init__(
+        self,
+        store: StatusStore,
+        workers: WorkerStore,
+        publisher: EventPublisher,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._workers = workers
         self._publisher = publisher
+        self._clock = clock
+        self._listening_since: float | None = None
 
     async def cancel(self, job_ids: Sequence[str]) -> None:
-        """End jobs that have a cancel request and that no processor has."""
+        """End jobs that wait, have a cancel request, and that no processor has."""
         for known in await self._store.jobs(job_ids):
-            if known.cancel_at is not None:
-                canceled = _end(JobCanceled, known, known.cancel_at, canceled_how="before-start")
-                await self._publisher.publish(canceled)
+            if known.cancel_at is not None and not known.status.terminal and known.status is not Status.RUNNING:
+                await self._publisher.publish(canceled_before_start(known.job, requested_at=known.cancel_at))
                 log.info("job_canceled", job_id=known.job.id)
 
-    async def end_overdue(self) -> int:
-        """End overdue jobs, as expired or lost; return how many."""
-        overdue = [known for known in await self._store.jobs(await self._store.overdue()) if _is_overdue(known)]
-        for known in overdue:
-            if known.status is not Status.RUNNING and deadlines.never_started(known.job):
-                log.info("job_expired", job_id=known.job.id, status=known.status)
-                await self._publisher.publish(deadlines.expired(known.job))
-                continue
-            metrics.lost.inc()
-            log.warning("job_lost", job_id=known.job.id, status=known.status)
-            await self._publisher.publish(_lost(known))
-        return len(overdue)
+    async def end_overdue(self, *, receiving: bool) -> int:
+        """End overdue jobs, as expired or lost; return how many.
+
+        To be called every few seconds, with whether events and heartbeats are arriving now. Nothing is ended until they
+        have arrived for `LISTEN_FOR`, nor while a job's processor renews its claim or lists it in its heartbeats.
+        """
+        if not self._has_listened(receiving):
+            return 0
+        try:
+            overdue = [known for known in await self._store.jobs(await self._store.overdue()) if _is_overdue(known)]
+            running = await self._store.held([known.job.id for known in overdue]) if overdue else set()
+            running |= await self._workers.running_jobs() if overdue else set()
+        except StoreUnavailable:
+            self._listening_since = None
+            raise
+        ended = [known for known in overdue if known.job.id not in running]
+        for known in ended:
+            await self._publisher.publish(_end(known))
+        return len(ended)
+
+    def _has_listened(self, receiving: bool) -> bool:
+        if not receiving:
+            self._listening_since = None
+            return False
+        if self._listening_since is None:
+            self._listening_since = self._clock()
+        return self._clock() - self._listening_since >= LISTEN_FOR.total_seconds()
 
 
 def _is_overdue(known: KnownJob) -> bool:
     return known.due is not None and known.due <= now()
 
 
+def _end(known: KnownJob) -> JobEvent:
+    if known.status is not Status.RUNNING and deadlines.never_started(known.job):
+        log.info("job_expired", job_id=known.job.id, status=known.status)
+        return expired(known.job)
+    metrics.lost.inc()
+    log.warning("job_lost", job_id=known.job.id, status=known.status)
+    return _lost(known)
+
+
 def _lost(known: KnownJob) -> JobEvent:
-    assert known.due is not None  # noqa: S101 - only overdue jobs come here
-    message = f"The {known.status} job is lost: its next event was due at {utc_text(known.due)} and did not arrive."
-    return _end(JobFailed, known, known.due, error=JobError(kind="lost", message=message))
-
-
-def _end(kind: type[JobEvent], known: KnownJob, at: datetime, **changes: Any) -> JobEvent:
-    job = known.job.model_copy(update={"finished_at": at, "worker": None, **changes})
-    return kind(job=job, time=at).with_derived_id()
+    """Build the end of a lost job from its latest event; its time is when the next one was due by the event's clock."""
+    event = known.latest_event()
+    within = None if event is None else deadlines.report_within(event)
+    assert within is not None  # noqa: S101 - a job that has ended is not overdue
+    due = known.at + within
+    message = f"The {known.status} job is lost: its next event was due at {utc_text(due)} and did not arrive."
+    changes = {
+        "delivery": inferred(known.job.delivery),
+        "finished_at": due,
+        "worker": None,
+        "error": JobError(kind="lost", message=message),
+    }
+    return JobFailed(job=known.job.model_copy(update=changes), time=due).with_derived_id()

@@ -61,9 +61,9 @@ class ClaimState(StrEnum):
     WAITING = "waiting"
     #: One has started it, and does not renew its claim any more.
     STARTED = "started"
-    #: One has the job, and is alive.
+    #: One has the job and is alive, or has ended it, and its outcome may not be stored.
     HELD = "held"
-    #: Its run has ended, or a later run has begun.
+    #: Its run has ended, a later run has begun, or its attempt was put back with a later message.
     OVER = "over"
 
 
@@ -87,6 +87,9 @@ class StatusStore(Protocol):
 
     async def claim_state(self, command: Job) -> ClaimState:
         """Return what processors have done with the job of this message, as far as Redis has it."""
+
+    async def held(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of these jobs whose processor renews their claims."""
 
     async def sweep(self) -> int:
         """Remove jobs that have expired; return how many."""

@@ -6,11 +6,10 @@ from milepost_contracts.messages.worker_events import WorkerEvent
 
 
 class WorkerStore(Protocol):
-    """Records what processors report."""
+    """Records what processors report. Every call may raise `StoreUnavailable`; repeating any of them is harmless."""
 
     async def record(self, message: WorkerEvent) -> None:
-        """Record an announcement or a heartbeat.
+        """Record an announcement or a heartbeat."""
 
-        Raises:
-            StoreUnavailable: It may not be recorded; repeating is harmless.
-        """
+    async def running_jobs(self) -> set[str]:
+        """Return the jobs that the latest heartbeats of live processors list."""

@@ -6,11 +6,12 @@
 --       3, 4: TTL of a finished, of an unfinished job (ms) · 5: how much later its hash expires (ms)
 --       6: the owner of the checkpoint · 7: its last checkpoint, 0 if it has none yet, '' for a replay
 --       8: the time of the oldest lifecycle event of the call (ms), or ''
---       then 19 for each view: 1 id · 2 sequence or '' · 3 type · 4 status · 5 when it ended (ms) or '' · 6 state · 7 hidden
+--       then 20 for each view: 1 id · 2 sequence or '' · 3 type · 4 status · 5 when it ended (ms) or '' · 6 state · 7 hidden
 --       8 evidence · 9 time-out of the next event (ms) or '' · 10 '1' if dead-lettered
 --       11 when the job was created (ms) · 12 the event if it is progress, or '' · 13 cancel key or '' · 14 cancel request
 --       15 tenant · 16 the run that is deleted (four digits) or '' · 17 batch or '' · 18 summary
---       19 the number of lifecycle events, then sequence and event of each, in the order of their sequences
+--       19 how long its hash is kept at least (ms) or '' · 20 the number of lifecycle events, then sequence and event of
+--       each, in the order of their sequences
 -- Returns {the new checkpoint, then for each view its version if it changed or 0, 1 if only the tracker will end it, and 1 if
 -- the job has not ended}.
 -- The checkpoint `until` is the time of events: those before it were applied. It rises only while the shard is complete on
@@ -26,10 +27,10 @@
 --
 -- For streams, a hash keeps the latest lifecycle events under `event:<version>`, their versions in `history`, the sequence
 -- of the latest in `history_sequence`, and in `history_from` the version up to which earlier events may be missing.
--- `progress` is the event of a state that came with progress, and `progressed_at` its version. Progress may overtake a
--- lifecycle event: that event is kept, but changes no state.
+-- `progress` is the event of a state that came with progress, and `progressed_at` its version. Progress may overtake the
+-- start of its execution: `progressed_at` is 0 until that event is here, so no stream sends the progress first.
 
-local HEAD, STRIDE, SHARED, HISTORY_LENGTH = 8, 19, 3, 16
+local HEAD, STRIDE, SHARED, HISTORY_LENGTH = 8, 20, 3, 16
 local expiry, deadlines, checkpoints = KEYS[1], KEYS[2], KEYS[3]
 local index, channel = ARGV[1], ARGV[2]
 local finished_ttl, unfinished_ttl, grace = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -60,7 +61,8 @@ end
 local stored, claims = {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1], 'sequence', 'version', 'type', 'status', 'cancel_key',
-    'terminal', 'created', 'history', 'history_sequence', 'deleted', 'tenant', 'batch', 'summary')
+    'terminal', 'created', 'history', 'history_sequence', 'deleted', 'tenant', 'batch', 'summary',
+    'progressed_at')
   claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'delivery')
 end
 
@@ -97,13 +99,16 @@ local function set_score(key, id, score)
   end
 end
 
--- Returns whether a processor has claimed a later delivery than the view's, or runs the job: it will end the job itself.
+-- Returns whether a processor has the job, and will end it itself: it runs, or was claimed since the view's event. The
+-- claim of a running job may be lost; if its processor is too, the redelivery ends it.
 local function is_claimed(claim, sequence, status)
+  if status == 'running' then return true end
   local run, delivery = tonumber(claim[1]), tonumber(claim[2])
-  if not run or run ~= tonumber(string.sub(sequence, 1, 4)) then return false end
-  local known_delivery = tonumber(string.sub(sequence, 8, 15))
-  return delivery > known_delivery or (delivery == known_delivery and status == 'running')
+  return run == tonumber(string.sub(sequence, 1, 4)) and delivery > tonumber(string.sub(sequence, 8, 15))
 end
+
+-- Returns whether two sequences are of one execution.
+local function same_execution(one, other) return one and string.sub(one, 1, 24) == string.sub(other, 1, 24) end
 
 -- Returns the number of the first lifecycle event of a view that is new, and how many the view has.
 local function first_new_event(at, history_sequence)
@@ -184,7 +189,7 @@ for i = 1, count do
     redis.call('HSET', key, 'sequence', sequence, 'tenant', tenant, 'type', kind, 'status', status,
       'terminal', ended and '1' or '0', 'state', ARGV[at + 6], 'hidden', ARGV[at + 7], 'evidence', ARGV[at + 8],
       'summary', summary, 'due', due, 'created', old_version and old[7] or '0', 'batch', batch)
-    redis.call('PEXPIRE', key, math.max(ttl, 0) + grace)
+    redis.call('PEXPIRE', key, math.max(math.max(ttl, 0) + grace, tonumber(ARGV[at + 19])))
     set_score(expiry, id, is_over and '' or now + ttl)
     set_score(deadlines, id, due)
     set_score(index .. tenant .. ':dead', id, ARGV[at + 10] == '1' and created or '')
@@ -198,13 +203,16 @@ for i = 1, count do
   if is_newer or has_events or ((cancels or deletes) and old_sequence) then
     version = math.max((tonumber(old_version) or 0) + 1, now)
     local after = has_events and add_to_history(key, at, first, events, old[8], version, not last_checkpoint) or version
-    if is_newer and progress ~= '' then
+    local history_sequence = has_events and ARGV[at + STRIDE + 2 * events - 1] or old[9]
+    local is_started = same_execution(history_sequence, is_newer and sequence or old_sequence)
+    if (is_newer and progress ~= '' or not is_newer and old[14] == '0') and is_started then
       version = after
-      redis.call('HSET', key, 'progress', progress, 'progressed_at', string.format('%.0f', version))
+      redis.call('HSET', key, 'progressed_at', string.format('%.0f', version))
     else
       version = math.max(version, after - 1)
-      if is_newer then redis.call('HSET', key, 'progress', '') end
+      if is_newer then redis.call('HSET', key, 'progressed_at', progress == '' and '' or '0') end
     end
+    if is_newer then redis.call('HSET', key, 'progress', progress) end
     redis.call('HSET', key, 'version', string.format('%.0f', version))
     redis.call('PUBLISH', channel, id .. ' ' .. string.format('%.0f', version) .. ' ' .. (is_newer and status or old[4]))
   end

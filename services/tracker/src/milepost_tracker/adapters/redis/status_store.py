@@ -15,6 +15,7 @@ from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.states import Status
 from milepost_contracts.status import deadlines, history, render
 from milepost_contracts.status.document import DEAD_LETTERED
+from milepost_contracts.status.ends import is_waiting_end
 from milepost_contracts.status.merge import View, cancel_key
 from milepost_contracts.status.redis_keys import Keys, shard_of
 from milepost_contracts.status.summary import render_summary, summarize
@@ -47,6 +48,7 @@ class RedisStatusStore:
         self._redis = redis
         self._keys = keys
         self._retention = retention
+        self._live_for = live_for
         self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
         scripts = (Script(_PACKAGE, f"{name}.lua") for name in ("apply", "sweep", "overdue", "tagged"))
         self._apply, self._sweep, self._overdue, self._tagged = scripts
@@ -125,7 +127,7 @@ class RedisStatusStore:
         deleted_run = f"{view.deleted_run:04d}" if view.deleted_run else ""
         event = view.latest
         if event is None:
-            return [job_id, *[""] * 11, *cancel, "", deleted_run, "", "", 0]
+            return [job_id, *[""] * 11, *cancel, "", deleted_run, "", "", "", 0]
         within, error, ended = deadlines.report_within(event), event.job.error, event.job.finished_at
         return [
             job_id,
@@ -145,6 +147,7 @@ class RedisStatusStore:
             deleted_run,
             event.job.batch or "",
             render_summary(summarize(event, retention=self._retention)),
+            milliseconds(self._live_for + GRACE) if is_waiting_end(event) else 0,
             len(view.history),
             *(argument for one in view.history for argument in (one.sequence, history.write(one))),
         ]
@@ -186,24 +189,39 @@ class RedisStatusStore:
 
     async def claim_state(self, command: Job) -> ClaimState:
         def fill(pipe: Any) -> None:
-            pipe.hmget(self._keys.claim(command.id), "run", "delivery", "state", "alive")
+            pipe.hmget(
+                self._keys.claim(command.id), "run", "delivery", "state", "alive", "attempt", "execution", "outcome_id"
+            )
             pipe.time()
 
         with raising(StoreUnavailable):
-            (run, delivery, state, alive), (seconds, _) = await execute(self._redis, fill)
+            (run, delivery, state, alive, attempt, execution, outcome), (seconds, _) = await execute(self._redis, fill)
         if run is None or int(run) < command.run:
             return ClaimState.WAITING
         if int(run) > command.run or state == b"ended":
             return ClaimState.OVER
-        if int(alive or 0) > seconds * 1000:
+        if int(alive or 0) > seconds * 1000 or outcome is not None:
             return ClaimState.HELD
+        follows = command.attempt > int(attempt or 0) or command.execution.encode() == execution
+        if state == b"put-back":
+            return ClaimState.WAITING if follows else ClaimState.OVER
         return ClaimState.STARTED if int(delivery) > command.quarantined else ClaimState.WAITING
+
+    async def held(self, job_ids: Sequence[str]) -> set[str]:
+        def fill(pipe: Any) -> None:
+            pipe.time()
+            for job_id in job_ids:
+                pipe.hget(self._keys.claim(job_id), "alive")
+
+        with raising(StoreUnavailable):
+            (seconds, _), *alive = await execute(self._redis, fill)
+        return {job_id for job_id, until in zip(job_ids, alive, strict=True) if int(until or 0) > seconds * 1000}
 
     async def sweep(self) -> int:
         def ask(pipe: Any, shard: int) -> None:
             keys = [self._keys.expiry(shard), self._keys.deadline(shard)]
             prefixes = (self._keys.jobs_prefix(shard), self._keys.index_prefix(shard))
-            self._sweep.add_to(pipe, keys, *prefixes, SWEEP_LIMIT, self._keys.changes(shard))
+            self._sweep.add_to(pipe, keys, *prefixes, SWEEP_LIMIT, self._keys.changes(shard), milliseconds(GRACE))
 
         with raising(StoreUnavailable):
             return sum(await in_every_shard(self._redis, ask, self._sweep))

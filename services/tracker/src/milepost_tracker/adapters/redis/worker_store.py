@@ -43,6 +43,13 @@ class RedisWorkerStore:
         with raising(StoreUnavailable):
             await execute(self._redis, fill)
 
+    async def running_jobs(self) -> set[str]:
+        with raising(StoreUnavailable):
+            instances: Any = await self._redis.zrange(self._keys.processors, 0, -1)
+            keys = [self._keys.processor(instance.decode()) for instance in instances]
+            heartbeats = await self._redis.mget(keys) if keys else []
+        return {job.id for body in heartbeats if body for job in Heartbeat.model_validate_json(body).running}
+
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
         for job_type in announcement.types:
             pipe.set(self._keys.type(job_type.type), job_type.model_dump_json(), ex=TYPE_TTL)
