@@ -53,3 +53,19 @@ def test_a_loop_that_a_handler_stops_is_not_alive(loop):
     assert loop.is_alive
     loop.run(stops())
     wait_until(lambda: not loop.is_alive, within=5, what="it has ended")
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+def test_a_task_that_ends_the_process_does_not_end_the_loop(loop, error):
+    """They come out of the loop, with the tasks of all other handlers in it."""
+
+    async def end():
+        raise error
+
+    async def handler():
+        task = asyncio.create_task(end())
+        await asyncio.wait([task])
+        return type(task.exception())
+
+    assert type(error) is loop.run(handler()).result(5)
+    assert loop.is_alive

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+log = structlog.get_logger(__name__)
+
 BEAT_INTERVAL = 0.1
 """Seconds between two beats of the loop."""
 _FRAMES = 4
@@ -24,7 +26,7 @@ class HandlerLoop:
         self._loop = asyncio.new_event_loop()
         self._loop.set_task_factory(self._create_task)
         self._jobs: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="async handlers", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="async handlers", daemon=True)
 
     def start(self) -> None:
         self._loop.call_soon(self._beat)
@@ -50,6 +52,16 @@ class HandlerLoop:
         frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001 - documented, for debuggers
         frames = traceback.extract_stack(frame)[-_FRAMES:] if frame else []
         return " > ".join(f"{one.filename}:{one.lineno} {one.name}" for one in frames)
+
+    def _run_loop(self) -> None:
+        """Run the loop until it is stopped. asyncio raises here what a task of a handler raised to end the process."""
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                log.warning("async_task_exited", error=repr(error), detail="the event loop goes on")
+            else:
+                return
 
     def _beat(self) -> None:
         self.beats += 1
