@@ -4,12 +4,13 @@ import asyncio
 import concurrent.futures
 import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, field_serializer, field_validator
+from pydantic import BaseModel, field_serializer, field_validator, model_validator
 
 from milepost import Canceled, InputError, Interrupted, Reject, RetryLater, Run, Superseded, TimedOut, job
-from milepost.attempt import Deferred, Failed, Stopped, attempt, ending_of
+from milepost.attempt import Deferred, Failed, Stopped, Succeeded, attempt, ending_of
 from milepost.errors import Forced
 from milepost.job import definition_of
 from milepost.testing import MemoryOutputs
@@ -167,6 +168,27 @@ def test_a_validator_of_the_params_ends_an_attempt_as_the_handler_does(run, key,
 def test_a_validator_may_ask_for_a_later_attempt(run):
     """All that a handler may raise, its validators may."""
     assert LATER.after == end(look, run, {"key": "later"}).after
+
+
+class Options(BaseModel):
+    options: Any
+
+    @model_validator(mode="before")
+    @classmethod
+    def _change(cls, values):
+        values["more"] = object()
+        return values
+
+
+def test_the_params_that_the_authors_code_changes_are_a_copy(run):
+    """Every event of the job carries them, and the next attempt gets them."""
+
+    def change(params: Options, run: Run) -> None:
+        params.options["token"] = None
+
+    params = {"options": {"token": "secret"}}
+    assert isinstance(end(change, run, params), Succeeded)
+    assert {"options": {"token": "secret"}} == params
 
 
 class Answer(BaseModel):

@@ -203,3 +203,15 @@ def test_a_state_may_be_larger_than_an_event():
         return len(done)
 
     assert 5_000 == run_job(grow, {}, interrupt_at=2).result
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), pytest.skip.Exception("no network"), pytest.fail.Exception()])
+def test_what_is_meant_for_the_test_reaches_it(error):
+    """Ctrl-C, `pytest.skip` and `pytest.fail` in a handler do not end as a failed job."""
+
+    @job("meant-for-the-test")
+    def handler(params: Steps, run: Run) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_job(handler, {})

@@ -1,6 +1,7 @@
 """An attempt ends when its code has ended, not when it was asked to (law 12)."""
 
 import asyncio
+import contextvars
 import threading
 import time
 from datetime import timedelta
@@ -241,6 +242,13 @@ def test_an_exception_is_never_raised_after_the_guarded_call():
     over.set()
     forcing.join()
     assert len(executions) == len(ended)
+
+
+def test_context_variables_do_not_reach_the_next_job_of_the_thread():
+    """A handler binds the user to its log lines; those of the next job belong to someone else."""
+    user = contextvars.ContextVar("user", default=None)
+    execution().guard(lambda: user.set("alice"))
+    assert user.get() is None
 
 
 def test_force_says_whether_a_handler_runs():

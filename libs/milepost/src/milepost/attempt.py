@@ -6,6 +6,7 @@ handler, serializers of the result, and what turns an exception into text. Whate
 
 import asyncio
 import concurrent.futures
+import copy
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -81,7 +82,8 @@ def attempt(definition: JobDefinition, params: Mapping[str, Any], run: Run, wait
     """
     try:
         try:
-            valid = definition.params.model_validate(params)
+            # A copy: what the author's code changes in it would be published as the job's params.
+            valid = definition.params.model_validate(copy.deepcopy(params))
         except ValidationError as error:
             return _failed("invalid-params", describe_errors(error))
         encoded, result = call(definition, valid, run, wait_for)

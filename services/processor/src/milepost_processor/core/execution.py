@@ -1,5 +1,6 @@
 """One execution of a job: its events, and how its handler is stopped."""
 
+import contextvars
 import itertools
 import threading
 import time
@@ -142,12 +143,14 @@ class Execution:
     def guard(self, call: Callable[[], T]) -> T:
         """Call the author's code on this thread. `force` raises `Forced` within it, and never after it.
 
+        It has a copy of the thread's context variables: what it sets there does not reach the next job.
+
         Raises:
             Forced: The handler was forced.
         """
         self._thread = threading.get_ident()
         try:
-            return call()
+            return contextvars.copy_context().run(call)
         finally:
             while self._thread is not None:
                 try:  # noqa: SIM105 - `suppress` would be one more place in which it can be raised
