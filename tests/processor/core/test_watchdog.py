@@ -8,7 +8,6 @@ import structlog
 from fake_files import FakeFiles
 from fake_loop import FakeLoop
 from samples import SUBMITTED
-from waiting import wait_until
 
 from milepost import Canceled, Run, Superseded, TimedOut
 from milepost_contracts.messages.job_events import JobSubmitted
@@ -119,22 +118,6 @@ def test_a_handler_is_not_forced_within_the_grace_time(create_watchdog):
     one.stop(Canceled())
     one.guard(watchdog.check_limits)
     assert [] == raised
-
-
-def test_time_in_which_no_thread_ran_is_not_charged(create_watchdog):
-    """A handler may hold the interpreter, or the process may have been stopped; nobody knows which handler it was."""
-    late = execution(max_runtime=timedelta(milliseconds=1))
-    watchdog, _ = create_watchdog(late)
-    wait_until(lambda: late.overdue, within=5, what="its time is over")
-    watchdog.credit_lost_time(elapsed=2.1, late=0.9)
-    assert late.overdue, "that is within the load of a machine"
-    late.extend(0, innocent=False)
-    watchdog.credit_lost_time(elapsed=3600.1, late=3600)
-    assert late.overdue, "a handler that holds the interpreter gets its max_runtime once more, and no more"
-    other = execution(max_runtime=timedelta(hours=1))
-    watchdog, _ = create_watchdog(other)
-    watchdog.credit_lost_time(elapsed=60.1, late=60)
-    assert timedelta(hours=1, minutes=1).total_seconds() == pytest.approx(other.remaining, abs=30)
 
 
 def test_a_renewal_stops_canceled_and_superseded_runs(create_watchdog, claims):

@@ -29,7 +29,9 @@ loop_blocked = Counter(
 )
 interpreter_held = Counter(
     "milepost_processor_interpreter_held_seconds_total",
-    "How long no thread ran, because a handler held the interpreter, or the process was stopped",
+    "How long no other thread ran, because a handler held the interpreter; without a type if it is not known which, "
+    "or if the process was stopped",
+    ["type"],
 )
 ignored_stops = Counter(
     "milepost_handlers_ignoring_stop_total",

@@ -89,7 +89,7 @@ class BlockedLoop:
         ignored = max((execution.stopped_for for execution in suspects), default=0.0)
         if guilty is not None and ignored > self._grace and not self._forced:
             self._forced = True
-            log.warning("handler_forced", job_id=guilty.job.id, type=guilty.job.type, blocks="the event loop")
+            log.warning("async_loop_forced", job_id=guilty.job.id, type=guilty.job.type)
             self._raise_in(self._loop.thread_id)
         if min(ignored, self._length) > self._grace + FORCE_GRACE.total_seconds():
             job = f"job {guilty.job.id} of type {guilty.job.type!r}" if guilty else "a job"

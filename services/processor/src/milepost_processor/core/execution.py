@@ -107,6 +107,11 @@ class Execution:
         self._deadline += seconds
 
     @property
+    def thread(self) -> int | None:
+        """The identity of the thread on which its handler runs now, if it does; an async one runs elsewhere."""
+        return self._thread if self._future is None else None
+
+    @property
     def is_async(self) -> bool:
         """Whether its handler runs on the event loop."""
         return self._async_call is not None

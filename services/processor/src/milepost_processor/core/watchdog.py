@@ -11,9 +11,9 @@ from datetime import timedelta
 import structlog
 
 from milepost import Canceled, Superseded, TimedOut
-from milepost_processor import metrics
 from milepost_processor.core.blocked_loop import BlockedLoop
 from milepost_processor.core.execution import Execution
+from milepost_processor.core.held_interpreter import HeldInterpreter
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.async_loop import AsyncLoop
 from milepost_processor.ports.claims import Claims, Verdict
@@ -24,8 +24,6 @@ WATCH_INTERVAL = 0.1
 """Seconds between two checks of the time limits."""
 RENEW_INTERVAL = 1.0
 """Seconds between two renewals of the claims; they also return cancels that did not arrive as a message."""
-HELD_AFTER = 1.0
-"""Seconds by which the watchdog must wake up late, to say that the interpreter was held."""
 
 
 class Watchdog:
@@ -59,6 +57,7 @@ class Watchdog:
         self._claims = claims
         self._grace = grace
         self._raise_in = raise_in
+        self._interpreter = HeldInterpreter()
         self._loop = BlockedLoop(loop, grace=grace, raise_in=raise_in)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -105,18 +104,8 @@ class Watchdog:
             elapsed: Seconds since the last call.
             late: How many of them the watchdog itself could not run.
         """
-        if late >= HELD_AFTER:
-            metrics.interpreter_held.inc(late)
-            log.warning(
-                "interpreter_held",
-                seconds=round(late, 1),
-                running=[execution.job.id for execution in self._running()],
-                detail="a handler held the interpreter (code in C), or the process was stopped",
-            )
-            for execution in self._running():
-                execution.extend(late, innocent=False)
-            elapsed -= late
-        self._loop.check(self._running(), elapsed)
+        self._interpreter.check(self._running(), late)
+        self._loop.check(self._running(), elapsed - late)
 
     def renew_claims(self) -> None:
         """Renew the claims, and stop executions that are canceled or superseded."""
