@@ -2,7 +2,7 @@
 
 A program and its children are a process group of their own. A guard, a small shell, leads the group: it ignores the
 signals that ask for an end, so the group exists until it is killed, and it kills the group once its input is closed,
-which happens when this process dies, however it dies. (Linux's PR_SET_PDEATHSIG reaches a program, but not its children.)
+which happens when this process dies, however it dies. (PR_SET_PDEATHSIG of Linux reaches a program, not its children.)
 """
 
 import asyncio
