@@ -109,7 +109,7 @@ class Execution:
     @property
     def thread(self) -> int | None:
         """The identity of the thread on which its handler runs now, if it does; an async one runs elsewhere."""
-        return self._thread if self._future is None else None
+        return self._thread if self._async_call is None else None
 
     @property
     def is_async(self) -> bool:

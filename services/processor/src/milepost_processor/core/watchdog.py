@@ -11,6 +11,7 @@ from datetime import timedelta
 import structlog
 
 from milepost import Canceled, Superseded, TimedOut
+from milepost_processor import metrics
 from milepost_processor.core.blocked_loop import BlockedLoop
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.held_interpreter import HeldInterpreter
