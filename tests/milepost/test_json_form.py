@@ -1,6 +1,7 @@
 """The JSON form of results, partial results and saved state."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -48,6 +49,8 @@ class NanInJson(BaseModel):
         (Decimal("-Infinity"), "it is -Infinity"),
         ({"a/b": [1, {"x~": -math.inf}]}, "/a~1b/1/x~0 is -inf"),
         ((1, NAN), "/1 is nan"),
+        (deque([NAN]), "/0 is nan"),
+        ({"of": {NAN}}, "/of/0 is nan"),
         (Measured(), "/mean is nan"),
         (Series([Measured(mean=1), Measured()]), "/of/1/mean is nan"),
         (NanInJson(), "/n is nan"),

@@ -5,6 +5,7 @@ is refused, and the error names the place.
 """
 
 import math
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Iterator
 from decimal import Decimal
 from typing import Any, Literal
@@ -16,6 +17,11 @@ from milepost_contracts.values import MAX_DEPTH, too_deep
 
 ANY: TypeAdapter[Any] = TypeAdapter(Any)
 """The type of a value that has no annotation."""
+#: The place of an outer value, and the key or index in it.
+_Place = tuple["_Place | None", Any]
+_LAZY = (Iterator, AsyncIterable, Awaitable)
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Most values: they need no further look."""
 
 
 def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes, Any]:
@@ -46,7 +52,7 @@ def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes,
 
 def is_lazy(value: object) -> bool:
     """Whether the value would have to be run or awaited to be had: a generator, another iterator, a coroutine."""
-    return isinstance(value, Iterator | AsyncIterable | Awaitable)
+    return isinstance(value, _LAZY)
 
 
 def _dumped(type: TypeAdapter[Any], value: Any, what: str, *, mode: Literal["json", "python"]) -> Any:
@@ -67,25 +73,32 @@ def _refuse_what_changes(value: Any, what: str) -> None:
     Raises:
         ValueError: The message names one such part.
     """
-    stack: list[tuple[str, Any]] = [("", value)]
+    stack: list[tuple[_Place | None, Any]] = [(None, value)]
     while stack:
         place, one = stack.pop()
+        problem = None
+        if type(one) in _PLAIN:
+            continue
         if isinstance(one, dict):
-            if problem := _same_keys(one):
-                raise ValueError(f"{what} has no JSON form: {_subject(place)} has {problem}")
-            stack += [(f"{place}/{_escaped(key)}", inner) for key, inner in one.items()]
-        elif isinstance(one, list | tuple | set | frozenset):
-            stack += [(f"{place}/{number}", inner) for number, inner in enumerate(one)]
-        elif problem := _no_json_value(one):
-            raise ValueError(f"{what} has no JSON form: {_subject(place)} is {problem}")
+            problem = _same_keys(one)
+            stack += [((place, key), inner) for key, inner in one.items()]
+        elif isinstance(one, list | tuple | set | frozenset | deque):
+            stack += [((place, number), inner) for number, inner in enumerate(one)]
+        else:
+            problem = _no_json_value(one)
+        if problem:
+            raise ValueError(f"{what} has no JSON form: {_pointer(place) or 'it'} {problem}")
 
 
 def _no_json_value(one: object) -> str | None:
-    is_finite = one.is_finite() if isinstance(one, Decimal) else not isinstance(one, float) or math.isfinite(one)
+    if isinstance(one, float):
+        is_finite = math.isfinite(one)
+    else:
+        is_finite = not isinstance(one, Decimal) or one.is_finite()
     if not is_finite:
-        return f"{one}, and JSON has no such number. Use None where a number is missing."
+        return f"is {one}, and JSON has no such number. Use None where a number is missing."
     if is_lazy(one):
-        return "a generator or another iterator. Put its elements into a list."
+        return "is a generator or another iterator. Put its elements into a list."
     return None
 
 
@@ -98,17 +111,17 @@ def _same_keys(one: dict[Any, Any]) -> str | None:
         try:
             (text,) = pydantic_core.to_jsonable_python({key: None})
         except ValueError as error:
-            return f"the key {key!r}: {error}. Use texts as keys."
+            return f"has the key {key!r}: {error}. Use texts as keys."
         if text in seen:
-            return f"the keys {seen[text]!r} and {key!r}, which are the same in JSON. Use texts as keys."
+            return f"has the keys {seen[text]!r} and {key!r}, which are the same in JSON. Use texts as keys."
         seen[text] = key
     return None
 
 
-def _subject(place: str) -> str:
-    return place or "it"
-
-
-def _escaped(key: Any) -> str:
-    """Escape a key for a JSON pointer (RFC 6901)."""
-    return str(key).replace("~", "~0").replace("/", "~1")
+def _pointer(place: _Place | None) -> str:
+    """Return the JSON pointer (RFC 6901) of a place."""
+    parts: list[str] = []
+    while place is not None:
+        place, key = place
+        parts.append("/" + str(key).replace("~", "~0").replace("/", "~1"))
+    return "".join(reversed(parts))
