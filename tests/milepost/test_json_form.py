@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, field_serializer
 
 from milepost import Run, job
-from milepost.json_form import to_json
+from milepost.json_form import _unchanged, to_json
 from milepost.testing import run_job
 
 NAN = math.nan
@@ -80,6 +80,23 @@ JSON = st.recursive(
 def test_a_json_value_is_its_own_json_form(value):
     """Nothing that JSON has is refused."""
     assert value == to_json(value, "a value")[1]
+
+
+@given(JSON)
+def test_a_value_that_is_json_already_takes_a_short_cut_to_the_same_form(value):
+    """A handler may save a large state often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("milepost.json_form._unchanged", lambda value: None)
+        same = to_json(value, "a value")
+    assert same == _unchanged(value)
+
+
+@pytest.mark.parametrize(
+    "value", [(1,), {1: 2}, {"a": {True: 1}}, [NAN], Measured(), [NumberLike(1)], iter([1]), [b"a"], {1}, 1 + 2j]
+)
+def test_no_other_value_takes_the_short_cut(value):
+    """JSON changes it, or code of its author might run."""
+    assert _unchanged(value) is None
 
 
 def test_a_key_that_only_looks_different_is_taken():

@@ -4,6 +4,7 @@ JSON has no NaN and no infinity, an object has each key once, and a value is com
 is refused, and the error names the place.
 """
 
+import marshal
 import math
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Iterator
@@ -37,6 +38,8 @@ def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes,
     Raises:
         ValueError: It has no JSON form, or is too deep. The message names the place as a JSON pointer: `/rows/3/mean`.
     """
+    if type is ANY and (unchanged := _unchanged(value)) is not None:
+        return unchanged
     _refuse_what_changes(_dumped(type, value, what, mode="python"), what)
     dumped = _dumped(type, value, what, mode="json")
     encoded = pydantic_core.to_json(dumped, inf_nan_mode="constants")
@@ -48,6 +51,20 @@ def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes,
     if too_deep(plain):
         raise ValueError(f"{what} has more than {MAX_DEPTH} levels")
     return encoded, plain
+
+
+def _unchanged(value: Any) -> tuple[bytes, Any] | None:
+    """Return what `to_json` does, for a value that is JSON already; `None` for any other.
+
+    Written in C throughout: a handler may save a large state, or report many items.
+    """
+    try:
+        marshal.dumps(value)  # exact built-in types only: no code of the author runs, and nothing is lazy
+        encoded = pydantic_core.to_json(value, inf_nan_mode="constants")
+        plain = pydantic_core.from_json(encoded, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return (encoded, plain) if plain == value and not too_deep(plain) else None
 
 
 def is_lazy(value: object) -> bool:
