@@ -288,15 +288,15 @@ def test_a_handler_that_holds_the_gil_keeps_its_job(submit_job, starts):
 
 
 def test_an_interrupted_job_continues_from_its_saved_state(stack, submit_job, starts):
-    """SIGTERM: it is requeued at once, the attempt does not count, and the next one has the saved state."""
+    """SIGTERM: it is requeued at once, and the next attempt has the next number and the saved state."""
     handle = submit_job(type="patient", milliseconds=6_000)
     wait_until(lambda: has_status(handle, "running") and handle.document.progress, within=10, what="it runs")
     stack.restart("processor-1")
     document = handle.wait(timeout=30)
     begun_at, steps = document.result
-    assert ("succeeded", 1, 600) == (document.status, document.attempt, steps)
+    assert ("succeeded", 2, 600) == (document.status, document.attempt, steps)
     assert 0 < begun_at < 600
-    assert [(1, "interrupted"), (1, "succeeded")] == attempt_outcomes(document)
+    assert [(1, "interrupted"), (2, "succeeded")] == attempt_outcomes(document)
     assert 2 == starts(handle)
 
 

@@ -6,7 +6,7 @@ import pytest
 from claims_suite import ClaimsSuite
 from job_histories import LONG_RETENTION
 from redis import Redis
-from samples import AT, ENDED, RUNNING, SUBMITTED
+from samples import AT, ENDED, HEARTBEAT, RUNNING, SUBMITTED
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
@@ -19,6 +19,7 @@ from milepost_contracts.messages.job_events import (
     JobSubmitted,
     JobSucceeded,
 )
+from milepost_contracts.messages.worker_events import ProcessorHeartbeat, ProcessorStopped
 from milepost_contracts.status.ends import canceled_before_start, expired, inferred
 from milepost_contracts.status.merge import cancel_key, merge
 from milepost_contracts.status.redis_keys import SHARDS, shard_of
@@ -27,6 +28,7 @@ from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import ResumePoint, Verdict
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
+from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
 from milepost_tracker.ports.status_store import ClaimState
 
 
@@ -249,3 +251,18 @@ def test_a_canceled_claim_has_the_time_of_the_request(claims, redis_url, keys):
         redis.expire(keys.job(SUBMITTED.id), 60)
     claim = claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
     assert (Verdict.CANCELED, AT) == (claim.verdict, claim.cancel_requested_at)
+
+
+async def test_the_tracker_knows_which_jobs_have_a_live_processor(claims, redis, keys):
+    """By the claims that are renewed, and by the heartbeats; it ends none of them as lost."""
+    store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
+    workers = RedisWorkerStore(redis, keys)
+    assert set() == await store.held([SUBMITTED.id]) == await workers.running_jobs()
+    claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+    assert {SUBMITTED.id} == await store.held(["other", SUBMITTED.id])
+    await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
+    assert set() == await store.held([SUBMITTED.id])
+    await workers.record(ProcessorHeartbeat(heartbeat=HEARTBEAT))
+    assert {SUBMITTED.id} == await workers.running_jobs()
+    await workers.record(ProcessorStopped(heartbeat=HEARTBEAT))
+    assert set() == await workers.running_jobs()

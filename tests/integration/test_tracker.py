@@ -32,8 +32,9 @@ async def trackers(rabbitmq_url, redis, keys, topology):
     async def start():
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
         publisher = RabbitEventPublisher(RabbitPublisher(rabbitmq_url, name="test"), topology)
-        status = StatusProjector(store, Reaper(store, publisher), publisher)
-        workers = WorkerProjector(RedisWorkerStore(redis, keys))
+        worker_store = RedisWorkerStore(redis, keys)
+        status = StatusProjector(store, Reaper(store, worker_store, publisher), publisher)
+        workers = WorkerProjector(worker_store)
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,

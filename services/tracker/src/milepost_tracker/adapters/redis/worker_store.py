@@ -18,6 +18,7 @@ from milepost_contracts.messages.worker_events import (
 )
 from milepost_contracts.status.redis_keys import Keys
 from milepost_redis.calls import execute, raising
+from milepost_redis.parsing import parse_known
 from milepost_tracker.errors import StoreUnavailable
 
 PROCESSOR_INDEX_TTL = timedelta(hours=1)
@@ -48,7 +49,8 @@ class RedisWorkerStore:
             instances: Any = await self._redis.zrange(self._keys.processors, 0, -1)
             keys = [self._keys.processor(instance.decode()) for instance in instances]
             heartbeats = await self._redis.mget(keys) if keys else []
-        return {job.id for body in heartbeats if body for job in Heartbeat.model_validate_json(body).running}
+        known = parse_known(Heartbeat, [body for body in heartbeats if body])
+        return {job.id for heartbeat in known for job in heartbeat.running}
 
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
         for job_type in announcement.types:
