@@ -25,7 +25,7 @@ def test_a_job_is_claimed_started_run_and_its_outcome_confirmed(runner, publishe
     assert (1, ({"n": 1},)) == (ended.job.items.count, ended.job.items.last)
     assert started.sequence < ended.sequence
     assert TRACE == started.traceparent == ended.traceparent
-    runner.record_confirmed()
+    runner.outcomes.record_confirmed()
     assert "ended" == claims.claims[SUBMITTED.id].state, "the claim is marked as ended"
     assert [] == publisher.reported_runs
 
@@ -93,7 +93,7 @@ def test_invalid_params_fail_the_job_without_calling_the_handler(runner, publish
 def test_a_finished_job_is_acknowledged_and_not_run(runner, publisher):
     """A duplicate is not run and publishes nothing."""
     runner.execute(command(), FIRST)
-    runner.record_confirmed()
+    runner.outcomes.record_confirmed()
     runner.execute(command(), FIRST)
     runner.execute(command(), Delivery(count=1))
     assert ["job.started", "job.succeeded"] == facts(publisher)
@@ -138,7 +138,7 @@ def test_an_outcome_that_was_not_confirmed_is_published_by_the_redelivery(runner
     claims.canceled.add((SUBMITTED.id, 1))
     runner.execute(command(do=do), Delivery(count=1))
     assert refused == publisher.events[1:], "the cancel that came after the end is too late"
-    runner.record_confirmed()
+    runner.outcomes.record_confirmed()
     runner.execute(command(do=do), Delivery(count=2))
     assert 2 == len(publisher.events)
 

@@ -81,7 +81,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     watchdog = Watchdog(
         runner.running,
         held=runner.held,
-        record_confirmed=runner.record_confirmed,
+        record_confirmed=runner.outcomes.record_confirmed,
         claims=claims,
         loop=loop,
         grace=settings.cancel_grace,

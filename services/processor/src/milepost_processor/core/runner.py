@@ -7,9 +7,8 @@ before it is published: a redelivery publishes the same one, and never runs the 
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_hex
@@ -34,6 +33,7 @@ from milepost_processor import metrics
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.outcome import outcome_of
+from milepost_processor.core.outcomes import Outcomes
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume import load_state
 from milepost_processor.errors import ClaimsUnavailable, DeliveredTooOften, Stopping
@@ -87,7 +87,8 @@ class Runner:
         self._patience = claim_patience.total_seconds()
         self._running: dict[str, Execution] = {}
         self._held: dict[str, Execution] = {}
-        self._confirmed: deque[JobEvent] = deque()
+        #: Its `record_confirmed` is to be called about every second.
+        self.outcomes = Outcomes(claims, publisher)
         self._stopping = threading.Event()
 
     def execute(self, command: Command, delivery: Delivery) -> None:
@@ -109,7 +110,7 @@ class Runner:
                 if claim.verdict is Verdict.ALIVE:
                     self._postpone(command, delivery=number, redelivered=redelivered)
                 elif claim.outcome is not None:
-                    self._publish_outcome(claim.outcome)
+                    self.outcomes.publish(claim.outcome)
                 return
             if too_often and claim.verdict is Verdict.RUN:
                 raise DeliveredTooOften
@@ -132,13 +133,6 @@ class Runner:
     def held(self) -> tuple[Execution, ...]:
         """Return the executions that run, or whose outcome is not confirmed yet."""
         return tuple(self._held.values())
-
-    def record_confirmed(self) -> None:
-        """Record in their claims that outcomes were confirmed, all since the last call in one batch."""
-        outcomes = [self._confirmed.popleft() for _ in range(len(self._confirmed))]
-        if outcomes:
-            with suppress(ClaimsUnavailable):  # a redelivery would publish them again, which changes nothing
-                self._claims.confirm(outcomes)
 
     def running_jobs(self) -> tuple[RunningJob, ...]:
         """Return the jobs that run, or whose outcome is not confirmed yet, for the heartbeat."""
@@ -265,24 +259,9 @@ class Runner:
             metrics.duration.labels(type=execution.job.type).observe(time.monotonic() - begun)
 
     def _conclude(self, execution: Execution, outcome: JobEvent) -> None:
-        """Record the outcome and return once it is durable: the message may be acknowledged then (law 5)."""
-        try:
-            standing = self._claims.end(execution.job, outcome)
-        except ClaimsUnavailable as error:
-            log.warning("outcome_not_recorded", error=str(error))
-            standing = outcome
-        if standing is None:
-            log.info("outcome_dropped", type=execution.job.type, status=str(outcome.status))
-            return
-        self._publish_outcome(standing)
-        execution.resume.published(standing.job)
-        log.info("job_concluded", type=execution.job.type, status=str(standing.status), attempt=standing.job.attempt)
-        counter = metrics.finished if standing.status.terminal else metrics.put_back
-        counter.labels(type=execution.job.type, status=str(standing.status)).inc()
-
-    def _publish_outcome(self, outcome: JobEvent) -> None:
-        self._publisher.publish(outcome)
-        self._confirmed.append(outcome)
+        """Return once the outcome is durable, or another end stands: the message may be acknowledged then (law 5)."""
+        if (published := self.outcomes.conclude(execution.job, outcome)) is not None:
+            execution.resume.published(published.job)
 
     @contextmanager
     def _holding(self, execution: Execution) -> Iterator[None]:

@@ -48,7 +48,7 @@ class RedisWorkerStore:
         with raising(StoreUnavailable):
             instances: Any = await self._redis.zrange(self._keys.processors, 0, -1)
             keys = [self._keys.processor(instance.decode()) for instance in instances]
-            heartbeats = await self._redis.mget(keys) if keys else []
+            heartbeats: Any = await self._redis.mget(keys) if keys else []
         known = parse_known(Heartbeat, [body for body in heartbeats if body])
         return {job.id for heartbeat in known for job in heartbeat.running}
 
