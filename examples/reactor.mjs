@@ -7,7 +7,9 @@ const exchange = `${process.env.MILEPOST_NAMESPACE ?? "milepost"}.jobs`;
 const connection = await amqp.connect(broker);
 const channel = await connection.createChannel();
 await channel.prefetch(20);
-const { queue } = await channel.assertQueue("billing-js.milepost", { durable: true, arguments: { "x-queue-type": "quorum" } });
+// A full queue loses its oldest events. (One that refused new ones would slow Milepost down.)
+const limits = { "x-queue-type": "quorum", "x-max-length": 100_000, "x-overflow": "drop-head" };
+const { queue } = await channel.assertQueue("billing-js.milepost", { durable: true, arguments: limits });
 await channel.bindQueue(queue, exchange, "job.succeeded.#");
 console.log("listening");
 await channel.consume(queue, (message) => {

@@ -11,6 +11,8 @@ import os
 import aio_pika
 
 BROKER = os.environ.get("MILEPOST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1/")
+# A full queue loses its oldest events. (One that refused new ones would slow Milepost down.)
+ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 100_000, "x-overflow": "drop-head"}
 EXCHANGE = os.environ.get("MILEPOST_NAMESPACE", "milepost") + ".jobs"
 
 
@@ -20,7 +22,7 @@ async def main() -> None:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=20)
         # Jobs of all types; for one type: job.succeeded.*.crunch
-        queue = await channel.declare_queue("billing.milepost", durable=True, arguments={"x-queue-type": "quorum"})
+        queue = await channel.declare_queue("billing.milepost", durable=True, arguments=ARGUMENTS)
         await queue.bind(await channel.get_exchange(EXCHANGE), "job.succeeded.#")
         print("listening", flush=True)
         async with queue.iterator() as messages:

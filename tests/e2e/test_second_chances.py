@@ -309,6 +309,7 @@ def test_a_job_whose_processor_is_killed_continues_from_its_saved_state(stack, s
 
     wait_until(has_come_far, within=30, what="half of it is done")
     processes.find(stack.state.process("processor-1")).kill()
+    wait_until(lambda: processes.find(stack.state.process("processor-1")) is None, within=10, what="it is gone")
     restart_dead_processor(stack)
     document = handle.wait(timeout=60)
     begun_at, steps = document.result

@@ -205,6 +205,7 @@ async def test_what_was_deleted_is_declared_again(publish, repair, topology, con
     wire = await (await connection.channel()).get_underlay_channel()
     for binding in work.bindings:
         await wire.queue_unbind(work.name, binding.exchange.name, binding.key)
+    await wire.exchange_unbind(destination=topology.internal.name, source=topology.jobs.name, routing_key="#")
     await router.declare(["default", "cpu"])
     for queue in (*topology.shared_queues, topology.entry_queue("default"), topology.entry_queue("cpu")):
         await depth(connection, queue)

@@ -11,7 +11,7 @@ from yarl import URL
 
 from milepost_contracts.messages.broker_objects import Queue
 from milepost_rabbit import metrics
-from milepost_rabbit import publisher as module
+from milepost_rabbit.blocking import is_blocked
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.declare import declare, missing
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, Refused, TopologyMismatch
@@ -285,7 +285,7 @@ async def test_a_blocked_connection_is_kept(publisher, topology, stack, monkeypa
     rabbitmqctl(stack, "set_vm_memory_high_watermark", "0")
     first = asyncio.create_task(publish(within=60))  # the broker blocks a connection only once it publishes
     try:
-        await wait_until_async(lambda: module._is_blocked(before), within=10, what="the connection is blocked")
+        await wait_until_async(lambda: is_blocked(before), within=10, what="the connection is blocked")
         with pytest.raises(NotAccepted, match="blocked the connection"):
             await publish(within=1)
         assert publisher.link.connection is before

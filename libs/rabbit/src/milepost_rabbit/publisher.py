@@ -6,7 +6,7 @@ returns; two publishes with one AMQP `message_id` swap their outcomes; a stuck b
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -22,6 +22,7 @@ from milepost_contracts.back_off import BackOff
 from milepost_contracts.messages.broker_objects import Exchange
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE
 from milepost_rabbit import metrics
+from milepost_rabbit.blocking import CHECK_INTERVAL, is_blocked, takes_messages, wait_unblocked
 from milepost_rabbit.cancelling import raise_if_cancelled
 from milepost_rabbit.errors import NotAccepted, OutcomeUnknown, RabbitError, Refused
 from milepost_rabbit.link import HEARTBEAT, Link
@@ -31,8 +32,6 @@ CONFIRM_TIMEOUT = 5.0
 CHANNELS = 4
 """Number of channels that all publishes share. A channel that lacks a confirm is replaced alone."""
 PERSISTENT = 2
-CONNECTION_CHECK_INTERVAL = 0.1
-"""Seconds between two checks whether the connection takes messages."""
 REPLACE_AFTER = 5.0
 """Seconds. A younger connection or channel is not replaced for a missing confirm.
 
@@ -149,7 +148,7 @@ class RabbitPublisher:
     async def _publish_to(self, exchange: str, message: _Message, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         connection = self.link.connection
-        if connection is None or not _takes_messages(connection):
+        if connection is None or not takes_messages(connection):
             connection = await self._ready(deadline - loop.time())
         properties = aiormq.spec.Basic.Properties(
             content_type=CONTENT_TYPE,
@@ -227,7 +226,7 @@ class RabbitPublisher:
     async def drop_if_unresponsive(self, connection: AbstractConnection) -> None:
         """Reconnect, unless the connection is new or blocked: a broker that confirms nothing may be frozen."""
         old = asyncio.get_running_loop().time() - self._opened_at >= REPLACE_AFTER
-        if old and not await _is_blocked(connection):
+        if old and not await is_blocked(connection):
             self.link.drop(connection)
 
     def _replace_later(self, connection: AbstractConnection, stale: _OpenChannel) -> None:
@@ -266,44 +265,16 @@ class RabbitPublisher:
         why = "not connected to the broker"
         while loop.time() < deadline:
             try:
-                async with asyncio.timeout_at(min(deadline, loop.time() + CONNECTION_CHECK_INTERVAL)):
+                async with asyncio.timeout_at(min(deadline, loop.time() + CHECK_INTERVAL)):
                     await self.link.wait_up()
                     connection = self.link.connection
                     if connection is None or not connection.connected.is_set():
-                        await asyncio.sleep(CONNECTION_CHECK_INTERVAL)
+                        await asyncio.sleep(CHECK_INTERVAL)
                         continue
                     # This never returns if the connection is lost meanwhile, hence the short time-outs.
-                    await _unblocked(connection)
+                    await wait_unblocked(connection)
                     return connection
             except TimeoutError:
                 if self.link.is_up:
                     why = "the broker has blocked the connection: it is short of memory or disk"
         raise NotAccepted(why)
-
-
-def _takes_messages(connection: AbstractConnection) -> bool:
-    """Return whether the broker takes messages over this connection now."""
-    if connection.transport is None or not connection.connected.is_set():
-        return False
-    waiting = cast("Coroutine[None, None, None]", connection.transport.ready())
-    try:
-        waiting.send(None)
-    except StopIteration:
-        return True  # there was nothing to wait for
-    waiting.close()
-    return False
-
-
-async def _unblocked(connection: AbstractConnection) -> None:
-    """Wait until the broker takes messages; `connection.ready` waits only for the connection (aio-pika 10.2.1)."""
-    if connection.transport is not None:
-        await connection.transport.ready()
-
-
-async def _is_blocked(connection: AbstractConnection) -> bool:
-    try:
-        async with asyncio.timeout(CONNECTION_CHECK_INTERVAL):
-            await _unblocked(connection)
-    except TimeoutError:
-        return True
-    return False
