@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -149,8 +148,8 @@ async def run(settings: TrackerSettings) -> None:
     tasks = [
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
         *(
-            asyncio.create_task(duty)
-            for duty in _periodic_duties(parts, consumer, status, reaper, replayer, republisher, router)
+            asyncio.create_task(duties.every(pause, act))
+            for pause, act in _periodic_duties(parts, consumer, status, reaper, replayer, republisher, router)
         ),
     ]
     for task in tasks:
@@ -196,8 +195,8 @@ def _periodic_duties(
     replayer: Replayer,
     republisher: Republisher,
     router: RabbitMessageRouter,
-) -> list[Coroutine[Any, Any, None]]:
-    """Return the periodic duties beside the projection."""
+) -> list[tuple[timedelta, Callable[[], Awaitable[None]]]]:
+    """Return the periodic duties beside the projection, and the pause before each."""
 
     async def end_overdue() -> None:
         await duties.end_overdue(reaper, status, replayer, is_connected=lambda: consumer.link.is_up)
@@ -223,11 +222,11 @@ def _periodic_duties(
         await router.declare(await parts.job_counts.queues())
 
     return [
-        duties.every(DECLARE_INTERVAL, declare),
-        duties.every(EXPIRED_INTERVAL, sweep),
-        duties.every(OVERDUE_INTERVAL, end_overdue),
-        duties.every(min(REPUBLISH_INTERVAL, republisher.every), republish),
-        duties.every(RECONCILE_INTERVAL, compare),
+        (DECLARE_INTERVAL, declare),
+        (EXPIRED_INTERVAL, sweep),
+        (OVERDUE_INTERVAL, end_overdue),
+        (min(REPUBLISH_INTERVAL, republisher.every), republish),
+        (RECONCILE_INTERVAL, compare),
     ]
 
 

@@ -1,0 +1,34 @@
+"""The tracker's duties, as they are put together."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from milepost_tracker.bootstrap import _periodic_duties
+
+
+class FakeReaper:
+    def __init__(self):
+        self.calls = 0
+
+    async def end_overdue(self):
+        self.calls += 1
+
+
+@pytest.mark.parametrize("complete, connected, calls", [(True, True, 1), (False, True, 0), (True, False, 0)])
+async def test_the_duty_that_ends_lost_jobs_waits_for_the_view(complete, connected, calls):
+    """While the view may lack events, nobody knows which jobs are lost."""
+    reaper = FakeReaper()
+    made = _periodic_duties(
+        SimpleNamespace(),
+        SimpleNamespace(link=SimpleNamespace(is_up=connected)),
+        SimpleNamespace(behind=timedelta(0)),
+        reaper,
+        SimpleNamespace(complete=complete),
+        SimpleNamespace(every=timedelta(days=1)),
+        SimpleNamespace(),
+    )
+    (act,) = [act for _, act in made if act.__name__ == "end_overdue"]
+    await act()
+    assert calls == reaper.calls
