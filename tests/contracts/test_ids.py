@@ -1,6 +1,7 @@
 """Law 2: an id certifies itself."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
@@ -58,6 +59,21 @@ def test_a_rotated_key_still_verifies(tenant):
     assert new_id == Keyring([NEW]).verify(new_id, tenant).job_id
     with pytest.raises(UnknownJobId):
         RING.verify(new_id, tenant)
+
+
+STEPS = [Keyring(keys) for keys in ([OLD], [OLD, NEW], [NEW, OLD])]
+
+
+@given(TENANTS)
+@pytest.mark.parametrize("before, after", list(pairwise(STEPS)), ids=["the new key is added", "the new key signs"])
+def test_gateways_before_and_after_a_step_of_a_rotation_verify_each_others_ids(before, after, tenant):
+    """A key is added at the end everywhere, before it is moved to the front anywhere: no accepted id gets 404."""
+    for issuer in (before, after):
+        issued = issuer.issue(tenant)
+        assert issued == before.verify(issued, tenant).job_id == after.verify(issued, tenant).job_id
+        seal = issuer.seal("cursor")
+        assert before.is_sealed("cursor", seal)
+        assert after.is_sealed("cursor", seal)
 
 
 @given(st.text(max_size=60) | st.text(ALPHABET, min_size=38, max_size=42))

@@ -13,7 +13,7 @@ def parts():
         return SimpleNamespace(is_alive=lambda: True)
 
     return {
-        "worker": SimpleNamespace(workers=[alive(), alive()], consumers={"a": alive(), "b": alive()}),
+        "worker": SimpleNamespace(workers=[alive(), alive()], consumers={"a": alive(), "b": alive()}, flow=alive()),
         "watchdog": SimpleNamespace(is_alive=True, broken=None),
         "resume_keeper": SimpleNamespace(is_alive=True),
         "loop": SimpleNamespace(is_alive=True),
@@ -51,6 +51,12 @@ def test_one_thread_of_many_that_has_ended_is_enough(parts, thread, found):
     ended = worker.workers[1] if thread == "workers" else worker.consumers["b"]
     ended.is_alive = lambda: False
     assert [found] == _dead_parts(**parts)
+
+
+def test_a_processor_without_flow_control_has_ended(parts):
+    """It would consume nothing, or too much."""
+    parts["worker"].flow.is_alive = lambda: False
+    assert ["the flow control has ended"] == _dead_parts(**parts)
 
 
 @pytest.mark.parametrize("part", ["watchdog", "publisher"])

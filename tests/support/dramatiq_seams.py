@@ -2,20 +2,27 @@
 
 import json
 import threading
+from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.encoder import JSONEncoder
 from dramatiq.message import set_encoder
+from odd_handlers import REGISTRY
 from samples import SUBMITTED
 
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobSubmitted
-from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
+from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, connection_url
+from milepost_processor.adapters.dramatiq.consumer import Consuming
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
+from milepost_processor.core.handlers import Handlers
+from milepost_processor.core.put_off import Eligibility
 
 ACTOR = SUBMITTED.type
+HANDLERS = Handlers({ACTOR: replace(REGISTRY.definitions["sync"], type=ACTOR)})
 
 
 class Ours:
@@ -27,7 +34,14 @@ class Ours:
         self.queue = topology.work("default").name
         self._encoder = EnvelopeEncoder(topology)
         set_encoder(self._encoder)
-        consuming = Consuming(timeout=timedelta(minutes=30), one_at_a_time=frozenset())
+        self.published = []
+        consuming = Consuming(
+            timeout=timedelta(minutes=30),
+            one_at_a_time=frozenset(),
+            eligibility=Eligibility(HANDLERS, delivery_limit=3),
+            publish=self.publish,
+            nack_counts=False,
+        )
         self.broker = CommandBroker(connection_url(url, heartbeat=timedelta(seconds=60)), consuming)
         dramatiq.Actor(
             lambda command, delivery: act(command.job.id, delivery.count),
@@ -37,6 +51,13 @@ class Ours:
             priority=0,
             options={},
         )
+
+    def publish(self, event):
+        """Record the event that takes the place of a message, and confirm it."""
+        self.published.append(event)
+        confirmed = Future()
+        confirmed.set_result(None)
+        return confirmed
 
     def body(self, name, **wrong):
         if wrong:

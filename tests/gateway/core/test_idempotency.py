@@ -1,12 +1,15 @@
 """Idempotency keys, and retries of ended jobs."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from problem_answers import problem
 from samples import ENDED, RUNNING
 
+from milepost_contracts.ids import Keyring, SigningKey
 from milepost_contracts.messages.job_events import JobStarted, JobSucceeded
+from milepost_gateway.core.idempotency import Idempotency
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 
 JOB = {"type": "count", "params": {"steps": 1}}
@@ -29,6 +32,32 @@ async def test_a_repeated_key_returns_the_first_job(submit, broker):
     assert first.headers["location"] == repeat.headers["location"]
     assert first.json()["id"] == repeat.json()["id"]
     assert 1 == len(broker.submitted)
+
+
+@pytest.fixture
+def gateway_with(idempotency_store):
+    """Return a function that claims a key at a gateway with these id keys, and returns the job's id."""
+
+    async def claim(*keys):
+        signing = Keyring([SigningKey(number=number, secret=bytes([number]) * 32) for number in keys])
+        idempotency = Idempotency(keyring=signing, store=idempotency_store, retention=timedelta(days=7))
+        async with idempotency.claim("default", "a key", "the same request") as claimed:
+            return claimed.job_id
+
+    return claim
+
+
+@pytest.mark.parametrize("first, second", [([1], [1, 2]), ([1, 2], [2, 1]), ([2, 1], [1, 2])])
+async def test_a_key_has_one_job_at_gateways_before_and_after_a_step_of_a_rotation(gateway_with, first, second):
+    """Whichever of them handles the first request."""
+    assert await gateway_with(*first) == await gateway_with(*second)
+
+
+async def test_a_key_whose_job_id_has_an_unknown_signature_is_not_accepted(gateway_with):
+    """A gateway that lacks another gateway's id key can't answer; a repeat may reach one that can."""
+    await gateway_with(2, 1)
+    with pytest.raises(NotAccepted, match="does not have"):
+        await gateway_with(1)
 
 
 @pytest.mark.parametrize("other", ["8e03978e-40d5", '"8e03978e-40d5"'])

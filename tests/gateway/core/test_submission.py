@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
 from problem_answers import problem
 
+from milepost_contracts.clock import now
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 
 JOB = {"type": "count", "params": {"steps": 3}}
@@ -184,6 +186,27 @@ async def test_submission_works_while_redis_is_away(http, view, broker):
     assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
     problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 503, "not-accepted")
     assert 2 == len(broker.submitted)
+
+
+@pytest.mark.parametrize("ago", [None, timedelta(seconds=1)], ids=["empty", "just announced"])
+async def test_a_type_is_not_called_unknown_before_every_processor_can_have_announced_its_types(
+    http, worker_store, ago
+):
+    """Redis may have lost them: 503, which clients repeat. A type that is known is accepted."""
+    worker_store.since = ago and now() - ago
+    problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 503, "not-accepted")
+    assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
+    worker_store.since = now() - timedelta(minutes=1)
+    problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 422, "unknown-job-type")
+
+
+async def test_a_job_names_the_version_of_its_type_that_its_params_were_checked_against(http, broker, worker_store):
+    """Older trackers record none."""
+    await http.post("/v1/jobs", json=JOB)
+    worker_store.types = [known.with_version() for known in worker_store.types]
+    await http.get("/v1/job-types")
+    await http.post("/v1/jobs", json=JOB)
+    assert [None, worker_store.types[0].version] == [command.job.type_version for command in broker.submitted]
 
 
 async def test_files_are_submitted_in_their_order(http, broker, blob_store):

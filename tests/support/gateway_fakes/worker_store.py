@@ -1,6 +1,8 @@
 """Announced job types and live processors in memory."""
 
-from samples import HEARTBEAT
+from datetime import datetime
+
+from samples import AT, HEARTBEAT
 
 from milepost_contracts.messages.worker_events import Heartbeat, JobType
 
@@ -25,10 +27,15 @@ class FakeWorkerStore:
         self._view = view
         self.types = list(TYPES)
         self.heartbeats: list[Heartbeat] = [HEARTBEAT]
+        self.since: datetime | None = AT
 
     async def job_types(self):
         self._view.check()
         return self.types
+
+    async def types_since(self):
+        self._view.check()
+        return self.since
 
     async def processors(self):
         self._view.check()

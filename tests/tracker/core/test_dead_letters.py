@@ -6,10 +6,16 @@ import pytest
 from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
 
 from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JobPostponed, JobQuarantined, JobStarted, JobSubmitted
+from milepost_contracts.messages.job_events import (
+    JobPostponed,
+    JobQuarantined,
+    JobStarted,
+    JobSubmitted,
+    decode_event,
+)
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.states import Status
-from milepost_contracts.values import Attempt
+from milepost_contracts.values import Attempt, PutOff
 from milepost_tracker.core.dead_letters import DeadLetterHandler
 from milepost_tracker.ports.status_store import ClaimState, KnownJob
 
@@ -74,14 +80,30 @@ class FakeStore:
         return self.state
 
 
+class FakeWorkerStore:
+    """Returns the announced versions that the test sets."""
+
+    def __init__(self):
+        self.announced = frozenset()
+
+    async def versions(self, job_type, *, queue, within):
+        assert (SUBMITTED.type, SUBMITTED.queue) == (job_type, queue)
+        return self.announced
+
+
 @pytest.fixture
 def store():
     return FakeStore()
 
 
 @pytest.fixture
-def dead_letter_handler(publisher, poisons, store):
-    return DeadLetterHandler(publisher, poisons, store)
+def workers():
+    return FakeWorkerStore()
+
+
+@pytest.fixture
+def dead_letter_handler(publisher, poisons, store, workers):
+    return DeadLetterHandler(publisher, poisons, store, workers)
 
 
 async def test_a_job_over_the_delivery_limit_is_quarantined(dead_letter_handler, publisher):
@@ -160,11 +182,57 @@ async def test_deliveries_before_a_postponement_count_towards_the_limit(dead_let
     assert (104, 0) == (publisher.events[0].job.quarantined, publisher.events[0].job.redelivered)
 
 
-async def test_a_job_of_an_unknown_type_fails_at_once(dead_letter_handler, publisher):
-    """Another delivery would not help."""
+async def test_a_rejected_job_fails_if_no_live_processor_has_announced_its_type(dead_letter_handler, publisher):
+    """It says so, and for how long that has been true."""
     await dead_letter_handler.handle([FakeDelivery(encode(COMMAND), reason="rejected")])
-    assert "job.failed" == publisher.events[0].fact
-    assert "No processor of the queue default knows the type" in publisher.events[0].job.error.message
+    (event,) = publisher.events
+    assert ("job.failed", "dead_lettered") == (event.fact, event.job.error.kind)
+    why = "No live processor of the queue default has announced the type digest-files in the last 5 minutes."
+    assert event.job.error.message.endswith(why)
+
+
+@pytest.mark.parametrize("announced", [None, frozenset({"v2"})], ids=["not known", "announced"])
+@pytest.mark.parametrize("quarantined", [0, 100])
+async def test_a_rejected_job_is_put_off_while_a_live_processor_may_run_it(
+    dead_letter_handler, publisher, workers, announced, quarantined
+):
+    """An older processor on the same queue does not know its type. It goes back to the queue that it came from."""
+    workers.announced = announced
+    job = SUBMITTED.model_copy(update={"quarantined": quarantined})
+    await dead_letter_handler.handle([FakeDelivery(encode(JobSubmitted(job=job)), reason="rejected")])
+    (event,) = publisher.events
+    assert ("job.postponed", AT, quarantined) == (event.fact, event.job.put_off.since, event.job.quarantined)
+    assert timedelta(0) < event.delay <= timedelta(seconds=30)
+    assert event == decode_event(encode(event))
+
+
+async def test_a_job_stays_put_off_since_the_first_time(dead_letter_handler, publisher, workers):
+    """The time that nobody could run it adds up, and its other facts stay."""
+    workers.announced = frozenset({"v2"})
+    earlier = PutOff(since=AT - timedelta(minutes=6), until=AT, refusal="no")
+    job = SUBMITTED.model_copy(
+        update={"put_off": earlier, "run_at": AT, "retried": 2, "attempt": 3, "type_version": "v2"}
+    )
+    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=job)), reason="rejected")])
+    job_after = publisher.events[0].job
+    assert (earlier.since, "no") == (job_after.put_off.since, job_after.put_off.refusal)
+    assert (AT, 2, 3) == (job_after.run_at, job_after.retried, job_after.attempt)
+
+
+@pytest.mark.parametrize("announced, fails", [({"v1", "v2"}, False), ({"v2"}, True)])
+async def test_refused_params_fail_when_no_live_processor_runs_the_version_they_were_checked_against(
+    dead_letter_handler, publisher, workers, announced, fails
+):
+    """The error is `invalid-params` and contains the refusal, not that its worker died."""
+    workers.announced = frozenset(announced)
+    refused = PutOff(since=AT, until=AT, refusal="'currency' was unexpected")
+    job = SUBMITTED.model_copy(update={"type_version": "v1", "put_off": refused, "run_at": AT})
+    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=job)), reason="rejected")])
+    (event,) = publisher.events
+    assert fails == (event.fact == "job.failed")
+    if fails:
+        assert "invalid-params" == event.job.error.kind
+        assert "'currency' was unexpected" in event.job.error.message
 
 
 async def test_handling_a_message_twice_publishes_the_same_event(dead_letter_handler, publisher):

@@ -5,7 +5,8 @@ An id is 25 bytes in 40 lower-case base32hex characters (RFC 4648 §7, which sor
     UUIDv7 (16: milliseconds since 1970, version, random) · key number (1) · MAC (8)
 
 The MAC is keyed BLAKE2b over UUID, key number and tenant. An id of another tenant, of another deployment's key,
-or with a flipped bit is unknown. Keys rotate: the first one signs, all of them verify.
+or with a flipped bit is unknown. The first key signs, all of them verify. Keys rotate in steps: a new key is added at
+the end everywhere, before it is moved to the front anywhere; an old one is removed when its last ids have expired.
 """
 
 import base64

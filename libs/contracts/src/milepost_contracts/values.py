@@ -166,12 +166,25 @@ class Attempt(Value):
         return self if self.ended_at or self.why else self.model_copy(update={"why": "lost"})
 
 
+class PutOff(Value):
+    """How long a job waits that a processor received and did not run: another one may be able to."""
+
+    since: Moment | None = None
+    """Since when processors have put it off because they can't run it; null if one only had no thread free."""
+    until: Moment
+    """When it is delivered again."""
+    refusal: str | None = Field(default=None, max_length=500, exclude_if=_is_none)
+    """How its params differ from the version of the type that a processor runs; null if no processor refused them."""
+
+
 class Job(Value):
     """A complete snapshot of a job. Every event carries one, so any single event is enough to know the job."""
 
     id: str = Field(pattern=r"^[0-9a-z]{1,64}$")
     tenant: TenantName
     type: TypeName
+    type_version: str | None = Field(default=None, max_length=64, exclude_if=_is_none)
+    """The version of the type whose schema the gateway checked the params against."""
     queue: QueueName
     tags: tuple[Tag, ...] = ()
     batch: str | None = Field(default=None, pattern=r"^[0-9a-z]{1,64}$", exclude_if=_is_none)
@@ -213,6 +226,8 @@ class Job(Value):
     """The delivery number with which the job was put into quarantine after too many deliveries; 0 if it was not."""
     run_at: Moment | None = None
     """When a scheduled, retrying or postponed job is delivered."""
+    put_off: PutOff | None = Field(default=None, exclude_if=_is_none)
+    """Set while the job waits for a processor that can run it, after another one could not."""
     start_within: Span = DEFAULT_START_WITHIN
     """How long the job may wait for its first start before it expires."""
     max_runtime: Span = DEFAULT_MAX_RUNTIME

@@ -82,7 +82,7 @@ class JobDefinition:
             result_schema=self.result.json_schema(mode="serialization"),
             retries=self.retries,
             max_runtime=self.max_runtime,
-        )
+        ).with_version()
 
 
 _declared: list[JobDefinition] = []

@@ -108,11 +108,7 @@ def _refuse_what_changes(value: Any, what: str) -> None:
 
 
 def _no_json_value(one: object) -> str | None:
-    if isinstance(one, float):
-        is_finite = math.isfinite(one)
-    else:
-        is_finite = not isinstance(one, Decimal) or one.is_finite()
-    if not is_finite:
+    if (isinstance(one, float) and not math.isfinite(one)) or (isinstance(one, Decimal) and not one.is_finite()):
         return f"is {one}, and JSON has no such number. Use None where a number is missing."
     if is_lazy(one):
         return "is a generator or another iterator. Put its elements into a list."

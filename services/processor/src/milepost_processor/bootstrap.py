@@ -21,7 +21,8 @@ from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
 from milepost_processor.adapters.cancel_listener import CancelListener
 from milepost_processor.adapters.claims import RedisClaims
-from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, Consuming, connection_url
+from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, connection_url
+from milepost_processor.adapters.dramatiq.consumer import Consuming, nack_counts
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.adapters.event_publisher import RabbitEventPublisher
 from milepost_processor.adapters.files import BlobFiles
@@ -38,6 +39,7 @@ from milepost_processor.adapters.os_process import (
 from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.heartbeat import HeartbeatSender
+from milepost_processor.core.put_off import Eligibility
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume_keeper import ResumeKeeper
 from milepost_processor.core.runner import Delivery, Runner
@@ -91,11 +93,11 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     cancel_listener = CancelListener(
         url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
-    receiving = threading.Event()
+    worker: CommandWorker | None = None
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
-        unready=lambda: _unready(publisher, receiving),
+        unready=lambda: _unready(publisher, worker),
         alive=lambda: stop.is_awaited,
     )
     disinherit_children((*_server_ports(settings), health.port))
@@ -108,22 +110,22 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         health.close()
         raise SettingsError(problem)
     loop.start()
-    worker = _create_worker(settings, topology, handlers, runner, publisher)
+    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
         threads=settings.threads,
         started_at=now(),
         running=runner.running_jobs,
-        held=lambda: _held(worker),
+        held=lambda: _held(receiving),
         queue_wait=queue_wait.averages,
+        consumed=lambda: _consumed(receiving, topology, handlers),
     )
     watchdog.start()
     resume_keeper.start()
     publisher.supervise(heartbeat_sender.run(publisher.announce))
     publisher.supervise(cancel_listener.listen())
     freeze_gc()
-    receiving.set()
     log.info("processor_started", instance=instance, types=sorted(handlers.definitions), threads=settings.threads)
 
     while not stop.wait(CHECK_INTERVAL.total_seconds()):
@@ -142,7 +144,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
 
 
 def _dead_parts(
-    worker: Worker,
+    worker: CommandWorker,
     watchdog: Watchdog,
     resume_keeper: ResumeKeeper,
     loop: HandlerLoop,
@@ -153,6 +155,7 @@ def _dead_parts(
     alive = {
         "a worker thread": all(thread.is_alive() for thread in worker.workers),
         "a consumer thread": all(thread.is_alive() for thread in worker.consumers.values()),
+        "the flow control": worker.flow.is_alive(),
         "the watchdog": watchdog.is_alive,
         "the resume keeper": resume_keeper.is_alive,
         "the event loop of the async handlers": loop.is_alive,
@@ -175,11 +178,20 @@ def _topology(settings: ProcessorSettings) -> Topology:
     )
 
 
-def _unready(publisher: RabbitEventPublisher, receiving: threading.Event) -> list[str]:
-    """Return what is missing. A connection is not enough, because the processor may still refuse to start."""
+def _unready(publisher: RabbitEventPublisher, worker: CommandWorker | None) -> list[str]:
+    """Return what is missing. A connection is not enough: each queue must be consumed."""
     if not publisher.is_up:
         return ["rabbitmq"]
-    return [] if receiving.is_set() else ["worker"]
+    if worker is None:
+        return ["worker"]
+    return [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
+
+
+def _consumed(worker: CommandWorker, topology: Topology, handlers: Handlers) -> frozenset[str]:
+    """Return the job queues that are consumed, together with their quarantine."""
+    missing = worker.broker.not_consumed
+    names = (topology.work_queue_name, topology.quarantine_queue_name)
+    return frozenset(queue for queue in handlers.queues if not any(name(queue) in missing for name in names))
 
 
 def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings) -> str | None:
@@ -202,12 +214,15 @@ def _raise_in(thread_id: int) -> None:
 
 def _create_worker(
     settings: ProcessorSettings, topology: Topology, handlers: Handlers, runner: Runner, publisher: RabbitEventPublisher
-) -> Worker:
+) -> CommandWorker:
     set_encoder(EnvelopeEncoder(topology))
     quarantines = {topology.quarantine_queue_name(queue) for queue in handlers.queues}
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(quarantines),
+        eligibility=Eligibility(handlers, delivery_limit=settings.delivery_limit),
+        publish=publisher.publish_soon,
+        nack_counts=nack_counts(publisher.broker_version),
         queue_missing=publisher.declare_again,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
@@ -229,8 +244,6 @@ def _create_worker(
         broker.declare_queue(queue)
     poll_interval = int(WORKER_POLL_INTERVAL.total_seconds() * 1000)
     worker = CommandWorker(broker, worker_threads=settings.threads, worker_timeout=poll_interval)
-    # Dramatiq prefetches twice as many: long jobs would queue behind one another on a busy worker.
-    worker.queue_prefetch = settings.threads
     worker.start()
     return worker
 

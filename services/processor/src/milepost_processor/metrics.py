@@ -1,6 +1,6 @@
 """The Prometheus metrics of the processor."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 finished = Counter("milepost_jobs_finished_total", "Jobs that ended on this processor", ["type", "status"])
 put_back = Counter("milepost_jobs_put_back_total", "Attempts that were retried or interrupted", ["type", "status"])
@@ -17,6 +17,13 @@ waited = Histogram(
     buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 43_200),
 )
 skipped = Counter("milepost_jobs_skipped_total", "Deliveries that did not run, by verdict of the claim", ["verdict"])
+put_off = Counter(
+    "milepost_jobs_put_off_total",
+    "Jobs that another processor has to run: their type or version is unknown here",
+    ["queue"],
+)
+held = Gauge("milepost_processor_jobs_held", "Jobs that were delivered and wait in this processor for a free thread")
+given_back = Counter("milepost_jobs_given_back_total", "Jobs that no thread became free for, put back into their queue")
 dead_lettered_messages = Counter(
     "milepost_processor_messages_dead_lettered_total",
     "Messages that were dead-lettered because they can't be run: undecodable, misrouted or of an unknown type",

@@ -32,8 +32,9 @@ class ProcessorSettings(ServiceSettings):
     heartbeat: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=5), le=timedelta(hours=1))
     """The AMQP heartbeat. A handler may hold the interpreter for up to twice as long; deliveries to a frozen process
     are redelivered after as long. (RabbitMQ notices at once when a process ends.)"""
-    drain_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=24))
-    """How long running jobs may go on after SIGTERM before they are interrupted."""
+    drain_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=24))
+    """How long running jobs may go on after SIGTERM before they are interrupted. The process ends within this time,
+    `cancel_grace` and 5 s: before Kubernetes kills it, which it does after 30 s."""
     claim_patience: Duration = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
     """How long a claim is repeated while Redis does not answer, before the job runs without one."""
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())

@@ -119,7 +119,9 @@ async def run(settings: TrackerSettings) -> None:
     workers = WorkerProjector(worker_store)
     unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
     republisher = Republisher(unfinished, publisher, retention=settings.retention)
-    dead_letter_handler = DeadLetterHandler(publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store)
+    dead_letter_handler = DeadLetterHandler(
+        publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
+    )
     consumer = RabbitConsumer(
         parts.url,
         topology,

@@ -8,7 +8,7 @@ from samples import AT, SAMPLES, SUBMITTED
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import COMMANDS, JobPostponed, JobQuarantined, JobSubmitted
 from milepost_contracts.messages.topology import Topology
-from milepost_processor.adapters.dramatiq.broker import _delivery
+from milepost_processor.adapters.dramatiq.consumer import _delivery
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.core.runner import Delivery
 

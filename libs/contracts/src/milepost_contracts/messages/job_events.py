@@ -149,14 +149,20 @@ POSTPONED_IN_QUARANTINE = "job.postponed-in-quarantine"
 
 
 class JobPostponed(_WaitingEvent):
-    """The job was redelivered while another processor still runs it. It is delivered again a little later.
+    """A processor received the job and does not run it now. It is delivered again a little later.
 
-    It does not change the job's state: only the delay levels receive it.
+    Another processor still runs the job, or this one can't run it (`put_off`): it does not serve the type or this
+    version of it, or has no thread free. It does not change the job's state: only the delay levels receive it.
     """
 
     fact = "job.postponed"
     status = Status.RUNNING
     lifecycle = False
+
+    @property
+    def delay(self) -> timedelta:
+        put_off = self.job.put_off
+        return super().delay if put_off is None else max(super().delay, put_off.until - self.time)
 
     @property
     def routing_key(self) -> str:

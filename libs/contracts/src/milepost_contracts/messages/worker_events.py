@@ -5,6 +5,7 @@ They are repeated, so a lost message does no harm, and a tracker with an empty R
 
 import operator
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any, ClassVar, Self
 
 from pydantic import Field
@@ -20,6 +21,10 @@ PROCESSOR_TTL = timedelta(seconds=10)
 """A processor that has sent no heartbeat for this long counts as gone."""
 TYPE_TTL = timedelta(days=30)
 """How long a type stays submittable after its last announcement."""
+VERSION_LIVE = 3 * ANNOUNCEMENT_INTERVAL
+"""A version of a type that no processor has announced for this long counts as gone."""
+VERSION_TTL = timedelta(minutes=10)
+"""How long it is remembered when a version was announced first: a restart does not make an old version the newest."""
 
 
 class JobType(Value):
@@ -35,6 +40,15 @@ class JobType(Value):
     """How often a failed attempt is retried."""
     max_runtime: Span = DEFAULT_MAX_RUNTIME
     """How long one attempt may take."""
+    version: str = Field(default="", max_length=64, exclude_if=operator.not_)
+    """Tells apart what processors of different releases announce for one type: a digest of all of the above."""
+
+    def with_version(self) -> Self:
+        """Return the type with its version: the announced one, or a digest where an older processor announced none."""
+        if self.version:
+            return self
+        digest = blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        return self.model_copy(update={"version": digest})
 
 
 class RunningJob(Value):
@@ -64,6 +78,8 @@ class Heartbeat(Value):
 class Announcement(Value):
     instance: str = Field(min_length=1, max_length=200)
     types: tuple[JobType, ...]
+    started_at: Moment | None = Field(default=None, exclude_if=operator.not_)
+    """When the processor started; null if it is of an older release."""
 
 
 class QueueInfo(Value):

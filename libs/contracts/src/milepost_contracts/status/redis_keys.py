@@ -22,9 +22,12 @@ of tags and of Idempotency-Keys have none.
 | `<ns>:disabled:{shared}:<hash>`          | string  | tracker   | a callback URL that has answered 410                |
 | `<ns>:waiting:{shared}`                  | zset    | tracker   | webhooks in the delay levels, by their time         |
 | `<ns>:type:{shared}:<type>`              | string  | tracker   | an announced job type                               |
+| `<ns>:type-versions:{shared}:<type>`     | hash    | tracker   | its versions, and which processors announce them    |
 | `<ns>:types:{shared}`                    | zset    | tracker   | the names of the types, by last announcement        |
 | `<ns>:processor:{shared}:<instance>`     | string  | tracker   | a processor's last heartbeat                        |
 | `<ns>:processors:{shared}`               | zset    | tracker   | the instances, by last heartbeat                    |
+| `<ns>:recorded-since:{shared}`           | string  | tracker   | since when heartbeats are recorded without a gap    |
+| `<ns>:types-since:{shared}`              | string  | tracker   | since when types are recorded on this Redis         |
 | `<ns>:poison:{shared}:<key>`             | string  | tracker   | the record of an unreadable message                 |
 | `<ns>:poisons:{shared}`                  | zset    | tracker   | the keys of those records, by time                  |
 | `<ns>:replay:{shared}`                   | string  | tracker   | which tracker replays the log now                   |
@@ -123,6 +126,9 @@ class Keys:
     def type(self, name: str) -> str:
         return f"{self._shared('type')}:{name}"
 
+    def type_versions(self, name: str) -> str:
+        return f"{self._shared('type-versions')}:{name}"
+
     @property
     def types(self) -> str:
         return self._shared("types")
@@ -133,6 +139,14 @@ class Keys:
     @property
     def processors(self) -> str:
         return self._shared("processors")
+
+    @property
+    def recorded_since(self) -> str:
+        return self._shared("recorded-since")
+
+    @property
+    def types_since(self) -> str:
+        return self._shared("types-since")
 
     def poison(self, key: str) -> str:
         return f"{self._shared('poison')}:{key}"

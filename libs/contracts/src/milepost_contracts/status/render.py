@@ -96,7 +96,7 @@ _HIDDEN = {
         "redelivered",
         "quarantined",
     ),
-    *("start_within", "max_runtime", "saved_state", "saved_state_file", "canceled_how"),
+    *("start_within", "max_runtime", "saved_state", "saved_state_file", "canceled_how", "type_version", "put_off"),
 }
 
 _SHOWN = set(Job.model_fields) - _HIDDEN

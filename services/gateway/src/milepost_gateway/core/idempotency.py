@@ -14,8 +14,9 @@ from secrets import token_hex
 import structlog
 
 from milepost_contracts.clock import now
+from milepost_contracts.errors import UnknownJobId
 from milepost_contracts.ids import Keyring
-from milepost_gateway.errors import KeyInFlight, KeyReused, OutcomeUnknown, StoreUnavailable
+from milepost_gateway.errors import KeyInFlight, KeyReused, NotAccepted, OutcomeUnknown, StoreUnavailable
 from milepost_gateway.ports.idempotency_store import IdempotencyRecord, IdempotencyStore
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Idempotency:
         Raises:
             KeyReused: The key belongs to another request.
             KeyInFlight: The first request with this key is still being handled.
+            NotAccepted: Another gateway has the key, and signs ids with an id key that this one does not have.
         """
         period_start = self._period_start()
         job_id = self.keyring.issue(tenant, at=period_start, name=key)
@@ -82,7 +84,10 @@ class Idempotency:
                 raise KeyReused
             if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT_TIMEOUT:
                 raise KeyInFlight
-        claim = self._claim(tenant, key, earlier or record)
+        try:
+            claim = self._claim(tenant, key, earlier or record)
+        except UnknownJobId as error:
+            raise NotAccepted("another gateway signs ids with a key that this gateway does not have") from error
         try:
             yield claim
         except (OutcomeUnknown, asyncio.CancelledError):  # let a repeat submit the same job at once

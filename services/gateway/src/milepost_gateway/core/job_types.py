@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import jsonschema_rs
 import structlog
 
+from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
-from milepost_contracts.messages.worker_events import Heartbeat, JobType
+from milepost_contracts.messages.worker_events import ANNOUNCEMENT_INTERVAL, Heartbeat, JobType
 from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
 from milepost_gateway.ports.worker_store import WorkerStore
 
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 REFRESH_INTERVAL = timedelta(seconds=2)
 UNSERVED_AFTER = 15.0
 """Seconds without a live processor after which a queue counts as not served; heartbeats come every few seconds."""
+ALL_ANNOUNCED_AFTER = 2 * ANNOUNCEMENT_INTERVAL
+"""Every live processor has announced its types once the store has recorded announcements for this long."""
 MAX_SUGGESTIONS = 3
 """Number of known names in the error for an unknown type."""
 MAX_ERRORS = 20
@@ -95,12 +98,15 @@ class KnownTypes:
 
         Raises:
             UnknownJobType: No processor has announced it.
-            StoreUnavailable: It is not known yet, and the store can't be read now.
+            StoreUnavailable: It is not known, and the store can't be read now, or has lost what was announced before.
         """
         if name not in self._types:
             await self.refresh()
         found = self._types.get(name)
         if found is None:
+            since = await self.store.types_since()
+            if since is None or now() - since < ALL_ANNOUNCED_AFTER:
+                raise StoreUnavailable("not every processor has announced its types since the store was empty")
             near = difflib.get_close_matches(name, self._types, n=MAX_SUGGESTIONS, cutoff=0.5)
             raise UnknownJobType(name, near or sorted(self._types)[:MAX_SUGGESTIONS], known=len(self._types))
         return found

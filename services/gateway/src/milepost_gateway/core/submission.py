@@ -193,7 +193,7 @@ class Acceptance:
         try:
             known = await self.job_types.find(submission.type)
         except StoreUnavailable as error:
-            raise NotAccepted("the job types can't be read now") from error
+            raise NotAccepted("the job types are not known now") from error
         if submission.queue not in (None, known.announced.queue):
             detail = f"the queue of the job type {submission.type} is {known.announced.queue}"
             raise InvalidSubmission([ProblemDetail(pointer="/queue", detail=detail)])
@@ -235,6 +235,7 @@ class Acceptance:
                 id=job_id,
                 tenant=tenant,
                 type=known.announced.type,
+                type_version=known.announced.version or None,
                 queue=known.announced.queue,
                 tags=tuple(submission.tags),
                 batch=batch,

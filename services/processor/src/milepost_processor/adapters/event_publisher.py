@@ -118,13 +118,17 @@ class RabbitEventPublisher:
 
         self.spawn(work).add_done_callback(ended)
 
+    def publish_soon(self, event: JobEvent) -> Future[None]:
+        """Publish an event; the future resolves when it is confirmed, and is cancelled if the process stops before."""
+        confirmed: Future[None] = Future()
+        self._enqueue(event, confirmed)
+        return confirmed
+
     def publish(self, event: JobEvent) -> None:
         if os.getpid() != self._pid:
             os._exit(1)  # a child that a handler forked has returned from it: the handler's end is not the child's
-        confirmed: Future[None] = Future()
-        self._enqueue(event, confirmed)
         try:
-            confirmed.result()
+            self.publish_soon(event).result()
         except CancelledError as error:
             raise Stopping from error
 

@@ -1,7 +1,7 @@
 """Announces the job types that this processor serves, and sends its heartbeats."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from importlib.metadata import version
 
@@ -38,40 +38,52 @@ class HeartbeatSender:
         running: Callable[[], tuple[RunningJob, ...]],
         held: Callable[[], int],
         queue_wait: Callable[[], Mapping[str, float]],
+        consumed: Callable[[], Collection[str]],
     ) -> None:
-        self._handlers = handlers
         self._instance = instance
         self._threads = threads
         self._started_at = started_at
         self._running = running
         self._held = held
         self._queue_wait = queue_wait
-        self._types = tuple(definition.announcement() for definition in handlers.definitions.values())
+        self._consumed = consumed
+        self._announcements = tuple(definition.announcement() for definition in handlers.definitions.values())
 
     async def run(self, announce: Announce) -> None:
-        """Announce and send heartbeats until cancelled; the first heartbeat follows a confirmed announcement."""
+        """Announce and send heartbeats until cancelled; the first heartbeat follows a confirmed announcement.
+
+        Both name what is consumed. While no queue is, there are heartbeats only if jobs still run here.
+        """
         heartbeats_per_announcement = round(ANNOUNCEMENT_INTERVAL / HEARTBEAT_INTERVAL)
         heartbeats = 0
-        announced = False
+        announced: Collection[str] = ()
         while True:
-            if not announced or heartbeats % heartbeats_per_announcement == 0:
-                announcement = Announcement(instance=self._instance, types=self._types)
-                announced = await announce(ProcessorAnnounced(announcement=announcement))
-            if announced:
+            consumed = self._consumed()
+            if consumed != announced or heartbeats % heartbeats_per_announcement == 0:
+                announced = consumed if consumed and await announce(self._announcement(consumed)) else ()
+            alive = bool(announced or self._running())
+            if alive:
                 await announce(ProcessorHeartbeat(heartbeat=self._heartbeat()))
                 heartbeats += 1
-            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() if announced else RETRY_INTERVAL)
+            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() if alive else RETRY_INTERVAL)
 
     async def send_stopped(self, announce: Announce) -> None:
         """Publish that this processor takes no more jobs."""
         await announce(ProcessorStopped(heartbeat=self._heartbeat()))
 
+    def _announcement(self, consumed: Collection[str]) -> ProcessorAnnounced:
+        types = tuple(one for one in self._announcements if one.queue in consumed)
+        return ProcessorAnnounced(
+            announcement=Announcement(instance=self._instance, types=types, started_at=self._started_at)
+        )
+
     def _heartbeat(self) -> Heartbeat:
+        consumed = self._consumed()
         return Heartbeat(
             instance=self._instance,
             started_at=self._started_at,
-            types=tuple(self._handlers.definitions),
-            queues=self._handlers.queues,
+            types=tuple(one.type for one in self._announcements if one.queue in consumed),
+            queues=tuple(sorted(consumed)),
             threads=self._threads,
             running=self._running(),
             held=self._held(),

@@ -181,6 +181,7 @@ class Runner:
                 "step": 0,
                 "redelivered": 0,
                 "quarantined": 0,
+                "put_off": None,
                 "worker": self._instance,
                 "started_at": claim.at,
                 "max_runtime": definition.max_runtime,

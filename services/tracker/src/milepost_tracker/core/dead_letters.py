@@ -1,5 +1,7 @@
 """Handles dead letters: most jobs get a second chance in quarantine, the others end as `dead_lettered`.
 
+A job that a processor has rejected may be for another one: it is put off while a live processor may run it (ADR 30).
+
 A job that was delivered too often may have killed its workers, or only have run beside one that did. In quarantine each
 processor runs one job at a time. A job that was started there and comes back ends as `dead_lettered`, and can be
 redriven. An unreadable message is kept in the poison queue, for people.
@@ -23,28 +25,36 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.messages.topology import MAX_DELIVERIES
 from milepost_contracts.status.document import DEAD_LETTERED
-from milepost_contracts.values import Job, JobError
+from milepost_contracts.values import Job, JobError, PutOff
 from milepost_tracker import metrics
 from milepost_tracker.core.projector import Poison, until_stored
 from milepost_tracker.ports.consumer import Delivery
 from milepost_tracker.ports.event_publisher import EventPublisher
 from milepost_tracker.ports.poison_store import PoisonStore
 from milepost_tracker.ports.status_store import ClaimState, StatusStore
+from milepost_tracker.ports.worker_store import WorkerStore
 
 log = structlog.get_logger(__name__)
 D = TypeVar("D", bound=Delivery)
 
 HELD_DELAY = timedelta(seconds=5)
 """How long a job is postponed that a processor still runs."""
+PUT_OFF_DELAY = timedelta(seconds=10)
+"""How long a job is put off that a processor can't run and another one may."""
+UNSERVED_AFTER = timedelta(minutes=5)
+"""A job that no live processor can run, by their announcements, ends after this time."""
 
 
 class DeadLetterHandler:
     """Handles the messages of the dead-letter queue."""
 
-    def __init__(self, publisher: EventPublisher, poison: PoisonStore, store: StatusStore) -> None:
+    def __init__(
+        self, publisher: EventPublisher, poison: PoisonStore, store: StatusStore, workers: WorkerStore
+    ) -> None:
         self._publisher = publisher
         self._store = store
         self._poison = poison
+        self._workers = workers
 
     async def handle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the event that follows each message is durable; never returns a message as poison."""
@@ -65,7 +75,7 @@ class DeadLetterHandler:
         """Return the event that follows a dead-lettered command, or `None` if its run is over."""
         job, died = command.job, _death(delivery.headers)
         if died.reason == "rejected" and not job.redelivered:
-            return _dead_lettered(command, died, f"No processor of the queue {job.queue} knows the type {job.type}.")
+            return await self._unserved(command, died) or _put_off(command, died.at)
         match await until_stored(lambda: self._store.claim_state(job)):
             case ClaimState.OVER:
                 log.info("job_is_over", job_id=job.id)
@@ -82,6 +92,26 @@ class DeadLetterHandler:
         metrics.quarantined.inc()
         changes = {"quarantined": job.delivery + MAX_DELIVERIES, **await self._attempts_of(job)}
         return _followed_by(JobQuarantined, command, died.at, **changes)
+
+    async def _unserved(self, command: JobEvent, died: "_Death") -> JobEvent | None:
+        """Return the end of a job that no live processor can run; nothing if one may, or if that is not known."""
+        job = command.job
+        versions = await until_stored(lambda: self._workers.versions(job.type, queue=job.queue, within=UNSERVED_AFTER))
+        if versions is None:
+            return None
+        minutes = f"{UNSERVED_AFTER.total_seconds() / 60:g} minutes"
+        if not versions:
+            why = f"No live processor of the queue {job.queue} has announced the type {job.type} in the last {minutes}."
+            return _dead_lettered(command, died, why)
+        refusal = job.put_off and job.put_off.refusal
+        if refusal and job.type_version not in versions:
+            message = (
+                f"The live processors run another version of the type {job.type} than the params were checked "
+                f"against, and one has refused them: {refusal}"
+            )
+            error = JobError(kind="invalid-params", message=message)
+            return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at)
+        return None
 
     async def _attempts_of(self, job: Job) -> dict[str, Any]:
         """Return the attempts of this run, as changes of the job; its message does not know of those that died.
@@ -132,6 +162,14 @@ def _dead_lettered(command: JobEvent, died: _Death, why: str, **changes: Any) ->
     return _followed_by(JobFailed, command, died.at, error=error, finished_at=died.at, **changes)
 
 
+def _put_off(command: JobEvent, at: datetime) -> JobEvent:
+    """Build the message with which a job waits for a processor that can run it."""
+    earlier = command.job.put_off or PutOff(until=at)
+    put_off = earlier.model_copy(update={"since": earlier.since or at, "until": at + PUT_OFF_DELAY})
+    run_at = command.job.run_at or command.job.created_at  # earlier releases require one
+    return _followed_by(JobPostponed, command, at, put_off=put_off, run_at=run_at)
+
+
 def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **changes: Any) -> JobEvent:
     """Build the event that follows on a command: its delivery number is beyond every delivery of the command."""
     fence = {
@@ -140,6 +178,7 @@ def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **change
         "step": 0,
         "worker": None,
         "redelivered": 0,
+        "put_off": None,
     }
     job = command.job.model_copy(update=fence | changes)
     return kind(job=job, time=at, traceparent=command.traceparent).with_derived_id()

@@ -1,5 +1,6 @@
 """Announced job types and live processors."""
 
+from datetime import timedelta
 from typing import Protocol
 
 from milepost_contracts.messages.worker_events import WorkerEvent
@@ -13,3 +14,9 @@ class WorkerStore(Protocol):
 
     async def running_jobs(self) -> set[str]:
         """Return the jobs that the latest heartbeats of live processors list."""
+
+    async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
+        """Return the versions of a type that processors of a queue have announced lately.
+
+        Return nothing if that is not known, because announcements were not recorded for all of this time.
+        """

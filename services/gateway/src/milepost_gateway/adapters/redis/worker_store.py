@@ -1,6 +1,7 @@
 """Announced job types and live processors in Redis, read only."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +22,11 @@ class RedisWorkerStore:
 
     async def job_types(self) -> Sequence[JobType]:
         return parse_known(JobType, await self._all(self._keys.types, self._keys.type))
+
+    async def types_since(self) -> datetime | None:
+        with raising(StoreUnavailable):
+            since: Any = await self._redis.get(self._keys.types_since)
+        return None if since is None else datetime.fromtimestamp(float(since), UTC)
 
     async def processors(self) -> Sequence[Heartbeat]:
         return parse_known(Heartbeat, await self._all(self._keys.processors, self._keys.processor))

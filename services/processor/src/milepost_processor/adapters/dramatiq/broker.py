@@ -4,156 +4,85 @@ What differs from stock Dramatiq 2.2:
 - queues are those of `milepost_contracts.messages.topology`, declared elsewhere: Dramatiq adds none;
 - a message keeps the broker's delivery counts, from which the delivery number follows;
 - consumers set the consumer timeout that the jobs need, and the connection survives a handler that holds the GIL;
-- quarantine queues have a prefetch of one;
+- a processor takes only what it can start within a moment (`flow`), and one job of a quarantine queue at a time;
+- a job that it can't run, and that another processor may run, is put off;
 - a message belongs to the consumer that received it: acks after a reconnect, with a tag that now means another
   message, are dropped, and what a lost connection had prefetched is not started;
 - a message whose actor raised is not acknowledged: it goes back to its queue, or to the dead-letter queue;
 - a stopping worker takes no new messages: stock Dramatiq continues to receive, and holds messages until the last
-  handler has ended.
+  handler has ended;
+- why a queue is not consumed can be asked.
 """
 
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-import structlog
 from dramatiq.broker import Broker, MessageProxy
-from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.common import iter_queue
-from dramatiq.errors import ConnectionClosed
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware, SkipMessage
 from dramatiq.worker import Worker
-from pika.exceptions import AMQPError  # type: ignore[import-untyped]
 
-from milepost_contracts.messages.topology import MAX_DELIVERIES
 from milepost_processor import metrics
-from milepost_processor.core.runner import Delivery
-from milepost_processor.errors import DeliveredTooOften, Stopping
-
-log = structlog.get_logger(__name__)
-
-NOT_FOUND = 404
-OWNER = "_milepost_consumer"
-"""The attribute of a message that holds the consumer which received it."""
+from milepost_processor.adapters.dramatiq.consumer import OWNER, CommandConsumer, Consuming
+from milepost_processor.adapters.dramatiq.flow import FlowControl, WorkQueue
 
 _TCP = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """The kernel notices a broker whose host is gone, even while a handler holds the interpreter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Consuming:
-    """How queues are consumed."""
+class QueueHealth:
+    """Whether a queue is consumed; written by the thread that consumes it."""
 
-    #: The consumer timeout that RabbitMQ gets; ignored before 3.12.
-    timeout: timedelta
-    #: Queues with a prefetch of one.
-    one_at_a_time: frozenset[str]
-    #: Called, from any thread, when a queue does not exist.
-    queue_missing: Callable[[], None] = lambda: None
+    def __init__(self) -> None:
+        #: Why it is not consumed, while it is not.
+        self.problem: str | None = "not connected yet"
+        self._refused = True
 
+    def connected(self) -> None:
+        """Record a connection. After a refusal, the broker must accept something first."""
+        if not self._refused:
+            self.problem = None
 
-class _CommandConsumer(_RabbitmqConsumer):
-    """Consumes one work queue over a connection of its own."""
+    def accepted(self) -> None:
+        """Record that the broker lets this processor consume the queue."""
+        self.problem, self._refused = None, False
 
-    def __init__(self, broker: "CommandBroker", queue_name: str, prefetch: int, timeout: int) -> None:
-        consuming = broker.consuming
-        prefetch = 1 if queue_name in consuming.one_at_a_time else prefetch
-        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
-        self._headers: dict[str, Any] = {}
-        self._inactivity_timeout = timeout / 1000
-        self._queue_missing = consuming.queue_missing
-        # Replaces Dramatiq's iterator, which has not begun to consume.
-        deliveries: Iterator[Any] = iter(())
-        if not broker.stopping:
-            deliveries = self.channel.consume(
-                queue_name,
-                arguments={"x-consumer-timeout": int(consuming.timeout.total_seconds() * 1000)},
-                inactivity_timeout=self._inactivity_timeout,
-            )
-        self.iterator = self._keep_headers(deliveries)
-
-    def _keep_headers(self, deliveries: Iterator[Any]) -> Iterator[Any]:
-        for method, properties, body in deliveries:
-            self._headers = (properties and properties.headers) or {}
-            yield method, properties, body
-        while self.broker.stopping:  # no more deliveries; heartbeats and acknowledgements must still be sent
-            self.connection.process_data_events(time_limit=self._inactivity_timeout)
-            yield None, None, None
-
-    def stop_consuming(self, held: Iterable[MessageProxy]) -> None:
-        """Stop consuming, and requeue the messages that are held and not started. May be called from any thread."""
-        with suppress(AMQPError):  # a lost connection has requeued everything already
-            self.connection.add_callback_threadsafe(self.channel.cancel)
-            for message in held:
-                self.known_tags.discard(message._tag)
-                # A nack: RabbitMQ 4.3 counts rejected deliveries towards the delivery limit, but not these.
-                self.connection.add_callback_threadsafe(partial(self.channel.basic_nack, message._tag, requeue=True))
-
-    def __next__(self) -> MessageProxy | None:
-        try:
-            message: MessageProxy | None = super().__next__()  # type: ignore[no-untyped-call]
-        except ConnectionClosed as error:
-            if any(getattr(cause, "reply_code", None) == NOT_FOUND for cause in error.args):
-                log.warning("queue_missing", queue=self.queue_name)
-                self._queue_missing()
-            raise
-        if message is None:
-            return None
-        if message.queue_name != self.queue_name:
-            log.warning("message_misrouted", queue=self.queue_name, message_queue=message.queue_name)
-            self.nack(message)
-            return None
-        message.kwargs["delivery"] = _delivery(self._headers)
-        setattr(message, OWNER, self)
-        return message
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether messages that it received can still be acknowledged."""
-        return bool(self.connection.is_open and self.channel.is_open)
-
-    def ack(self, message: MessageProxy) -> None:
-        if getattr(message, OWNER, self) is not self:
-            log.info("ack_dropped", reason="its connection is lost", message_id=message.message_id)
-        elif isinstance(message._exception, Stopping):
-            pass  # requeued when the connection closes; if requeued now, it could be delivered here again
-        elif message._exception is not None:
-            self.known_tags.discard(message._tag)
-            requeue = not isinstance(message._exception, DeliveredTooOften)
-            self.connection.add_callback_threadsafe(partial(self.channel.basic_reject, message._tag, requeue=requeue))
-        else:
-            super().ack(message)  # type: ignore[no-untyped-call]
-
-    def nack(self, message: MessageProxy) -> None:
-        if getattr(message, OWNER, self) is self:
-            super().nack(message)  # type: ignore[no-untyped-call]
-
-    def _nack(self, tag: int) -> None:
-        metrics.dead_lettered_messages.labels(queue=self.queue_name).inc()
-        log.warning("message_dead_lettered", queue=self.queue_name)
-        super()._nack(tag)  # type: ignore[no-untyped-call]
+    def lost(self, reason: str, *, refused: bool = False) -> None:
+        """Record that the connection is lost, or that the broker has refused something."""
+        self.problem, self._refused = reason, self._refused or refused
 
 
 class CommandWorker(Worker):
-    """Takes no new messages once it stops, and requeues those it holds: they need not wait for its handlers."""
+    """Takes only what it can start, and nothing once it stops: then it gives back what it holds."""
 
     broker: "CommandBroker"
 
+    def __init__(self, broker: "CommandBroker", *, worker_timeout: int, worker_threads: int) -> None:
+        super().__init__(broker, worker_timeout=worker_timeout, worker_threads=worker_threads)
+        # Dramatiq prefetches twice as many: long jobs would queue behind one another on a busy worker.
+        self.queue_prefetch = worker_threads
+        self.work_queue = WorkQueue(worker_threads, broker.changed)
+        self.flow = FlowControl(
+            self.work_queue, threads=worker_threads, consumers=self._consumers, changed=broker.changed
+        )
+        metrics.held.set_function(self.work_queue.qsize)
+
+    def start(self) -> None:
+        super().start()
+        self.flow.start()
+
     def stop(self, timeout: int = 600_000) -> None:
-        self.broker.stopping = True  # consumers that reconnect meanwhile take nothing either
-        held = defaultdict(list)
-        for item in iter_queue(self.work_queue):  # type: ignore[no-untyped-call]
-            held[getattr(item.message, OWNER)].append(item.message)
-        for thread in self.consumers.values():
-            if isinstance(thread.consumer, _CommandConsumer):
-                thread.consumer.stop_consuming(held[thread.consumer])
+        self.broker.stopping = True
+        self.flow.stop()
         super().stop(timeout)
+
+    def _consumers(self) -> list[CommandConsumer]:
+        found = (thread.consumer for thread in self.consumers.values())
+        return [one for one in found if isinstance(one, CommandConsumer)]
 
 
 class _SkipLostDeliveries(Middleware):
@@ -173,10 +102,20 @@ class CommandBroker(RabbitmqBroker):
         self.consuming = consuming
         #: Whether the worker stops: consumers take no new messages.
         self.stopping = False
+        #: Set when the flow control has something to adjust.
+        self.changed = threading.Event()
+        #: Of each queue.
+        self.health: defaultdict[str, QueueHealth] = defaultdict(QueueHealth)
 
     @property
-    def consumer_class(self) -> type[_CommandConsumer]:
-        return _CommandConsumer
+    def consumer_class(self) -> type[CommandConsumer]:
+        return CommandConsumer
+
+    @property
+    def not_consumed(self) -> dict[str, str]:
+        """The queues that are not consumed, and why."""
+        problems = {queue: self.health[queue].problem for queue in sorted(self.queues)}
+        return {queue: problem for queue, problem in problems.items() if problem is not None}
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Register a queue to consume. If it does not exist, the consumer fails and tries again."""
@@ -188,17 +127,6 @@ class CommandBroker(RabbitmqBroker):
 
     def enqueue(self, message: "Message[Any]", *, delay: int | None = None) -> "Message[Any]":
         raise NotImplementedError("jobs are submitted through the gateway, not through Dramatiq")
-
-
-def _delivery(headers: dict[str, Any]) -> Delivery:
-    """Return how often the message was delivered before: RabbitMQ 4.3 counts acquisitions, older ones deliveries."""
-    acquired, delivered = (_counted(headers.get(name)) for name in ("x-acquired-count", "x-delivery-count"))
-    return Delivery(count=max(acquired, delivered), failed=delivered)
-
-
-def _counted(header: object) -> int:
-    """Return a count that a header contains, within limits: a publisher can set any header."""
-    return min(MAX_DELIVERIES - 1, header) if isinstance(header, int) and header > 0 else 0
 
 
 def connection_url(url: str, *, heartbeat: timedelta) -> str:

@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from milepost_contracts.messages.worker_events import (
     PROCESSOR_TTL,
     TYPE_TTL,
+    VERSION_LIVE,
+    VERSION_TTL,
     Announcement,
     Heartbeat,
     ProcessorAnnounced,
@@ -17,11 +19,14 @@ from milepost_contracts.messages.worker_events import (
     WorkerEvent,
 )
 from milepost_contracts.status.redis_keys import Keys
-from milepost_redis.calls import execute, raising
+from milepost_redis.calls import execute, milliseconds, milliseconds_since_1970, raising
 from milepost_redis.parsing import parse_known
+from milepost_redis.scripts import Argument, Script
 from milepost_tracker.errors import StoreUnavailable
 
 PROCESSOR_INDEX_TTL = timedelta(hours=1)
+MAX_GAP = timedelta(minutes=1)
+"""If nothing was recorded for this long, processors may have announced types that were not recorded."""
 
 
 class RedisWorkerStore:
@@ -30,19 +35,38 @@ class RedisWorkerStore:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._announce = Script("milepost_tracker.adapters.redis", "announce.lua")
 
     async def record(self, message: WorkerEvent) -> None:
         def fill(pipe: Any) -> None:
+            pipe.set(self._keys.recorded_since, time.time(), nx=True, ex=MAX_GAP)
+            pipe.expire(self._keys.recorded_since, MAX_GAP)
             if isinstance(message, ProcessorAnnounced):
                 self._record_announcement(pipe, message.announcement)
             elif isinstance(message, ProcessorStopped):
-                pipe.delete(self._keys.processor(message.heartbeat.instance))
-                pipe.zrem(self._keys.processors, message.heartbeat.instance)
+                self._record_stop(pipe, message.heartbeat)
             else:
                 self._record_heartbeat(pipe, message.heartbeat)
 
         with raising(StoreUnavailable):
-            await execute(self._redis, fill)
+            await execute(self._redis, fill, self._announce)
+
+    async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
+        with raising(StoreUnavailable):
+            since, announced = await execute(
+                self._redis,
+                lambda pipe: (pipe.get(self._keys.recorded_since), pipe.hgetall(self._keys.type_versions(job_type))),
+            )
+        begin = time.time() - within.total_seconds()
+        if since is None or float(since) > begin:
+            return None
+        found = set()
+        for field, value in announced.items():
+            if field.startswith(b"p:"):
+                last, _, version, queues = value.decode().split(" ")
+                if int(last) / 1000 >= begin and queue in queues.split(","):
+                    found.add(version)
+        return frozenset(found)
 
     async def running_jobs(self) -> set[str]:
         with raising(StoreUnavailable):
@@ -53,10 +77,33 @@ class RedisWorkerStore:
         return {job.id for heartbeat in known for job in heartbeat.running}
 
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
-        for job_type in announcement.types:
-            pipe.set(self._keys.type(job_type.type), job_type.model_dump_json(), ex=TYPE_TTL)
+        queues = ",".join(sorted({job_type.queue for job_type in announcement.types}))
+        started = 0 if announcement.started_at is None else milliseconds_since_1970(announcement.started_at)
+        for announced in announcement.types:
+            job_type = announced.with_version()
+            self._add_announce(
+                pipe,
+                job_type.type,
+                announcement.instance,
+                job_type.version,
+                job_type.model_dump_json(),
+                queues,
+                started,
+            )
+        pipe.set(self._keys.types_since, time.time(), nx=True, ex=TYPE_TTL)
+        pipe.expire(self._keys.types_since, TYPE_TTL)
         names = {job_type.type: time.time() for job_type in announcement.types}
         self._add_to_index(pipe, self._keys.types, names, TYPE_TTL)
+
+    def _record_stop(self, pipe: Any, heartbeat: Heartbeat) -> None:
+        pipe.delete(self._keys.processor(heartbeat.instance))
+        pipe.zrem(self._keys.processors, heartbeat.instance)
+        for name in heartbeat.types:
+            self._add_announce(pipe, name, heartbeat.instance, "", "", "", 0)
+
+    def _add_announce(self, pipe: Any, name: str, *arguments: Argument) -> None:
+        lengths = (milliseconds(length) for length in (VERSION_LIVE, VERSION_TTL, TYPE_TTL))
+        self._announce.add_to(pipe, [self._keys.type(name), self._keys.type_versions(name)], *arguments, *lengths)
 
     def _record_heartbeat(self, pipe: Any, heartbeat: Heartbeat) -> None:
         pipe.set(self._keys.processor(heartbeat.instance), heartbeat.model_dump_json(), ex=PROCESSOR_TTL)
