@@ -18,6 +18,7 @@ from milepost.errors import Forced
 from milepost.job import definition_of
 from milepost_contracts.messages.job_events import JobSubmitted
 from milepost_contracts.values import Attempt
+from milepost_processor.adapters.async_loop import HandlerLoop
 from milepost_processor.core.async_call import AsyncCall
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.outcome import outcome_of
@@ -60,9 +61,14 @@ class Running:
 
 
 @pytest.fixture
-def begin(run_async):
+def begin():
     """Begin an attempt."""
-    return lambda handler: Running(handler, run_async)
+    loop = HandlerLoop()
+    loop.start()
+    yield lambda handler: Running(handler, loop.run)
+    loop._loop.call_soon_threadsafe(loop._loop.stop)
+    loop._thread.join(5)
+    loop._loop.close()
 
 
 class Nothing(BaseModel):
@@ -89,6 +95,30 @@ def test_an_async_handler_that_cleans_up_has_ended_when_it_is_done(begin):
     done.set()
     ended = attempt.end()
     assert ("job.canceled", "forced") == (ended.fact, ended.job.canceled_how)
+
+
+@pytest.mark.parametrize(
+    "start", [asyncio.to_thread, lambda *call: asyncio.get_running_loop().run_in_executor(None, *call)]
+)
+def test_an_attempt_lasts_as_long_as_the_threads_that_its_async_handler_started(begin, start):
+    """A cancel ends the wait for a thread, and not the thread: its work would go on beside the next attempt."""
+    working, done = threading.Event(), threading.Event()
+
+    def work():
+        working.set()
+        return done.wait(5)
+
+    async def handler(params: Nothing, run: Run) -> None:
+        await start(work)
+
+    attempt = begin(handler)
+    assert working.wait(5)
+    attempt.force(Canceled())
+    attempt.force(Canceled())
+    attempt.thread.join(0.05)
+    assert (True, None) == (attempt.thread.is_alive(), attempt.outcome)
+    done.set()
+    assert "job.canceled" == attempt.end().fact
 
 
 def test_an_async_handler_that_catches_its_cancel_can_be_canceled_again(begin):

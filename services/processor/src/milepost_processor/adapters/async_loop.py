@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+from milepost_processor.core.async_call import CallThreads
+
 log = structlog.get_logger(__name__)
 
 BEAT_INTERVAL = 0.1
@@ -25,6 +27,7 @@ class HandlerLoop:
         self.beats = 0
         self._loop = asyncio.new_event_loop()
         self._loop.set_task_factory(self._create_task)
+        self._loop.set_default_executor(CallThreads(thread_name_prefix="async handler"))
         self._jobs: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         self._thread = threading.Thread(target=self._run_loop, name="async handlers", daemon=True)
 
