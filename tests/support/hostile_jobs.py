@@ -77,14 +77,9 @@ def hurt(params: Hurt, run: Run) -> str:  # noqa: PLR0912 - one for each way
     return "hurt"
 
 
-@job("hurt-loop")
-async def hurt_loop(params: Hurt, run: Run) -> str:
-    """Hurt the process, on the event loop."""
-    loop = asyncio.get_running_loop()
-    match params.how:
-        case "stop":
-            loop.stop()
-        case "exit":
-            loop.call_soon(sys.exit, 3)
+@job("stops-loop")
+async def stops_loop(params: Nothing, run: Run) -> str:
+    """Stop the event loop of all async handlers."""
+    asyncio.get_running_loop().stop()
     await asyncio.sleep(0.2)
-    return "hurt"
+    return "not reached"

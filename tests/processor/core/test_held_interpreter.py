@@ -43,13 +43,25 @@ def held(times):
 def test_the_others_get_back_the_time_for_which_a_handler_held_the_interpreter(held, times):
     """It is the one that computed meanwhile; it is named, and pays."""
     guilty, innocent = execution("guilty", 1), execution("innocent", 2)
-    held.check([guilty, innocent], 0.0)
-    times[1] += 7000
+    held.check([innocent], 0.0)  # the other has not begun
+    times[1] += 2000  # other programs have the processor too
     times[2] += 100
     with capture_logs() as logs:
         held.check([guilty, innocent], 7200)
     assert [1, 3] == [hours(guilty), hours(innocent)]
-    assert [("guilty", 7200)] == [(line["job_id"], line["seconds"]) for line in logs]
+    assert [(["guilty"], 7200)] == [(line["jobs"], line["seconds"]) for line in logs]
+
+
+def test_a_handler_that_ran_meanwhile_gets_nothing_back(held, times):
+    """Code in C that has released the interpreter goes on while another handler holds it; both are named."""
+    executions = [execution("one", 1), execution("other", 2), execution("waits", 3)]
+    times[3] = 0.0
+    held.check(executions, 0.0)
+    times[1] = times[2] = 3600.0
+    with capture_logs() as logs:
+        held.check(executions, 3600)
+    assert [1, 1, 2] == [hours(one) for one in executions]
+    assert ["one", "other"] == logs[0]["jobs"]
 
 
 def test_nobody_gets_more_than_its_limit_again_while_it_is_not_known_who_held_it(held):

@@ -13,8 +13,8 @@ log = structlog.get_logger(__name__)
 
 HELD_AFTER = 1.0
 """Seconds by which a thread must wake up late for this: less is the load of a machine."""
-_SHARE = 0.5
-"""The share of that time that the handler which held the interpreter must have computed."""
+_SHARE = 0.1
+"""The share of that time that a handler must have computed to have been running; others may share its processor."""
 
 
 def thread_time(thread_id: int) -> float:
@@ -25,7 +25,7 @@ def thread_time(thread_id: int) -> float:
 
 
 class HeldInterpreter:
-    """Gives the time back to the executions that could not run; who held the interpreter is told by its computing."""
+    """Gives the time back to the executions that could not run. Those that computed meanwhile did run."""
 
     def __init__(self, *, thread_time: Callable[[int], float] = thread_time) -> None:
         self._thread_time = thread_time
@@ -36,20 +36,21 @@ class HeldInterpreter:
         threads = {execution.thread for execution in executions if execution.thread is not None}
         now = {thread: self._thread_time(thread) for thread in threads}
         if late >= HELD_AFTER:
-            computed = {thread: seconds - self._before.get(thread, seconds) for thread, seconds in now.items()}
-            guilty = next((one for one in executions if computed.get(one.thread or 0, 0.0) >= late * _SHARE), None)
-            self._report(guilty, late)
+            computed = {thread: seconds - self._before.get(thread, 0.0) for thread, seconds in now.items()}
+            ran = [one for one in executions if computed.get(one.thread or 0, 0.0) >= late * _SHARE]
+            self._report(ran, late)
             for execution in executions:
-                if execution is not guilty:
-                    execution.extend(late, innocent=guilty is not None)
-        self._before = now
+                if execution not in ran:
+                    execution.extend(late, innocent=bool(ran))
+        self._before |= now  # a thread runs many jobs, one after the other
 
-    def _report(self, guilty: Execution | None, late: float) -> None:
-        metrics.interpreter_held.labels(type=guilty.job.type if guilty else "").inc(late)
+    def _report(self, ran: Sequence[Execution], late: float) -> None:
+        types = {execution.job.type for execution in ran}
+        metrics.interpreter_held.labels(type=types.pop() if len(types) == 1 else "").inc(late)
         log.warning(
             "interpreter_held",
-            job_id=guilty and guilty.job.id,
-            type=guilty and guilty.job.type,
+            jobs=[execution.job.id for execution in ran],
+            types=[execution.job.type for execution in ran],
             seconds=round(late, 1),
             detail="no other handler ran: code in C held the interpreter, or the process was stopped",
         )
