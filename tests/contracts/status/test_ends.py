@@ -20,7 +20,7 @@ from milepost_contracts.messages.job_events import (
 from milepost_contracts.status.ends import canceled_before_start, expired, inferred, is_waiting_end
 from milepost_contracts.status.merge import cancel_key, requested_at
 from milepost_contracts.status.render import job_of, read_job, render_hidden, render_state
-from milepost_contracts.values import MAX_DELIVERY, Job
+from milepost_contracts.values import MAX_DELIVERY, Job, PutOff
 
 WAITING = job_events(kinds=[JobSubmitted, JobScheduled, JobRetrying])
 
@@ -44,6 +44,20 @@ def test_whoever_finds_a_job_expired_publishes_the_same_bytes(run_at):
     event = decode_event(encode(JobScheduled(job=job)))
     stored = job_of(render_state(event, retention=RETENTION), render_hidden(event))
     assert encode(expired(event.job)) == encode(expired(stored))
+
+
+@given(WAITING)
+def test_deliveries_without_a_start_do_not_change_the_end(event):
+    """A processor had no thread free, or could not run the job: it published a copy that no reader sees."""
+    changes = {
+        "delivery": event.job.delivery + 3,
+        "redelivered": 2,
+        "put_off": PutOff(until=AT),
+        "run_at": event.job.run_at or event.job.created_at,
+    }
+    copy = event.job.model_copy(update=changes)
+    for end in (expired, lambda job: canceled_before_start(job, requested_at=AT)):
+        assert encode(end(event.job)) == encode(end(copy))
 
 
 @given(WAITING, MOMENTS, MOMENTS)
