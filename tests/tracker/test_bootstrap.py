@@ -10,14 +10,16 @@ from milepost_tracker.bootstrap import _periodic_duties
 
 class FakeReaper:
     def __init__(self):
-        self.calls = 0
+        self.calls = []
 
-    async def end_overdue(self):
-        self.calls += 1
+    async def end_overdue(self, *, receiving):
+        self.calls.append(receiving)
 
 
-@pytest.mark.parametrize("complete, connected, calls", [(True, True, 1), (False, True, 0), (True, False, 0)])
-async def test_the_duty_that_ends_lost_jobs_waits_for_the_view(complete, connected, calls):
+@pytest.mark.parametrize(
+    "complete, connected, receiving", [(True, True, True), (False, True, False), (True, False, False)]
+)
+async def test_the_duty_that_ends_lost_jobs_waits_for_the_view(complete, connected, receiving):
     """While the view may lack events, nobody knows which jobs are lost."""
     reaper = FakeReaper()
     made = _periodic_duties(
@@ -31,4 +33,4 @@ async def test_the_duty_that_ends_lost_jobs_waits_for_the_view(complete, connect
     )
     (act,) = [act for _, act in made if act.__name__ == "end_overdue"]
     await act()
-    assert calls == reaper.calls
+    assert [receiving] == reaper.calls
