@@ -109,6 +109,18 @@ def test_a_claim_checks_the_trackers_view_atomically(claims, redis_url, keys, vi
         assert (verdict is Verdict.RUN) == bool(redis.exists(keys.claim(SUBMITTED.id)))
 
 
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_job_that_the_tracker_has_ended_as_expired_is_not_run(claims, redis, keys, started):
+    """Unless a processor had started it: then its success still counts, also after a redelivery."""
+    store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
+    if started:
+        claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+        await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
+    await store.apply(merge([JobSubmitted(job=SUBMITTED), expired(SUBMITTED)]))
+    verdict = claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
+    assert (Verdict.RUN if started else Verdict.FINISHED) == verdict
+
+
 async def test_the_tracker_reads_the_claim_state_of_a_job(claims, redis, keys):
     """Before it ends a job that is still running, or quarantines one that has ended."""
     store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
@@ -175,7 +187,7 @@ async def apply(claims, redis, keys):
         (JobStarted(job=FIRST), 2, Verdict.RUN, 2),
         (JobFailed(job=LOST), 2, Verdict.RUN, 2),
         (JobSubmitted(job=SUBMITTED), 2, Verdict.RUN, 1),
-        (expired(SUBMITTED.model_copy(update={"created_at": NOW})), 2, Verdict.RUN, 1),
+        (expired(SUBMITTED.model_copy(update={"created_at": NOW})), 2, Verdict.FINISHED, None),
     ],
     ids=lambda value: getattr(value, "fact", None),
 )

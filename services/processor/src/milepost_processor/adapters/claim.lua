@@ -63,6 +63,9 @@ if view[1] then
   if seen_run == run then
     if string.sub(view[1], 6, 6) == '1' then return answer('finished') end
     if view[4] == '1' and redis.call('HEXISTS', KEYS[2], 'state') == 0 then return answer('finished') end -- it expired
+    -- It expired before its first start: the tracker knows that by the clock of Redis.
+    local was_delivered = last or tonumber(string.sub(view[1], 8, 15)) % INFERRED > 0
+    if view[4] == '1' and not was_delivered then return answer('finished') end
     last = ahead() or last
   end
 end

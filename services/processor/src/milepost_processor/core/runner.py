@@ -26,7 +26,7 @@ from milepost_contracts.messages.job_events import (
     JobStarted,
 )
 from milepost_contracts.messages.worker_events import RunningJob
-from milepost_contracts.status.deadlines import start_by
+from milepost_contracts.status.deadlines import CLOCK_TOLERANCE, start_by
 from milepost_contracts.status.ends import canceled_before_start, expired
 from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job
 from milepost_processor import metrics
@@ -291,6 +291,9 @@ class Runner:
 
 
 def _is_expired(claimed: Job) -> bool:
-    """Whether the job was not started in time. The first attempt decides, so a redelivery gives the same answer."""
+    """Whether the job was not started in time, and no tracker has ended it: this processor's clock may be wrong.
+
+    The first attempt decides, so a redelivery gives the same answer.
+    """
     first = claimed.attempts[0]
-    return first.number == 1 and first.started_at > start_by(claimed)
+    return first.number == 1 and first.started_at > start_by(claimed) + CLOCK_TOLERANCE
