@@ -75,15 +75,18 @@ def chaos(params: Work, run: Run) -> Done:
         os._exit(9)
     if params.behave == "leak":
         leak()
-    work_on(params, run)
+    if params.behave == "later" and run.saved_state is None:
+        run.save("asked")
+        raise RetryLater(after=timedelta(seconds=1, milliseconds=params.milliseconds), reason="not yet")
+    if params.behave == "deaf":
+        pause(params.milliseconds / 1000)
+    elif params.behave != "later":
+        work_on(params, run)
     if params.behave == "raise-always":
         raise ValueError("as requested")
     if params.behave == "raise-once" and run.saved_state is None:
         run.save("raised")
         raise ValueError("as requested, once")
-    if params.behave == "later" and run.saved_state is None:
-        run.save("asked")
-        raise RetryLater(after=timedelta(seconds=1), reason="not yet")
     if params.behave == "reject":
         raise Reject("it is not worth it")
     if params.behave == "hold-interpreter":

@@ -41,7 +41,7 @@ def chaos_settings(tmp_path_factory):
     return {
         "PYTHONPATH": str(HERE),
         "CHAOS_LEDGER": str(tmp_path_factory.mktemp("faults") / "ledger.jsonl"),
-        "MILEPOST_HANDLERS": "chaos_jobs",
+        "MILEPOST_HANDLERS": "chaos_jobs,chaos_odd",
         "MILEPOST_THREADS": "8",
         "MILEPOST_DRAIN_TIMEOUT": "2",
         "MILEPOST_CANCEL_GRACE": "2",

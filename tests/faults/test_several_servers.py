@@ -1,7 +1,7 @@
 """The main promise on three nodes of RabbitMQ, and a Redis with a replica."""
 
 import pytest
-from fault_suite.nodes import MATRIX
+from fault_suite.harm_nodes import MATRIX
 
 __all__ = ["MATRIX"]
 

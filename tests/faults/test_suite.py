@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fault_suite.executions import Executions
-from fault_suite.fault import Fault
+from fault_suite.fault import Fault, Scene
 from fault_suite.ledger import Ledger, Seen, Submitted
 from fault_suite.proof import Proof, Vacuous
 from fault_suite.receiver import Receiver
@@ -27,21 +27,27 @@ def test_the_effects_of_repeated_faults_are_added():
     assert "3 nodes killed, 1 empty Redis" == str(both)
 
 
+def scene():
+    """Return a scene without a cluster."""
+    return Scene(cluster=None, load=None, ledger=None, http=None, pace=None, begun_at=0, restarts_before=0)
+
+
 @pytest.mark.parametrize("returned", [None, 3, "it was killed"])
 def test_a_row_that_proves_nothing_fails_as_vacuous(returned):
     """Whatever else holds: the invariants held without the fault."""
-    proof, (violation,) = cause(Fault(name="?", act=lambda scene: returned), None)
+    proof, (violation,) = cause(Fault(name="?", act=lambda scene: returned), scene())
     assert proof is None
     assert "vacuous" in violation
 
 
-def test_a_violation_in_an_act_is_one_of_its_row():
-    """For example a submission that was accepted without a majority."""
+def test_what_is_wrong_while_a_fault_holds_is_a_violation():
+    """For example a submission that was accepted without a majority; the fault took hold all the same."""
 
     def act(scene):
-        raise AssertionError("accepted without a majority")
+        scene.require(held=False, violation="accepted without a majority")
+        return Proof({"nodes killed": 2})
 
-    assert (None, ["accepted without a majority"]) == cause(Fault(name="?", act=act), None)
+    assert (Proof({"nodes killed": 2}), ["accepted without a majority"]) == cause(Fault(name="?", act=act), scene())
 
 
 def event(name, *, attempt=1, execution="a", run=1):

@@ -1,13 +1,14 @@
 """The system under test: a complete Milepost on loopback, whose processes can be killed, frozen and restarted."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from milepost_stack.state import ProcessState, StackState
 
 MAX_MEMORY = 500_000_000
 """Bytes; a service that takes more is killed, as the kernel of a container would."""
+READY_TIMEOUT = 30.0
 RESTART_INTERVAL = 0.5
 """Seconds between checks for ended services, which are restarted, as by an orchestrator."""
 
@@ -40,6 +42,11 @@ class Cluster:
         self.topology = Topology()
         #: How often each service ended by itself, or took too much memory, and was restarted.
         self.restarts: Counter[str] = Counter()
+        #: When and how the jobs of earlier rows ended, by id.
+        self.ends: dict[str, tuple[float, dict[str, object]]] = {}
+        #: When the snapshot was taken that `restore_redis` restores; Unix time.
+        self.snapshot_at = time.time()
+        self._take_snapshot()
         self._held_down: set[str] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -123,6 +130,23 @@ class Cluster:
             process.environment = before
             self.terminate(name)
 
+    @contextmanager
+    def running(self, handlers: dict[str, str]) -> Iterator[None]:
+        """Run processors with other handlers, by name, until the block ends; it begins with all services ready."""
+        with ExitStack() as changes:
+            for name, modules in handlers.items():
+                changes.enter_context(self.changed(name, MILEPOST_HANDLERS=modules))
+            self.wait_until_ready()
+            yield
+
+    def wait_until_ready(self) -> None:
+        """Wait until every service is ready."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not self.all_ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not every service was ready within {READY_TIMEOUT:.0f} s")
+            time.sleep(0.2)
+
     def memory(self) -> dict[str, int]:
         """Return the resident memory of each service, in bytes."""
         found = {one.name: processes.find(one) for one in self._services()}
@@ -161,6 +185,20 @@ class Cluster:
         trackers = sum(one.name.startswith("tracker") for one in self._state.processes)
         return self.all_ready() and self.redis.hlen(Keys().trackers) <= trackers
 
+    # Redis.
+
+    @property
+    def _redis_data(self) -> Path:
+        return self.log_of("redis").parent / "redis" / "appendonlydir"
+
+    def _take_snapshot(self) -> None:
+        shutil.copytree(self._redis_data, self._redis_data.with_name("snapshot"))
+
+    def restore_redis(self) -> None:
+        """Replace the data of Redis, which must be down, with those from the beginning."""
+        shutil.rmtree(self._redis_data)
+        shutil.copytree(self._redis_data.with_name("snapshot"), self._redis_data)
+
     # The broker.
 
     def rabbitmqctl(self, *words: str, node: str = "rabbitmq", program: str = "rabbitmqctl") -> str:
@@ -191,6 +229,7 @@ class Cluster:
         topology = self.topology
         queues = [
             topology.dead_letter_queue,
+            topology.unrouted_queue,
             topology.lifecycle,
             *topology.work_queues(["default"]),
             *topology.delay_queues,

@@ -1,18 +1,17 @@
 """A row of the matrix: a fault, how it is caused, and what it may do."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
 from fault_suite.cluster import Cluster
 from fault_suite.executions import Executions
-from fault_suite.ledger import Submitted
+from fault_suite.ledger import ENDED, Ledger, Submitted
 from fault_suite.load import Load
 from fault_suite.proof import Proof
-from fault_suite.readers import TIMEOUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +50,15 @@ class Scene:
 
     cluster: Cluster
     load: Load
+    ledger: Ledger
+    http: httpx.Client
     pace: Pace
     #: Where the handlers' records of this run begin in their file.
     begun_at: int
     #: How many services had been restarted before this run.
     restarts_before: int
+    #: What was wrong while the fault held: one sentence each.
+    violations: list[str] = field(default_factory=list)
 
     @property
     def restarts(self) -> int:
@@ -65,6 +68,11 @@ class Scene:
     def executions(self) -> Executions:
         """Read what the handlers recorded in this run."""
         return Executions.read(self.cluster.ledger, self.begun_at)
+
+    def require(self, held: bool, violation: str) -> None:
+        """Record a violation unless this held."""
+        if not held:
+            self.violations.append(violation)
 
     def sleep(self, full: float) -> None:
         """Sleep for the scaled number of seconds."""
@@ -78,26 +86,39 @@ class Scene:
         time.sleep(max(0.0, ends - time.monotonic()))
 
     def submit(self, count: int, behave: str = "well", milliseconds: int = 5, **fields: object) -> list[Submitted]:
-        """Submit jobs beside the load until so many were accepted, and return those."""
+        """Submit jobs beside the load until so many were accepted within 20 seconds, and return those."""
         made: list[Submitted] = []
         deadline = time.monotonic() + 20
-        with httpx.Client(timeout=TIMEOUT) as http:
-            while len(made) < count:
-                assert time.monotonic() < deadline, f"only {len(made)} of {count} more jobs were accepted within 20 s"
-                submitted = self.load.submit(http, behave, milliseconds, **fields)
-                made += [submitted] if submitted.accepted else []
+        while len(made) < count and time.monotonic() < deadline:
+            submitted = self.load.submit(self.http, behave, milliseconds, fields=fields)
+            made += [submitted] if submitted.accepted else []
+        self.require(len(made) == count, f"only {len(made)} of {count} more jobs were accepted within 20 s")
         return made
 
     def cancel(self, jobs: list[Submitted]) -> None:
         """Request the cancel of jobs."""
-        with httpx.Client(timeout=TIMEOUT) as http:
-            for submitted in jobs:
-                self.load.cancel(http, submitted)
+        for submitted in jobs:
+            self.load.cancel(self.http, submitted)
 
     def document(self, submitted: Submitted) -> dict[str, object]:
         """Read a job; nothing if no gateway answers."""
-        with httpx.Client(timeout=TIMEOUT) as http:
-            return self.load.get(http, submitted, self.cluster.urls()[0]) or {}
+        return self.load.get(self.http, submitted, self.cluster.urls()[0]) or {}
+
+    def started(self, jobs: Sequence[Submitted]) -> int:
+        """Return how many of these jobs a handler has started."""
+        starts = self.executions().starts
+        return sum(starts[one.nonce] > 0 for one in jobs)
+
+    def all_end(self, jobs: Sequence[Submitted], *, within: float) -> None:
+        """Wait until jobs have ended; it is a violation if they do not in time."""
+        waiting = list(jobs)
+
+        def ended() -> int:
+            waiting[:] = [one for one in waiting if self.document(one).get("status") not in ENDED]
+            return len(jobs) - len(waiting)
+
+        wait_for(ended, within=within * self.pace.lenience, at_least=len(jobs))
+        self.require(not waiting, f"{len(waiting)} of {len(jobs)} jobs had not ended after {within:.0f} s")
 
 
 def wait_for(count: Callable[[], int], *, within: float, at_least: int = 1) -> int:
@@ -109,7 +130,7 @@ def wait_for(count: Callable[[], int], *, within: float, at_least: int = 1) -> i
 
 
 Act = Callable[[Scene], Proof]
-"""Causes the fault, and returns the proof that it took hold. An `AssertionError` is a violation of its own."""
+"""Causes the fault, and returns the proof that it took hold."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from itertools import cycle
 
 import aio_pika
@@ -9,6 +10,7 @@ from aio_pika.abc import AbstractConnection
 
 from fault_suite import probes
 from fault_suite.fault import Act, Pace, Scene, wait_for
+from fault_suite.ledger import Submitted
 from fault_suite.proof import Proof
 
 COMMANDS = ("job.submitted.#",)
@@ -23,6 +25,24 @@ def restart_broker(scene: Scene) -> Proof:
         cluster.stop("rabbitmq")
         refused = not probes.broker_answers(cluster)
     return Proof({"restart of RabbitMQ": cluster.pid("rabbitmq") != before, "connection refused": refused})
+
+
+def restart_while_jobs_end(scene: Scene) -> Proof:
+    """Restart RabbitMQ so that jobs end meanwhile; half of them have a cancel pending that they never check."""
+    cluster = scene.cluster
+    jobs = [job for n in range(12) for job in scene.submit(1, "deaf", 2_000 + 250 * n)]
+    running = wait_for(lambda: scene.started(jobs), within=10, at_least=len(jobs))
+    scene.cancel(jobs[::2])
+    with cluster.held_down("rabbitmq"):
+        before = _finished(scene, jobs)
+        cluster.stop("rabbitmq")
+        during = wait_for(lambda: _finished(scene, jobs) - before, within=8, at_least=len(jobs))
+    return Proof({"jobs running": running, "handlers returned meanwhile": during})
+
+
+def _finished(scene: Scene, jobs: Sequence[Submitted]) -> int:
+    finishes = scene.executions().finishes
+    return sum(finishes[one.nonce] > 0 for one in jobs)
 
 
 def alarm(set_words: tuple[str, ...], clear_words: tuple[str, ...], *, seconds: float) -> Act:

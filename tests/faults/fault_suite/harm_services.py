@@ -169,7 +169,7 @@ def repeatedly(*acts: Act, times: int) -> Act:
                 before = scene.cluster.memory()
         after = scene.cluster.memory()
         grown = {name: round(after[name] / before[name] - 1, 2) for name in before if after[name] > 1.2 * before[name]}
-        assert not grown, f"these hold more memory than before {times} faults: {grown}"
+        scene.require(not grown, f"these hold more memory than before {times} faults: {grown}")
         return sum(proofs[1:], proofs[0])
 
     return act

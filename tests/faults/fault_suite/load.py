@@ -27,9 +27,9 @@ MAX_ANSWER_TIMEOUT = 4.5
 TYPES = {
     "other-queue": "chaos-elsewhere",
     "new-type": "chaos-new",
-    "task-group": "chaos-async",
-    "swallow-cancel": "chaos-async",
-    "stop-loop": "chaos-async",
+    "new-field": "chaos-versioned",
+    **dict.fromkeys(("fork", "shell", "close-stderr"), "chaos-odd"),
+    **dict.fromkeys(("task-group", "swallow-cancel", "stop-loop"), "chaos-odd-async"),
 }
 """The job type of each behaviour that is not of the type `chaos`."""
 
@@ -143,12 +143,20 @@ class Load:
                 while self._cancels and self._cancels[0][0] <= time.monotonic():
                     self.cancel(http, self._cancels.popleft()[1])
 
-    def submit(self, http: httpx.Client, behave: str, milliseconds: int, **fields: object) -> Submitted:
+    def submit(
+        self,
+        http: httpx.Client,
+        behave: str,
+        milliseconds: int,
+        *,
+        more_params: Mapping[str, object] | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> Submitted:
         """Submit one job, and record the answer."""
         nonce = f"{self._run}-{token_hex(6)}"
-        params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave}
+        params = {"nonce": nonce, "milliseconds": milliseconds, "behave": behave, **(more_params or {})}
         has_callback = next(self._numbers) % CALLBACK_EVERY == 0
-        job = {"type": TYPES.get(behave, "chaos"), "params": params, **self._options, **fields}
+        job = {"type": TYPES.get(behave, "chaos"), "params": params, **self._options, **(fields or {})}
         if has_callback:
             job["callback_url"] = self._callback_url
         url = self._chance.choice(self._urls())

@@ -12,12 +12,25 @@ from fault_suite.harm_broker import (
     block_memory,
     repeat,
     restart_broker,
+    restart_while_jobs_end,
     revoke,
     rotate_password,
     spoil,
 )
-from fault_suite.harm_queues import delete_queue, purge, refuse_outcomes, unbind
-from fault_suite.harm_redis import fill_redis, flush_redis, kill_redis
+from fault_suite.harm_deploy import add_field, add_type, run_odd_handlers
+from fault_suite.harm_queues import (
+    delete_level,
+    delete_queue,
+    fill_lifecycle,
+    limited,
+    listen_with_full_queue,
+    missing,
+    purge,
+    refuse_outcomes,
+    stop_elsewhere,
+    unbind,
+)
+from fault_suite.harm_redis import fill_redis, flush_redis, kill_redis, restore_snapshot
 from fault_suite.harm_services import (
     freeze,
     kill_repeatedly,
@@ -59,7 +72,7 @@ def two_at_a_time(scene: Scene) -> Proof:
                     proved += 1
                 except Vacuous:
                     hidden += 1
-    assert hidden <= proved / 4, f"{hidden} of {hidden + proved} faults did not take hold"
+    scene.require(hidden <= proved / 4, f"vacuous: {hidden} of {hidden + proved} faults did not take hold")
     return Proof({"faults that took hold": proved})
 
 
@@ -118,6 +131,32 @@ MATRIX: tuple[Fault, ...] = (
         star=True,
         max_extra_runs=3 * THREADS,
     ),
+    Fault(
+        name="RabbitMQ: restarted while jobs end, some with a cancel pending",
+        act=restart_while_jobs_end,
+        max_extra_runs=3 * THREADS,
+        recovers_within=30,
+    ),
+    Fault(name="the tracker's queue full for 20 s", act=fill_lifecycle, max_extra_runs=3 * THREADS),
+    Fault(
+        name="another team's queue on our exchange full for 20 s",
+        act=listen_with_full_queue,
+        star=True,
+        max_refused=0,
+        max_gap=2,
+    ),
+    Fault(
+        name="work queue of others full, and their jobs wait",
+        act=stop_elsewhere("refusals", limited),
+        max_extra_runs=THREADS,
+    ),
+    Fault(
+        name="work queue of others missing, and their jobs wait",
+        act=stop_elsewhere("missing queue", missing),
+        star=True,
+        max_extra_runs=THREADS,
+    ),
+    Fault(name="a delay level deleted", act=delete_level, star=True, max_extra_runs=THREADS),
     Fault(name="binding of the tracker's queue removed for 5 s", act=unbind, may_miss_webhooks=True),
     Fault(name="permission to write revoked for 10 s", act=revoke, max_extra_runs=3 * THREADS),
     Fault(name="password rotated for 10 s", act=rotate_password, max_extra_runs=3 * THREADS),
@@ -158,6 +197,29 @@ MATRIX: tuple[Fault, ...] = (
         max_extra_runs=8 * 2 * THREADS,
         recovers_within=30,
     ),
+    Fault(
+        name="handlers that stop the event loop: two of them",
+        act=misbehave("stop-loop", seconds=10, restarts=True),
+        first=("stop-loop", "stop-loop"),
+        max_extra_runs=8 * 2 * THREADS,
+        recovers_within=30,
+    ),
+    Fault(
+        name="handlers that fork, spawn shells, close stderr, use task groups, swallow a cancel",
+        act=run_odd_handlers,
+        star=True,
+    ),
+    Fault(name="a new job type at one of three processors", act=add_type, star=True, max_extra_runs=THREADS),
+    Fault(
+        name="a new field of a job type, at the newest processor",
+        act=add_field(newest_last=True),
+        max_extra_runs=THREADS,
+    ),
+    Fault(
+        name="a new field of a job type, and an older processor starts last",
+        act=add_field(newest_last=False),
+        max_extra_runs=THREADS,
+    ),
     Fault(name="messages that nobody can read, among the others", act=spoil, star=True),
     Fault(
         name="20 % of the commands published again",
@@ -171,6 +233,18 @@ MATRIX: tuple[Fault, ...] = (
     ),
     Fault(name="Redis: kill -9 and restart", act=kill_redis, star=True),
     Fault(name="Redis: FLUSHALL", act=flush_redis, star=True, max_extra_runs=THREADS),
+    Fault(
+        name="Redis: an older snapshot restored, trackers running",
+        act=restore_snapshot(trackers=True),
+        max_extra_runs=THREADS,
+        recovers_within=30,
+    ),
+    Fault(
+        name="Redis: an older snapshot restored, trackers new",
+        act=restore_snapshot(trackers=False),
+        max_extra_runs=THREADS,
+        recovers_within=30,
+    ),
     Fault(name="Redis: frozen for 20 s", act=freeze("redis", seconds=20)),
     Fault(name="Redis: no memory left for 20 s", act=fill_redis),
     Fault(

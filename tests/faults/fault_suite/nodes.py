@@ -1,22 +1,16 @@
-"""Replicated servers and their faults: three RabbitMQ nodes, and a Redis with a replica."""
+"""Replicated servers: three RabbitMQ nodes, and a Redis with a replica."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from unittest import SkipTest
 from urllib.parse import urlsplit
 
-import httpx
 from redis import Redis
 
-from fault_suite import probes
 from fault_suite.cluster import Cluster
-from fault_suite.fault import Act, Fault, Scene
-from fault_suite.proof import Proof
 from fault_suite.switch import Address, Switch
 from milepost_stack import install, processes, rabbitmq, redis_server
 from milepost_stack.stack import Stack
@@ -29,7 +23,6 @@ SMALL_DISK_SIZE = 500
 """MB; RabbitMQ raises its disk alarm below 50 MB."""
 CATCH_UP_TIMEOUT = 25
 """Seconds within which a restarted node must catch up; else the nodes are restarted, as by an operator."""
-THREADS = 8
 
 
 class Servers:
@@ -67,16 +60,17 @@ class Servers:
         self.rabbitmq_url = f"amqp://guest:guest@127.0.0.1:{self._switched([_address(url) for url in urls]).port}/"
 
     def _start_redis(self, programs: dict[str, str]) -> None:
-        urls = {}
-        for name in ("redis", "redis-replica"):
-            urls[name], process = redis_server.process(self.folder / name, programs)
+        self.redis_urls: dict[str, str] = {}
+        self.redis_master, self.redis_replica = "redis", "redis-replica"
+        for name in (self.redis_master, self.redis_replica):
+            url, process = redis_server.process(self.folder / name, programs)
+            self.redis_urls[name] = url
             process.name = name
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-            self._start(process, lambda url=urls[name]: redis_server.answers(url))  # type: ignore[misc]
-        self.replica_url = urls["redis-replica"]
-        with Redis.from_url(self.replica_url) as replica:
-            replica.replicaof(*map(str, _address(urls["redis"])))
-        self.redis_switch = self._switched([_address(urls["redis"])])
+            self._start(process, lambda url=url: redis_server.answers(url))  # type: ignore[misc]
+        with Redis.from_url(self.redis_urls[self.redis_replica]) as replica:
+            replica.replicaof(*map(str, _address(self.redis_urls[self.redis_master])))
+        self.redis_switch = self._switched([_address(self.redis_urls[self.redis_master])])
         self.redis_url = f"redis://127.0.0.1:{self.redis_switch.port}/0"
 
     def _start(self, process: ProcessState, ready: Callable[[], bool]) -> None:
@@ -97,9 +91,19 @@ class Servers:
 
     # Actions on servers.
 
-    def fail_over(self) -> None:
-        """Point the switch at the replica, whatever it has."""
-        self.redis_switch.point_at([_address(self.replica_url)])
+    def fail_over(self, *, cut_every: int = 1) -> None:
+        """Point the switch at the replica, whatever it has; cut every connection, or every second."""
+        self.redis_master, self.redis_replica = self.redis_replica, self.redis_master
+        self.redis_switch.point_at([_address(self.redis_urls[self.redis_master])], cut_every=cut_every)
+
+    def replicate(self, demoted: Redis) -> None:
+        """Make a demoted Redis a replica, which discards what it has, and cut its connections."""
+        master = _address(self.redis_urls[self.redis_master])
+        demoted.replicaof(*map(str, master))
+        self.redis_switch.point_at([master])
+        deadline = time.monotonic() + CATCH_UP_TIMEOUT
+        while demoted.info("replication")["master_link_status"] != "up" and time.monotonic() < deadline:
+            time.sleep(0.2)
 
     def fill_disk(self) -> Path:
         """Fill the small disk; return the file to remove afterwards."""
@@ -157,125 +161,3 @@ class Nodes(Cluster):
             self.rabbitmqctl("check_if_node_is_quorum_critical", node=name, program="rabbitmq-diagnostics")
             return True
         return False
-
-
-# Faults.
-
-
-def _nodes(scene: Scene) -> Nodes:
-    assert isinstance(scene.cluster, Nodes)
-    return scene.cluster
-
-
-def kill_each_node(scene: Scene) -> Proof:
-    """Kill one node after the other, each after the last one has caught up."""
-    cluster, killed = _nodes(scene), 0
-    for name in NAMES:
-        cluster.wait_until_dispensable(name)
-        with cluster.held_down(name):
-            killed += cluster.kill(name)
-            scene.sleep(10)
-    return Proof({"nodes killed": killed})
-
-
-def freeze_node(scene: Scene) -> Proof:
-    """Freeze the node that leads the most queues."""
-    cluster = _nodes(scene)
-    cluster.wait_until_dispensable(NAMES[0])
-    with cluster.frozen(NAMES[0]) as frozen:
-        scene.sleep(20)
-    return Proof({"node stopped": frozen})
-
-
-def cut_off(*, seconds: float, times: int = 1) -> Act:
-    """Cut a node off from the others; as a minority, RabbitMQ pauses it."""
-
-    def act(scene: Scene) -> Proof:
-        cluster, cut = _nodes(scene), 0
-        for _ in range(times):
-            cluster.wait_until_dispensable(NAMES[0])
-            others = [cluster.node_name(name) for name in NAMES[1:]]
-            each = f"N <- [{', '.join(repr(name) for name in others)}]"
-            cluster.rabbitmqctl(
-                "eval", f"[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || {each}].", node=NAMES[0]
-            )
-            with scene.lasting(seconds):
-                cut += cluster.rabbitmqctl("eval", "nodes().", node=NAMES[0]).strip() == "[]"
-            cluster.rabbitmqctl("eval", f"[erlang:set_cookie(N, erlang:get_cookie()) || {each}].", node=NAMES[0])
-        return Proof({"cuts from all other nodes": cut})
-
-    return act
-
-
-def lose_majority(scene: Scene) -> Proof:
-    """Kill two of three nodes: no job may be accepted, for none could be stored safely."""
-    cluster, refused = _nodes(scene), 0
-    cluster.wait_until_dispensable(NAMES[0])
-    with cluster.held_down(*NAMES[1:]):
-        killed = sum(cluster.kill(name) for name in NAMES[1:])
-        time.sleep(2)
-        with httpx.Client(timeout=5) as http, scene.lasting(30):
-            ends = time.monotonic() + scene.pace.seconds(30)
-            while time.monotonic() < ends:
-                for url in cluster.urls():
-                    answer = http.post(f"{url}/v1/jobs", json={"type": "chaos", "params": {"nonce": "no-majority"}})
-                    assert answer.status_code == 503, f"accepted without a majority: {answer.status_code}"
-                    refused += 1
-                time.sleep(0.5)
-    return Proof({"nodes killed": killed, "submissions refused": refused})
-
-
-def kill_all_nodes(scene: Scene) -> Proof:
-    """Kill all three nodes at once, and restart them together."""
-    with scene.cluster.held_down(*NAMES):
-        killed = sum(scene.cluster.kill(name) for name in NAMES)
-        refused = not probes.broker_answers(scene.cluster)
-        scene.sleep(5)
-    return Proof({"nodes killed": killed, "connection refused": refused})
-
-
-def fill_disk(scene: Scene) -> Proof:
-    """Fill a node's disk, and restart the node once there is space: its log does not recover by itself."""
-    cluster = _nodes(scene)
-    if not cluster.servers.small_disk:
-        raise SkipTest("only root can mount a small disk")
-    filler = cluster.servers.fill_disk()
-    try:
-        with scene.lasting(20):
-            free = shutil.disk_usage(filler.parent).free
-    finally:
-        filler.unlink()
-        with cluster.held_down(SMALL_DISK_NODE):
-            cluster.kill(SMALL_DISK_NODE)
-    return Proof({"node without a free byte": free == 0})
-
-
-def fail_over(scene: Scene) -> Proof:
-    """Stop the replication for a while, kill Redis, and fail over to the replica."""
-    cluster = _nodes(scene)
-    with Redis.from_url(cluster.servers.replica_url) as replica:
-        replica.replicaof("NO", "ONE")
-        with scene.lasting(10), cluster.redis as redis:
-            redis.set("probe", 1, ex=600)
-        killed = cluster.kill("redis")
-        time.sleep(1)
-        cluster.servers.fail_over()
-        missing = replica.get("probe") is None
-    return Proof({"kill of Redis": killed, "write that the replica lacks": missing})
-
-
-def _row(name: str, act: Act, **allowed: float) -> Fault:
-    allowed = {"recovers_within": 30, "max_extra_runs": 6 * THREADS, **allowed}
-    return Fault(name=name, act=act, **allowed)  # type: ignore[arg-type]
-
-
-MATRIX = (
-    _row("three nodes: each killed, one after the other", kill_each_node, max_gap=5),
-    _row("three nodes: one frozen for 20 s", freeze_node, max_gap=15),
-    _row("three nodes: one cut off for 30 s", cut_off(seconds=30), max_gap=20),
-    _row("three nodes: link of one flaps 5 times", cut_off(seconds=4, times=5), max_gap=20),
-    _row("three nodes: majority lost for 30 s", lose_majority),
-    _row("three nodes: all killed", kill_all_nodes),
-    _row("three nodes: disk of one full, for real", fill_disk),
-    _row("Redis: failover to a replica that lags", fail_over),
-)

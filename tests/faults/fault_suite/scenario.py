@@ -3,11 +3,14 @@
 import time
 from dataclasses import replace
 
+import httpx
+
 from fault_suite.cluster import Cluster
 from fault_suite.fault import Fault, Pace, Scene
 from fault_suite.ledger import Ledger
 from fault_suite.load import Load, Mix
-from fault_suite.proof import Proof, proved
+from fault_suite.proof import Proof, Vacuous, proved
+from fault_suite.readers import TIMEOUT
 from fault_suite.receiver import receiving
 from fault_suite.report import Row
 from fault_suite.verdict import Run, judge
@@ -19,7 +22,7 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
     ledger = Ledger(cluster.ledger, may_expire=fault.may_expire)
     options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
-    with receiving() as receiver:
+    with receiving() as receiver, httpx.Client(timeout=TIMEOUT) as http:
         load = Load(
             cluster.urls,
             ledger,
@@ -33,6 +36,8 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
         scene = Scene(
             cluster=cluster,
             load=load,
+            ledger=ledger,
+            http=http,
             pace=replace(pace, seed=seed),
             begun_at=begun_at,
             restarts_before=cluster.restarts.total(),
@@ -44,15 +49,17 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
             time.sleep(pace.before)
         done = Run(fault=fault, cluster=cluster, pace=pace, ledger=ledger, load=load, receiver=receiver)
         row = judge(done, proof, recovery=recovery, seed=seed, begun_at=begun_at)
+    if not fault.may_expire:
+        cluster.ends.update(ledger.ends)
     return replace(row, violations=(*violations, *row.violations), took=time.monotonic() - begun)
 
 
 def cause(fault: Fault, scene: Scene) -> tuple[Proof | None, list[str]]:
-    """Cause the fault; return the proof that it took hold, or what was wrong: `Vacuous` is a violation too."""
+    """Cause the fault; return the proof that it took hold, and what was wrong meanwhile: `Vacuous` is a violation."""
     try:
-        return proved(fault.act(scene)), []
-    except AssertionError as error:
-        return None, [str(error)]
+        return proved(fault.act(scene)), scene.violations
+    except Vacuous as error:
+        return None, [*scene.violations, str(error)]
 
 
 def _mix(fault: Fault, pace: Pace) -> Mix:

@@ -29,7 +29,7 @@ class Switch:
         self.servers = list(servers)
         self._connections = 0
         self._loop = asyncio.new_event_loop()
-        self._open: set[asyncio.StreamWriter] = set()
+        self._clients: dict[asyncio.StreamWriter, None] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name="switch", daemon=True)
         self._thread.start()
         self._server = self._run(asyncio.start_server(self._forward, "127.0.0.1", self.port))
@@ -37,12 +37,12 @@ class Switch:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    def point_at(self, servers: Sequence[Address]) -> None:
-        """Forward new connections to other servers; open connections are cut."""
+    def point_at(self, servers: Sequence[Address], *, cut_every: int = 1) -> None:
+        """Forward new connections to other servers; cut open connections: all of them, or every second."""
 
         async def cut() -> None:
             self.servers = list(servers)
-            for writer in list(self._open):
+            for writer in list(self._clients)[::cut_every]:
                 writer.close()
 
         self._run(cut())
@@ -64,7 +64,7 @@ class Switch:
         self._loop.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        self._clients[writer] = None
         try:
             first = await reader.read(CHUNK)
             self._connections += 1
@@ -74,7 +74,7 @@ class Switch:
                     if await self._connected(first, reader, writer, address):
                         return
         finally:
-            self._open.discard(writer)
+            self._clients.pop(writer)
             writer.close()
 
     async def _connected(
@@ -83,7 +83,6 @@ class Switch:
         """Forward until the client or the server closes; return False if the server never answered."""
         async with asyncio.timeout(FIRST_ANSWER_TIMEOUT) as timeout:
             from_server, to_server = await asyncio.open_connection(*address)
-            self._open.add(to_server)
             try:
                 to_server.write(first)
                 answer = await from_server.read(CHUNK)
@@ -99,7 +98,6 @@ class Switch:
                 for task in both:
                     task.cancel()
             finally:
-                self._open.discard(to_server)
                 to_server.close()
         return True
 

@@ -21,7 +21,7 @@ INFERRED_KINDS = ("lost", "expired")
 EXAMPLES = 3
 """How many sentences of one kind are reported."""
 
-_LONG_DELAY = re.compile(r"\.delay\.(0[89]|[12][0-9])$")
+_LONG_DELAY = re.compile(r"\.level\.(0[89]|[12][0-9])$")
 """The delay levels from 256 s on."""
 
 
@@ -110,7 +110,7 @@ def judge(run: Run, proof: Proof | None, *, recovery: float | None, seed: int, b
     return Row(
         fault=fault.name,
         seed=seed,
-        proof="not proved" if proof is None else str(proof),
+        proof="nothing: vacuous" if proof is None else str(proof),
         jobs=len(accepted),
         refused=sum(one.job_id is None for one in refused),
         unknown=sum(one.job_id is not None for one in refused),
@@ -220,6 +220,8 @@ def _wrong_ends(ledger: Ledger, documents: Documents, executions: Executions) ->
             problem = "no handler finished it"
         elif status == "canceled" and _started_after(ledger, one, executions):
             problem = "its handler started after readers were told of the cancel"
+        elif executions.starts[one.nonce] == 1 and executions.last_at[one.nonce] > ledger.ends[str(one.job_id)][0]:
+            problem = "its only execution went on after readers were told of its end"
         else:
             continue
         found.append(f"{one.job_id} ({one.behave}): {end}: {problem}")
