@@ -6,7 +6,7 @@ import pytest
 from claims_suite import ClaimsSuite
 from job_histories import LONG_RETENTION
 from redis import Redis
-from samples import AT, ENDED, HEARTBEAT, RUNNING, SUBMITTED
+from samples import AT, ENDED, HEARTBEAT, JUST_SUBMITTED, RUNNING
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
@@ -34,7 +34,7 @@ from milepost_tracker.ports.status_store import ClaimState
 
 def declare_complete(redis, keys):
     """Do what a tracker does once it has checked that this server lost nothing."""
-    checkpoint = keys.checkpoint(shard_of(SUBMITTED.id))
+    checkpoint = keys.checkpoint(shard_of(JUST_SUBMITTED.id))
     redis.hset(checkpoint, mapping={"complete": redis.info("server")["run_id"], "at": 1})
     redis.expire(checkpoint, 60)
 
@@ -50,13 +50,15 @@ class TestTheLuaScript(ClaimsSuite):
     """Passes the same suite as the fake of the unit tests."""
 
     def expire_holder(self, claims):
-        if claims._redis.exists(claims._keys.claim(SUBMITTED.id)):
-            claims._redis.hset(claims._keys.claim(SUBMITTED.id), "alive", 0)
+        if claims._redis.exists(claims._keys.claim(JUST_SUBMITTED.id)):
+            claims._redis.hset(claims._keys.claim(JUST_SUBMITTED.id), "alive", 0)
 
     def renew_holder(self, claims):
-        run, delivery, execution = claims._redis.hmget(claims._keys.claim(SUBMITTED.id), "run", "delivery", "execution")
+        run, delivery, execution = claims._redis.hmget(
+            claims._keys.claim(JUST_SUBMITTED.id), "run", "delivery", "execution"
+        )
         changes = {"run": int(run), "delivery": int(delivery), "execution": execution.decode()}
-        assert [Verdict.RUN] == claims.renew([SUBMITTED.model_copy(update=changes)])
+        assert [Verdict.RUN] == claims.renew([JUST_SUBMITTED.model_copy(update=changes)])
 
 
 def test_an_unavailable_redis_raises_claims_unavailable(keys):
@@ -64,27 +66,27 @@ def test_an_unavailable_redis_raises_claims_unavailable(keys):
     with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5) as unreachable:
         claims = RedisClaims(unreachable, keys, retention=timedelta(days=7))
         with pytest.raises(ClaimsUnavailable):
-            claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+            claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
         with pytest.raises(ClaimsUnavailable):
             claims.end(ENDED, JobSucceeded(job=ENDED))
         with pytest.raises(ClaimsUnavailable):
             claims.confirm([JobSucceeded(job=ENDED)])
         with pytest.raises(ClaimsUnavailable):
-            claims.renew([SUBMITTED])
+            claims.renew([JUST_SUBMITTED])
         with pytest.raises(ClaimsUnavailable):
-            claims.keep(SUBMITTED, ResumePoint())
+            claims.keep(JUST_SUBMITTED, ResumePoint())
 
 
 @pytest.mark.parametrize("complete", [None, "0" * 40], ids=["not marked", "another server"])
 def test_an_incomplete_redis_raises_claims_unavailable(claims, redis_url, keys, complete):
     """A cancel or an end may be missing: a canceled job would run."""
     with Redis.from_url(redis_url) as redis:
-        checkpoint = keys.checkpoint(shard_of(SUBMITTED.id))
+        checkpoint = keys.checkpoint(shard_of(JUST_SUBMITTED.id))
         redis.hdel(checkpoint, "complete")
         if complete:
             redis.hset(checkpoint, "complete", complete)
     with pytest.raises(ClaimsUnavailable, match="may have lost"):
-        claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+        claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,10 @@ def test_a_claim_checks_the_trackers_view_atomically(claims, redis_url, keys, vi
     """In one script with the claim: a cancel comes before it or after it, never in between."""
     with Redis.from_url(redis_url) as redis:
         if view:
-            redis.hset(keys.job(SUBMITTED.id), mapping=view)
-            redis.expire(keys.job(SUBMITTED.id), 60)
-        assert verdict == claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w").verdict
-        assert (verdict is Verdict.RUN) == bool(redis.exists(keys.claim(SUBMITTED.id)))
+            redis.hset(keys.job(JUST_SUBMITTED.id), mapping=view)
+            redis.expire(keys.job(JUST_SUBMITTED.id), 60)
+        assert verdict == claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w").verdict
+        assert (verdict is Verdict.RUN) == bool(redis.exists(keys.claim(JUST_SUBMITTED.id)))
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -114,39 +116,39 @@ async def test_a_job_that_the_tracker_has_ended_as_expired_is_not_run(claims, re
     """Unless a processor had started it: then its success still counts, also after a redelivery."""
     store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
     if started:
-        claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
-        await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
-    await store.apply(merge([JobSubmitted(job=SUBMITTED), expired(SUBMITTED)]))
-    verdict = claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
+        claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+        await redis.hset(keys.claim(JUST_SUBMITTED.id), "alive", 0)
+    await store.apply(merge([JobSubmitted(job=JUST_SUBMITTED), expired(JUST_SUBMITTED)]))
+    verdict = claims.claim(JUST_SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
     assert (Verdict.RUN if started else Verdict.FINISHED) == verdict
 
 
 async def test_the_tracker_reads_the_claim_state_of_a_job(claims, redis, keys):
     """Before it ends a job that is still running, or quarantines one that has ended."""
     store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
-    assert ClaimState.WAITING == await store.claim_state(SUBMITTED)
-    assert () == await store.attempts(SUBMITTED)
-    claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
-    assert ClaimState.HELD == await store.claim_state(SUBMITTED)
-    await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
-    assert ClaimState.STARTED == await store.claim_state(SUBMITTED)
-    assert ClaimState.WAITING == await store.claim_state(SUBMITTED.model_copy(update={"quarantined": 100})), (
+    assert ClaimState.WAITING == await store.claim_state(JUST_SUBMITTED)
+    assert () == await store.attempts(JUST_SUBMITTED)
+    claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+    assert ClaimState.HELD == await store.claim_state(JUST_SUBMITTED)
+    await redis.hset(keys.claim(JUST_SUBMITTED.id), "alive", 0)
+    assert ClaimState.STARTED == await store.claim_state(JUST_SUBMITTED)
+    assert ClaimState.WAITING == await store.claim_state(JUST_SUBMITTED.model_copy(update={"quarantined": 100})), (
         "not started since its quarantine"
     )
-    assert ClaimState.WAITING == await store.claim_state(SUBMITTED.model_copy(update={"run": 2}))
-    assert [1] == [one.number for one in await store.attempts(SUBMITTED)]
-    assert () == await store.attempts(SUBMITTED.model_copy(update={"run": 2}))
-    first = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa", "attempt": 1})
+    assert ClaimState.WAITING == await store.claim_state(JUST_SUBMITTED.model_copy(update={"run": 2}))
+    assert [1] == [one.number for one in await store.attempts(JUST_SUBMITTED)]
+    assert () == await store.attempts(JUST_SUBMITTED.model_copy(update={"run": 2}))
+    first = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa", "attempt": 1})
     put_back = JobRetrying(job=first.model_copy(update={"run_at": AT}))
     claims.end(first, put_back)
-    assert ClaimState.HELD == await store.claim_state(SUBMITTED), "the outcome may not be stored"
+    assert ClaimState.HELD == await store.claim_state(JUST_SUBMITTED), "the outcome may not be stored"
     claims.confirm([put_back])
-    assert ClaimState.OVER == await store.claim_state(SUBMITTED)
+    assert ClaimState.OVER == await store.claim_state(JUST_SUBMITTED)
     assert ClaimState.WAITING == await store.claim_state(put_back.job)
     failed = JobFailed(job=first.model_copy(update={"finished_at": AT, "error": JobError(kind="x", message="no")}))
     claims.end(first, failed)
     claims.confirm([failed])
-    assert ClaimState.OVER == await store.claim_state(SUBMITTED)
+    assert ClaimState.OVER == await store.claim_state(JUST_SUBMITTED)
 
 
 FIRST = RUNNING.model_copy(
@@ -186,8 +188,8 @@ async def apply(claims, redis, keys):
         (JobInterrupted(job=PUT_BACK), 2, Verdict.STALE, None),
         (JobStarted(job=FIRST), 2, Verdict.RUN, 2),
         (JobFailed(job=LOST), 2, Verdict.RUN, 2),
-        (JobSubmitted(job=SUBMITTED), 2, Verdict.RUN, 1),
-        (expired(SUBMITTED.model_copy(update={"created_at": NOW})), 2, Verdict.FINISHED, None),
+        (JobSubmitted(job=JUST_SUBMITTED), 2, Verdict.RUN, 1),
+        (expired(JUST_SUBMITTED.model_copy(update={"created_at": NOW})), 2, Verdict.FINISHED, None),
     ],
     ids=lambda value: getattr(value, "fact", None),
 )
@@ -197,7 +199,7 @@ async def test_what_a_lost_claim_knew_is_read_from_the_view(claims, apply, event
     An end that a tracker has inferred does not stop the message: it may still succeed.
     """
     await apply(event)
-    claim = claims.claim(SUBMITTED, delivery=delivery, execution="bbbbbbbb", worker="w")
+    claim = claims.claim(JUST_SUBMITTED, delivery=delivery, execution="bbbbbbbb", worker="w")
     assert verdict == claim.verdict
     if attempt is not None:
         assert (attempt, list(range(1, attempt))) == (claim.attempt, [one.number for one in claim.earlier])
@@ -212,19 +214,19 @@ async def test_the_next_message_runs_after_a_lost_claim(claims, apply):
 
 async def test_an_attempt_that_was_put_back_while_redis_was_away_is_not_run_again(claims, apply):
     """Its end is not in the claim; the view shows it."""
-    claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+    claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
     await apply(JobRetrying(job=PUT_BACK))
-    assert Verdict.STALE == claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
+    assert Verdict.STALE == claims.claim(JUST_SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
 
 
 async def test_an_outcome_that_readers_have_seen_is_not_published_again(claims, apply):
     """Although its confirm was not recorded: its processor died in that second."""
-    claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+    claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
     failed = JobFailed(job=FAILED)
     assert failed == claims.end(FIRST, failed)
-    assert Verdict.UNCONFIRMED == claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
+    assert Verdict.UNCONFIRMED == claims.claim(JUST_SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
     await apply(failed)
-    assert Verdict.FINISHED == claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
+    assert Verdict.FINISHED == claims.claim(JUST_SUBMITTED, delivery=2, execution="bbbbbbbb", worker="w").verdict
 
 
 async def test_an_end_that_readers_have_seen_stands(claims, apply):
@@ -235,7 +237,7 @@ async def test_an_end_that_readers_have_seen_stands(claims, apply):
     assert claims.end(FIRST, JobFailed(job=FAILED)) is None
     assert retry == claims.end(FIRST, retry)
     assert success == claims.end(FIRST, success)
-    await apply(canceled_before_start(SUBMITTED, requested_at=NOW))
+    await apply(canceled_before_start(JUST_SUBMITTED, requested_at=NOW))
     assert claims.end(FIRST, success) is None
 
 
@@ -244,24 +246,24 @@ async def test_a_canceled_job_does_not_run_after_its_document_has_expired(claims
     store = RedisStatusStore(redis, keys, retention=timedelta(milliseconds=1), live_for=timedelta(days=30))
     await store.checkpoints.begin_replay(range(SHARDS))
     assert await store.checkpoints.mark_complete(range(SHARDS))
-    await store.apply(merge([JobScheduled(job=SUBMITTED.model_copy(update={"run_at": AT}))]))
-    await store.apply(merge([canceled_before_start(SUBMITTED, requested_at=now())]))
-    while await redis.hexists(keys.job(SUBMITTED.id), "state"):
+    await store.apply(merge([JobScheduled(job=JUST_SUBMITTED.model_copy(update={"run_at": AT}))]))
+    await store.apply(merge([canceled_before_start(JUST_SUBMITTED, requested_at=now())]))
+    while await redis.hexists(keys.job(JUST_SUBMITTED.id), "state"):
         await store.sweep()
-    assert await redis.hget(keys.job(SUBMITTED.id), "hidden") is None
-    assert await redis.pttl(keys.job(SUBMITTED.id)) > 29 * 86_400_000
-    assert Verdict.FINISHED == claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w").verdict
+    assert await redis.hget(keys.job(JUST_SUBMITTED.id), "hidden") is None
+    assert await redis.pttl(keys.job(JUST_SUBMITTED.id)) > 29 * 86_400_000
+    assert Verdict.FINISHED == claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w").verdict
     await store.apply(merge([JobSucceeded(job=FAILED.model_copy(update={"error": None}))]))
-    assert await redis.hget(keys.job(SUBMITTED.id), "state") is None
+    assert await redis.hget(keys.job(JUST_SUBMITTED.id), "state") is None
 
 
 def test_a_canceled_claim_has_the_time_of_the_request(claims, redis_url, keys):
     """So its end has the same bytes, whether a tracker or a processor publishes it."""
-    request = CancelRequest(job_id=SUBMITTED.id, type="t", queue="q", requested_at=AT)
+    request = CancelRequest(job_id=JUST_SUBMITTED.id, type="t", queue="q", requested_at=AT)
     with Redis.from_url(redis_url) as redis:
-        redis.hset(keys.job(SUBMITTED.id), "cancel_key", cancel_key(request))
-        redis.expire(keys.job(SUBMITTED.id), 60)
-    claim = claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+        redis.hset(keys.job(JUST_SUBMITTED.id), "cancel_key", cancel_key(request))
+        redis.expire(keys.job(JUST_SUBMITTED.id), 60)
+    claim = claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
     assert (Verdict.CANCELED, AT) == (claim.verdict, claim.cancel_requested_at)
 
 
@@ -269,12 +271,12 @@ async def test_the_tracker_knows_which_jobs_have_a_live_processor(claims, redis,
     """By the claims that are renewed, and by the heartbeats; it ends none of them as lost."""
     store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
     workers = RedisWorkerStore(redis, keys)
-    assert set() == await store.held([SUBMITTED.id]) == await workers.running_jobs()
-    claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
-    assert {SUBMITTED.id} == await store.held(["other", SUBMITTED.id])
-    await redis.hset(keys.claim(SUBMITTED.id), "alive", 0)
-    assert set() == await store.held([SUBMITTED.id])
+    assert set() == await store.held([JUST_SUBMITTED.id]) == await workers.running_jobs()
+    claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
+    assert {JUST_SUBMITTED.id} == await store.held(["other", JUST_SUBMITTED.id])
+    await redis.hset(keys.claim(JUST_SUBMITTED.id), "alive", 0)
+    assert set() == await store.held([JUST_SUBMITTED.id])
     await workers.record(ProcessorHeartbeat(heartbeat=HEARTBEAT))
-    assert {SUBMITTED.id} == await workers.running_jobs()
+    assert {JUST_SUBMITTED.id} == await workers.running_jobs()
     await workers.record(ProcessorStopped(heartbeat=HEARTBEAT))
     assert set() == await workers.running_jobs()

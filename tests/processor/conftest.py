@@ -11,6 +11,7 @@ from odd_handlers import REGISTRY
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobEvent
+from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.values import Attempt
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.runner import Runner
@@ -55,6 +56,8 @@ class FakeClaims:
                 attempt, earlier, point = last.attempt + 1, last.attempts, last.resume_point
         if (job.id, job.run) in self.canceled:
             return Claim(verdict=Verdict.CANCELED, attempt=attempt, earlier=earlier, cancel_requested_at=at)
+        if attempt == 1 and at > start_by(job):
+            return Claim(verdict=Verdict.EXPIRED, attempt=attempt)
         if may_run:
             attempts = (*earlier, Attempt(number=attempt, worker=worker, started_at=at))
             self.claims[job.id] = HeldClaim(

@@ -1,10 +1,12 @@
 """Conformance suite for claims. The fake of the unit tests passes it, and so does the Lua script in a real Redis."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from samples import AT, SUBMITTED
+from samples import AT, JUST_SUBMITTED
 
+from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobEvent, JobFailed, JobInterrupted, JobRetrying, JobSucceeded
 from milepost_contracts.values import Attempt, FileRef, Job, JobError
 from milepost_processor.ports.claims import Claim, Claims, ResumePoint, Verdict
@@ -33,7 +35,13 @@ class ClaimsSuite:
         raise NotImplementedError
 
     def claim(
-        self, claims: Claims, *, run: int = 1, delivery: int = 1, execution: str = "aaaaaaaa", message: Job = SUBMITTED
+        self,
+        claims: Claims,
+        *,
+        run: int = 1,
+        delivery: int = 1,
+        execution: str = "aaaaaaaa",
+        message: Job = JUST_SUBMITTED,
     ) -> Claim:
         self.expire_holder(claims)
         return claims.claim(message.model_copy(update={"run": run}), delivery=delivery, execution=execution, worker="w")
@@ -46,7 +54,7 @@ class ClaimsSuite:
         """Return the job as its first execution has it, with changes."""
         attempt = Attempt(number=1, worker="w", started_at=AT)
         first = {"delivery": 1, "execution": "aaaaaaaa", "attempt": 1, "attempts": (attempt,), "worker": "w"}
-        return SUBMITTED.model_copy(update=first | changes)
+        return JUST_SUBMITTED.model_copy(update=first | changes)
 
     def record(self, claims: Claims, kind: type[JobEvent] = JobFailed, **changes: Any) -> JobEvent | None:
         """Record an outcome, and return the event to publish."""
@@ -63,6 +71,13 @@ class ClaimsSuite:
         """Claiming it again for the same execution changes nothing."""
         assert Verdict.RUN == self.ask(claims)
         assert Verdict.RUN == self.ask(claims)
+
+    def test_a_job_that_was_not_started_in_time_is_expired(self, claims: Claims) -> None:
+        """By the clock of the claims. Once it was started, its next attempt may begin at any time."""
+        late = JUST_SUBMITTED.model_copy(update={"start_within": timedelta(hours=1), "created_at": AT})
+        assert Verdict.EXPIRED == self.ask(claims, message=late)
+        assert Verdict.RUN == self.ask(claims, message=late.model_copy(update={"run_at": now()}))
+        assert Verdict.RUN == self.ask(claims, delivery=2, execution="bbbbbbbb", message=late)
 
     def test_a_redelivery_takes_the_claim_over(self, claims: Claims) -> None:
         """The earlier holder is gone, or will be fenced."""
@@ -130,31 +145,31 @@ class ClaimsSuite:
         self.claim(claims)
         attempt = Attempt(number=1, worker="v", started_at=AT, ended_at=AT, why="ValueError: no")
         retried = {"delivery": 1, "execution": "aaaaaaaa", "attempt": 1, "attempts": (attempt,)}
-        message = SUBMITTED.model_copy(update=retried)
+        message = JUST_SUBMITTED.model_copy(update=retried)
         again = self.claim(claims, delivery=2, execution="bbbbbbbb", message=message)
         assert (Verdict.RUN, 2, (attempt,)) == (again.verdict, again.attempt, again.earlier)
 
     def test_the_next_claim_gets_what_a_lost_attempt_has_kept(self, claims: Claims) -> None:
         """And so does the one after it, until something newer is kept."""
-        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        mine = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
         assert self.claim(claims).resume_point is None
         assert claims.keep(mine, POINT)
         assert POINT == self.claim(claims, delivery=2, execution="bbbbbbbb").resume_point
         assert POINT == self.claim(claims, delivery=3, execution="cccccccc").resume_point
         later = ResumePoint(saved_state=8)
-        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 3, "execution": "cccccccc"}), later)
+        assert claims.keep(JUST_SUBMITTED.model_copy(update={"delivery": 3, "execution": "cccccccc"}), later)
         assert later == self.claim(claims, delivery=4, execution="dddddddd").resume_point
 
     def test_a_postponed_message_gets_what_was_kept(self, claims: Claims) -> None:
         """It was published by no attempt: it tells only that the job was delivered again meanwhile."""
         self.claim(claims)
-        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
-        postponed = SUBMITTED.model_copy(update={"delivery": 2})
+        assert claims.keep(JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
+        postponed = JUST_SUBMITTED.model_copy(update={"delivery": 2})
         assert POINT == self.claim(claims, delivery=3, execution="bbbbbbbb", message=postponed).resume_point
 
     def test_a_new_message_takes_precedence_over_what_was_kept(self, claims: Claims) -> None:
         """The attempt published what it had; a crash later brings nothing back."""
-        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        mine = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
         self.claim(claims)
         assert claims.keep(mine, POINT)
         assert self.claim(claims, delivery=2, execution="bbbbbbbb", message=mine).resume_point is None
@@ -163,14 +178,14 @@ class ClaimsSuite:
     def test_a_later_run_begins_with_nothing(self, claims: Claims) -> None:
         """A manual retry starts again."""
         self.claim(claims)
-        assert claims.keep(SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
+        assert claims.keep(JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"}), POINT)
         assert self.claim(claims, run=2, execution="bbbbbbbb").resume_point is None
         assert self.claim(claims, run=2, delivery=2, execution="cccccccc").resume_point is None
 
     def test_only_the_holder_of_a_claim_keeps_something(self, claims: Claims) -> None:
         """Not a stale execution, nor one whose claim is lost, nor one whose job has ended."""
-        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
-        theirs = SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
+        mine = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        theirs = JUST_SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
         assert not claims.keep(mine, POINT)
         self.claim(claims)
         self.claim(claims, delivery=2, execution="bbbbbbbb")
@@ -181,10 +196,10 @@ class ClaimsSuite:
     def test_renewing_tells_a_stale_execution_from_the_current_one(self, claims: Claims) -> None:
         """A stale execution learns that another attempt has taken its job over."""
         self.ask(claims)
-        mine = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
+        mine = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa"})
         assert [Verdict.RUN] == claims.renew([mine])
         self.ask(claims, delivery=2, execution="bbbbbbbb")
-        theirs = SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
+        theirs = JUST_SUBMITTED.model_copy(update={"delivery": 2, "execution": "bbbbbbbb"})
         assert [Verdict.STALE, Verdict.RUN] == claims.renew([mine, theirs])
         assert [] == claims.renew([])
 
@@ -192,7 +207,7 @@ class ClaimsSuite:
         """A job that is delivered again while it runs is not run twice; once its holder expires, it is."""
         self.ask(claims)
         self.renew_holder(claims)
-        again = SUBMITTED.model_copy(update={"delivery": 1})
+        again = JUST_SUBMITTED.model_copy(update={"delivery": 1})
         assert Verdict.ALIVE == claims.claim(again, delivery=2, execution="bbbbbbbb", worker="v").verdict
         assert Verdict.RUN == self.claim(claims, delivery=3, execution="cccccccc", message=again).verdict
 
@@ -226,7 +241,7 @@ class ClaimsSuite:
             claims.confirm([put_back])
         again = self.claim(claims, delivery=2, execution="bbbbbbbb", message=put_back.job)
         assert (Verdict.RUN, 2, [1]) == (again.verdict, again.attempt, [one.number for one in again.earlier])
-        copy = SUBMITTED.model_copy(update={"delivery": 5})
+        copy = JUST_SUBMITTED.model_copy(update={"delivery": 5})
         assert Verdict.STALE == self.ask(claims, delivery=6, execution="cccccccc", message=copy)
 
     def test_a_confirm_of_another_outcome_changes_nothing(self, claims: Claims) -> None:
@@ -259,7 +274,7 @@ class ClaimsSuite:
         self.end(claims, JobFailed)
         first, second = (Attempt(number=number, started_at=AT) for number in (1, 2))
         retried = {"delivery": 2, "execution": "bbbbbbbb", "attempt": 2, "attempts": (first, second)}
-        message = SUBMITTED.model_copy(update=retried)
+        message = JUST_SUBMITTED.model_copy(update=retried)
         again = self.claim(claims, delivery=3, execution="cccccccc", message=message)
         assert (Verdict.RUN, 3) == (again.verdict, again.attempt)
 
@@ -267,13 +282,13 @@ class ClaimsSuite:
         """Its processor was frozen, and the quarantine is what readers see."""
         self.ask(claims)
         self.end(claims, JobFailed)
-        message = SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100})
+        message = JUST_SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100})
         assert Verdict.RUN == self.ask(claims, delivery=101, execution="bbbbbbbb", message=message)
 
     def test_a_claim_that_was_lost_is_made_again_by_a_renewal(self, claims: Claims) -> None:
         """Redis lost it, or was away when the job started: a redelivery must not run it beside its holder."""
         assert [Verdict.RUN] == claims.renew([self.executed()])
-        again = claims.claim(SUBMITTED, delivery=2, execution="bbbbbbbb", worker="v")
+        again = claims.claim(JUST_SUBMITTED, delivery=2, execution="bbbbbbbb", worker="v")
         assert Verdict.ALIVE == again.verdict
 
     def test_a_renewal_does_not_take_a_claim_back(self, claims: Claims) -> None:
@@ -285,6 +300,7 @@ class ClaimsSuite:
     def test_asking_without_running_claims_nothing(self, claims: Claims) -> None:
         """A message that was delivered too often is not run, but an outcome that it finds is published."""
         assert (
-            Verdict.RUN == claims.claim(SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w", may_run=False).verdict
+            Verdict.RUN
+            == claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w", may_run=False).verdict
         )
         assert Verdict.RUN == self.ask(claims, delivery=1, execution="bbbbbbbb")

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import Message
 from milepost_contracts.messages.job_events import (
     CancelRequest,
@@ -45,6 +46,8 @@ SUBMITTED = Job(
     files=(FileRef(name="docs/a.txt", size=3, key=f"jobs/{ID}/0000"),),
     created_at=AT,
 )
+JUST_SUBMITTED = SUBMITTED.model_copy(update={"created_at": now()})
+"""A job that has not expired."""
 RUNNING = SUBMITTED.model_copy(
     update={
         "delivery": 2,

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from fake_files import FakeFiles
 from fake_loop import FakeLoop
-from samples import SUBMITTED
+from samples import JUST_SUBMITTED
 
 from milepost import Canceled, Run, Superseded, TimedOut
 from milepost_contracts.messages.job_events import JobSubmitted
@@ -19,8 +19,8 @@ SOON = timedelta(microseconds=1)
 
 
 def execution(**changes):
-    job = SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa", **changes})
-    return Execution(job, JobSubmitted(job=SUBMITTED), Run(job_id=job.id), FakeFiles().outputs(job))
+    job = JUST_SUBMITTED.model_copy(update={"delivery": 1, "execution": "aaaaaaaa", **changes})
+    return Execution(job, JobSubmitted(job=JUST_SUBMITTED), Run(job_id=job.id), FakeFiles().outputs(job))
 
 
 @pytest.fixture

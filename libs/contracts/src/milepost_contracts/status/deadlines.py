@@ -9,9 +9,6 @@ from milepost_contracts.values import DEFAULT_START_WITHIN, LAST_MOMENT, Job
 REPORT_GRACE = timedelta(seconds=30)
 """How long after a deadline an event of the job may still arrive before it counts as lost."""
 
-CLOCK_TOLERANCE = timedelta(hours=1)
-"""Clocks may differ by up to this without ending a job."""
-
 START_REPORT_GRACE = timedelta(seconds=5)
 """How long after `start_by` the event of a start may still arrive."""
 

@@ -6,7 +6,7 @@
 --       7: the number of attempts before this one, according to the message · 8: those attempts, a JSON array
 --       9: this attempt, a JSON object without its beginning '{"number":N,'
 --       10: how long its processor counts as alive (ms) · 11: the delivery number of its quarantine, or 0
---       12: '1' to claim the job, '0' to find out whether it could be claimed
+--       12: '1' to claim the job, '0' to find out whether it could be claimed · 13: when it expires if it was not started (ms)
 -- Returns nothing if no tracker has confirmed that the shard is complete on this server: a claim, a cancel or an end may
 -- be missing. Otherwise {verdict, attempt, the earlier attempts as a JSON array, detail,
 -- what the execution that is taken over has kept for this attempt, as JSON or ''}. The detail of 'unconfirmed' is the outcome
@@ -99,6 +99,7 @@ if last then
 end
 
 if view[2] and tonumber(string.sub(view[2], 1, 4)) == run then return answer('canceled', view[2]) end
+if attempt == 1 and now > tonumber(ARGV[13]) then return answer('expired') end
 if ARGV[12] ~= '1' then return answer('run') end
 
 local entry = '{"number":' .. attempt .. ',' .. ARGV[9]

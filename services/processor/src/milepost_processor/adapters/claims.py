@@ -11,12 +11,13 @@ from redis import Redis
 from milepost_contracts.clock import now
 from milepost_contracts.messages.delay_levels import MAX_DELAY
 from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, decode_event, encode_event
+from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.status.merge import requested_at
 from milepost_contracts.status.redis_keys import Keys, shard_of
 from milepost_contracts.values import Attempt, Job, utc_text
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
-from milepost_redis.calls import execute_blocking, milliseconds, raising
+from milepost_redis.calls import execute_blocking, milliseconds, milliseconds_since_1970, raising
 from milepost_redis.scripts import Script
 
 CLAIM_TTL = MAX_DELAY + timedelta(days=30)
@@ -49,7 +50,7 @@ class RedisClaims:
                 [*self._keys_of(job), self._keys.checkpoint(shard_of(job.id))],
                 *(job.run, delivery, job.execution, execution, worker, milliseconds(CLAIM_TTL)),
                 *(job.attempt, _ATTEMPTS.dump_json(job.attempts), entry, milliseconds(ALIVE_FOR)),
-                *(job.quarantined, int(may_run)),
+                *(job.quarantined, int(may_run), milliseconds_since_1970(start_by(job))),
             )
         if answer is None:
             raise ClaimsUnavailable("Redis may have lost writes; the trackers are restoring them from the log")

@@ -26,7 +26,7 @@ from milepost_contracts.messages.job_events import (
     JobStarted,
 )
 from milepost_contracts.messages.worker_events import RunningJob
-from milepost_contracts.status.deadlines import CLOCK_TOLERANCE, start_by
+from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.status.ends import canceled_before_start, expired
 from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job
 from milepost_processor import metrics
@@ -105,7 +105,7 @@ class Runner:
         number, execution_id = job.delivery + delivery.count + 1, token_hex(4)
         with structlog.contextvars.bound_contextvars(job_id=job.id, delivery=number):
             claim, is_claimed = self._claim(job, delivery, execution_id, may_run=not too_often)
-            if claim.verdict not in (Verdict.RUN, Verdict.CANCELED):
+            if claim.verdict not in (Verdict.RUN, Verdict.CANCELED, Verdict.EXPIRED):
                 self._skip(job, claim)
                 if claim.verdict is Verdict.ALIVE:
                     self._postpone(command, delivery=number, redelivered=redelivered)
@@ -121,7 +121,8 @@ class Runner:
             execution = Execution(claimed, command, self._new_run(claimed, job, outputs), outputs)
             if claim.verdict is Verdict.CANCELED:
                 self._cancel(execution, command, claim)
-            elif _is_expired(claimed):
+            elif claim.verdict is Verdict.EXPIRED:
+                self._skip(job, claim)
                 self._conclude(execution, expired(job))
             else:
                 self._run(execution, definition)
@@ -235,7 +236,9 @@ class Runner:
                     log.warning("running_without_claim", error=str(error))
                     # Each earlier delivery may have been an attempt: numbers of attempts never go back.
                     attempt = job.attempt + delivery.count + 1
-                    return Claim(verdict=Verdict.RUN, attempt=attempt, earlier=job.attempts), False
+                    in_time = attempt > 1 or now() <= start_by(job)
+                    verdict = Verdict.RUN if in_time else Verdict.EXPIRED
+                    return Claim(verdict=verdict, attempt=attempt, earlier=job.attempts), False
                 pause = back_off.next()
                 log.warning("claims_unavailable", error=str(error), retry_in=round(pause, 1))
                 self._stopping.wait(pause)
@@ -288,12 +291,3 @@ class Runner:
             execution.run.close()
             self._publisher.stop_reporting(execution.run)
             del self._running[execution.job.execution]
-
-
-def _is_expired(claimed: Job) -> bool:
-    """Whether the job was not started in time, and no tracker has ended it: this processor's clock may be wrong.
-
-    The first attempt decides, so a redelivery gives the same answer.
-    """
-    first = claimed.attempts[0]
-    return first.number == 1 and first.started_at > start_by(claimed) + CLOCK_TOLERANCE

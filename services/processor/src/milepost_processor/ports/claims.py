@@ -24,6 +24,8 @@ class Verdict(StrEnum):
     UNCONFIRMED = "unconfirmed"
     #: A cancel was requested.
     CANCELED = "canceled"
+    #: It was not started in time, by the clock of Redis: processors' clocks differ.
+    EXPIRED = "expired"
     #: An earlier delivery has the job, and its processor is alive: try again later.
     ALIVE = "alive"
     #: Another execution of the same delivery has the job: this message is a duplicate.

@@ -34,6 +34,8 @@ SWEEP_LIMIT = 100
 """Jobs of one shard that one call sweeps, or finds overdue."""
 OVERDUE_LEASE = timedelta(seconds=30)
 """How long an overdue job is left to the tracker that found it."""
+CLOCK_TOLERANCE = timedelta(hours=1)
+"""Clocks may differ by up to this without ending a job."""
 
 _PACKAGE = "milepost_tracker.adapters.redis"
 _ATTEMPTS = TypeAdapter(tuple[Attempt, ...])
@@ -245,7 +247,7 @@ def _by_tag(views: Iterable[View]) -> Mapping[tuple[str, str], list[str]]:
 
 def _remaining(within: timedelta, event: JobEvent) -> timedelta:
     """Subtract the event's age: it may come from the log. Not all of the age, because clocks differ."""
-    age = now() - event.time - deadlines.CLOCK_TOLERANCE
+    age = now() - event.time - CLOCK_TOLERANCE
     return max(min(within, deadlines.REPORT_GRACE), within - max(timedelta(0), age))
 
 
