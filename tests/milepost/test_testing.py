@@ -1,5 +1,6 @@
 """`milepost.testing`, for tests of handlers."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -215,3 +216,25 @@ def test_what_is_meant_for_the_test_reaches_it(error):
 
     with pytest.raises(type(error)):
         run_job(handler, {})
+
+
+@job("together")
+async def together(params: Steps, run: Run) -> str:
+    """Report from several tasks."""
+
+    async def walk_along():
+        for step in range(params.steps):
+            await asyncio.sleep(0)
+            run.progress(step)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(walk_along())
+    return "done"
+
+
+def test_the_tasks_of_a_task_group_can_be_canceled_and_interrupted():
+    """The stop comes out in an exception group."""
+    assert "canceled" == run_job(together, {}, cancel_at=4).status
+    outcome = run_job(together, {}, interrupt_at=4)
+    assert ("succeeded", ["interrupted", "succeeded"]) == (outcome.status, outcome.attempts)

@@ -74,8 +74,16 @@ def test_two_handlers_of_one_type_are_refused(module):
         module("twin_1", GOOD.format(name="same", queue="x")),
         module("twin_2", GOOD.format(name="same", queue="x")),
     ]
-    with pytest.raises(HandlersUnusable, match=r"twin_1.*twin_2.*same"):
+    with pytest.raises(HandlersUnusable, match=r"twin_1\.py:5 and .*twin_2\.py:5 have the same job type 'same'"):
         load_handlers(names)
+
+
+def test_two_handlers_of_one_type_in_one_module_are_refused(module):
+    """They have different names, so both are in the module."""
+    text = GOOD.format(name="same", queue="x")
+    name = module("twins", text + text.replace("def handler", "def other"))
+    with pytest.raises(HandlersUnusable, match=r"twins\.py:5 and .*twins\.py:11 have the same job type 'same'"):
+        load_handlers([name])
 
 
 HEAD = """from __future__ import annotations

@@ -170,7 +170,7 @@ def definitions_in(module: types.ModuleType) -> list[JobDefinition]:
         InvalidDefinition: A handler that was defined there is not in the namespace any more.
     """
     marked = [value for value in vars(module).values() if inspect.getattr_static(value, _MARK, None)]
-    found = {definition_of(handler) for handler in marked}
+    found = dict.fromkeys(definition_of(handler) for handler in marked)  # an alias is no second handler
     for declared in _declared:
         if namespace_of(declared.handler) is vars(module) and declared not in found:
             raise InvalidDefinition(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from milepost import JobDefinition, definitions_in
 from milepost.errors import InvalidDefinition
 from milepost.job import describe_errors
+from milepost.signature import line_of
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.worker_events import (
     Announcement,
@@ -46,15 +47,14 @@ def load_handlers(modules: Iterable[str] = (), queues: Iterable[str] = ()) -> Ha
         HandlersUnusable: One sentence names the module, type or queue, and the reason.
     """
     definitions: dict[str, JobDefinition] = {}
-    origin: dict[str, str] = {}
     for name in tuple(modules) or _installed():
         for definition in _definitions(name):
-            if definition.type in definitions and definitions[definition.type] != definition:
+            known = definitions.setdefault(definition.type, definition)
+            if known != definition:
+                places = f"{line_of(known.handler)} and {line_of(definition.handler)}"
                 raise HandlersUnusable(
-                    f"both {origin[definition.type]} and {name} define the job type {definition.type!r}"
+                    f"the handlers at {places} have the same job type {definition.type!r}: rename one"
                 )
-            definitions[definition.type] = definition
-            origin[definition.type] = name
     served = _of_queues(definitions, tuple(queues))
     _check_announcement(served)
     return Handlers(served)
