@@ -21,11 +21,11 @@ log = structlog.get_logger(__name__)
 
 CHILDREN_GRACE = 1.0
 """Seconds that children get to end after SIGTERM."""
-EXIT_GRACE = timedelta(seconds=3)
+EXIT_GRACE = timedelta(seconds=2)
 """How long exit handlers and threads that are no daemons may delay the end of the process."""
 MAIN_THREAD_TIMEOUT = 60.0
 """Seconds after which a main thread that does not wait for signals counts as stuck."""
-_LAST_RESORT = 2.0
+_LAST_RESORT = 1.0
 """Seconds after the limit at which the kernel ends the process: a handler may hold the interpreter."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
