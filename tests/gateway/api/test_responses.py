@@ -161,6 +161,17 @@ async def test_a_queued_job_without_a_live_processor_says_so(http, app, project,
     assert None is (await http.get(f"/v1/jobs/{job_id}")).json()["waiting"]
 
 
+async def test_a_submission_that_waits_says_so_too(http, app, view):
+    """Whoever waits for the end must learn why there is none."""
+    job_types = app.state.dependencies.job_types
+    job_types._started_at -= 100
+    await job_types.processors()
+    submit = {"json": {"type": "crunch"}, "headers": {"Idempotency-Key": "waits", "Prefer": "wait=0.01"}}
+    job_id = (await http.post("/v1/jobs", **submit)).json()["id"]
+    view.project(JobSubmitted(job=SUBMITTED.model_copy(update={"id": job_id, "type": "crunch", "queue": "cpu"})))
+    assert "no-live-processor" == (await http.post("/v1/jobs", **submit)).json()["waiting"]["reason"]
+
+
 async def test_a_scheduled_job_does_not_wait_for_a_processor(http, app, project, job_id):
     """It waits for its scheduled time."""
     app.state.dependencies.job_types._started_at -= 100

@@ -115,7 +115,7 @@ async def submit_job(request: Request) -> Response:
         if max_wait and stored.terminal:
             return responses.done(request, job_id, stored, max_wait)
         if stored.version or accepted is None:
-            return responses.accepted(request, job_id, stored, waited=max_wait)
+            return responses.accepted(request, job_id, _with_waiting_reason(deps, stored), waited=max_wait)
     return responses.accepted(request, job_id, accepted, waited=max_wait)
 
 
