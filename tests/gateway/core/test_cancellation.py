@@ -280,6 +280,23 @@ async def test_a_redrive_that_the_broker_interrupts_says_how_many_are_left(http,
     assert [command.job.id for command in broker.submitted] == body["job_ids"]
 
 
+async def test_a_full_queue_stops_no_redrive_of_another_queue(http, broker, create_dead_letter):
+    """Its own jobs are left, after one try."""
+    full = [create_dead_letter(queue="full") for _ in range(2)]
+    other = [create_dead_letter() for _ in range(2)]
+    tried = []
+
+    async def submit(command):
+        tried.append(command.job.id)
+        if command.job.queue == "full":
+            raise NotAccepted("full")
+
+    broker.submit = submit
+    body = (await http.post("/v1/dead-letters:redrive", json={})).json()
+    assert (sorted(job.id for job in other), len(full)) == (body["job_ids"], body["left"])
+    assert 1 == len({job.id for job in full} & set(tried))
+
+
 async def test_an_unknown_parameter_of_the_dead_letter_listing_is_malformed(http):
     """If it were ignored, the listing would contain jobs that the client did not ask for."""
     problem(await http.get("/v1/dead-letters?before=2026-01-01"), 400, "malformed-request")

@@ -11,7 +11,7 @@ from milepost_contracts.states import Status
 from milepost_contracts.status.document import DEAD_LETTERED
 from milepost_contracts.values import Job
 from milepost_gateway.core.retry import Retry
-from milepost_gateway.errors import JobUnknown, NotAccepted, NotADeadLetter, OutcomeUnknown
+from milepost_gateway.errors import GatewayError, JobUnknown, NotAccepted, NotADeadLetter, OutcomeUnknown
 from milepost_gateway.ports.job_index import JobIndex, Place
 from milepost_gateway.ports.poison_store import PoisonStore
 from milepost_gateway.ports.status_store import Snapshot, StatusStore
@@ -92,22 +92,26 @@ class DeadLetters:
         return await self.retry.next_run(job, after=after)
 
     async def redrive_all(self, jobs: Sequence[Job], *, rate: float | None) -> Sequence[Job]:
-        """Submit the next runs, oldest job first, and return them; fewer if the broker stopped accepting.
+        """Submit the next runs, oldest job first, and return them.
 
+        Once a job was not accepted, for example because its queue is full, the other jobs of its queue are left.
         With a rate, the broker delays the later ones: at most `rate` of them start per second.
 
         Raises:
-            NotAccepted, OutcomeUnknown: The first one was not accepted, or that can't be known.
+            NotAccepted, OutcomeUnknown: None was accepted, or that can't be known; the error of the first one.
         """
         pause = timedelta(seconds=1 / rate) if rate else timedelta(0)
         done: list[Job] = []
+        refused: dict[str, GatewayError] = {}
         for number, job in enumerate(sorted(jobs, key=lambda job: job.id)):
+            if job.queue in refused:
+                continue
             try:
                 done.append(await self.redrive(job, after=number * pause))
-            except (NotAccepted, OutcomeUnknown):
-                if not done:
-                    raise
-                break
+            except (NotAccepted, OutcomeUnknown) as error:
+                refused[job.queue] = error
+        if refused and not done:
+            raise next(iter(refused.values()))
         return done
 
 

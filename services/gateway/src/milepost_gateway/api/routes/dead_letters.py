@@ -47,7 +47,7 @@ class Redriven(Value):
     count: int
     job_ids: list[str]
     left: int = 0
-    """Number of selected jobs that were not redriven because the broker stopped accepting: repeat the request."""
+    """Number of selected jobs that were not redriven because the broker or their queue took no more: repeat the request."""
 
 
 _Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
