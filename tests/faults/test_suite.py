@@ -1,6 +1,5 @@
 """The fault suite itself: it would detect a fault that did nothing, and a service that contradicts itself."""
 
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from fault_suite.proof import Proof, Vacuous
 from fault_suite.receiver import Receiver
 from fault_suite.scenario import cause
 from fault_suite.streams import Position
-from fault_suite.verdict import _wrong_ends
+from fault_suite.verdict import _gone_early, _wrong_ends
 
 
 @pytest.mark.parametrize("effects", [{}, {"submissions refused": 0}, {"nodes killed": 2, "submissions refused": 0}])
@@ -109,15 +108,26 @@ def test_a_document_that_goes_back_is_a_contradiction(change, problem):
     assert problem in ledger.contradictions[0]
 
 
-@pytest.mark.parametrize("code, may_expire", list(product((404, 410), (False, True))))
-def test_an_accepted_job_is_never_unknown(code, may_expire):
-    """Only where retention is short, a job may be gone, and only after its end."""
-    ledger = Ledger(Path("none"), may_expire=may_expire)
+@pytest.mark.parametrize("code", [404, 410])
+def test_an_accepted_job_is_never_unknown(code):
+    """The id proves that it was issued, and it is kept after its end."""
+    ledger = Ledger(Path("none"))
     ledger.read("j", code, {}, before=Seen())
     assert 1 == len(ledger.contradictions)
-    ledger.read("k", 200, DOCUMENT | {"status": "succeeded"}, before=Seen())
-    ledger.read("k", code, {}, before=ledger.seen("k"))
-    assert (1 if code == 410 and may_expire else 2) == len(ledger.contradictions)
+
+
+def test_a_job_is_kept_for_the_retention_after_its_end():
+    """Where retention is short, 410 is right only then; one that was neither run nor canceled must not be gone."""
+    executions = Executions()
+    ledger = Ledger(Path("none"), may_expire=True)
+    for nonce, last_at in (("kept", 91.0), ("gone early", 93.0), ("never ran", 0.0)):
+        ledger.note(Submitted(nonce=nonce, behave="well", job_id=nonce, accepted=True), "")
+        ledger.gone[nonce] = 100.0
+        if last_at:
+            executions.last_at[nonce] = last_at
+    early, never = _gone_early(ledger, executions, retention=8)
+    assert early.startswith("gone early:")
+    assert never.startswith("never ran:")
 
 
 def ended(status, *, started, told=100.0, canceled=True):
@@ -153,4 +163,4 @@ def test_one_end_has_one_webhook_id():
         receiver.ends["k"] = {"b": "succeeded", "c": "succeeded"}
         (found,) = receiver.contradictions()
         assert found.startswith("k:")
-        assert receiver.has("j", "succeeded")
+        assert ["succeeded"] == receiver.ends_of("j")

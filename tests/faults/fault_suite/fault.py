@@ -161,5 +161,5 @@ class Fault:
     may_miss_webhooks: bool = False
     #: Whether no job fails, is slow or canceled: the test is too short to wait for one that is retried or requeued.
     only_quick_successes: bool = False
-    #: Whether documents are deleted soon after the job's end: retention is that short.
-    may_expire: bool = False
+    #: Seconds for which ended jobs are kept, if that is so short that they are gone before all is checked.
+    retention: float | None = None

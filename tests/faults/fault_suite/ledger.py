@@ -48,8 +48,10 @@ class Ledger:
     may_expire: bool = False
     submitted: dict[str, Submitted] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
-    #: The ids of the jobs whose cancel was requested, whatever the answer was.
-    cancels: set[str] = field(default_factory=set)
+    #: When the cancel of a job was requested first, whatever the answer was, by id; Unix time.
+    cancels: dict[str, float] = field(default_factory=dict)
+    #: When a job was first answered 410, by id; Unix time.
+    gone: dict[str, float] = field(default_factory=dict)
     #: The document with which each job was first seen to have ended, and when; Unix time.
     ends: dict[str, tuple[float, dict[str, object]]] = field(default_factory=dict)
     #: Answers that contradict earlier ones: one sentence each.
@@ -81,7 +83,7 @@ class Ledger:
     def note_cancel(self, job_id: str) -> None:
         """Record that a cancel is about to be requested."""
         with self._lock:
-            self.cancels.add(job_id)
+            self.cancels.setdefault(job_id, time.time())
 
     def seen(self, job_id: str) -> Seen:
         """Return what readers have seen of a job so far; a later read must not return less."""
@@ -91,8 +93,10 @@ class Ledger:
     def read(self, job_id: str, code: int, document: dict[str, object], *, before: Seen) -> None:
         """Record a reader's answer; it must not contradict what any reader had seen before the request."""
         with self._lock:
-            if code == 404 or (code == 410 and not (self.may_expire and job_id in self.ends)):
+            if code == 404 or (code == 410 and not self.may_expire):
                 self.contradictions.append(f"{job_id}: {code} for a job that was accepted")
+            elif code == 410:
+                self.gone.setdefault(job_id, time.time())
             if code == 200:
                 self._compare(job_id, document, before)
 

@@ -27,7 +27,7 @@ MAX_ANSWER_TIMEOUT = 4.5
 TYPES = {
     "other-queue": "chaos-elsewhere",
     "new-type": "chaos-new",
-    "new-field": "chaos-versioned",
+    "versioned": "chaos-versioned",
     **dict.fromkeys(("fork", "shell", "close-stderr"), "chaos-odd"),
     **dict.fromkeys(("task-group", "swallow-cancel", "stop-loop"), "chaos-odd-async"),
 }

@@ -213,12 +213,14 @@ MATRIX: tuple[Fault, ...] = (
     Fault(
         name="a new field of a job type, at the newest processor",
         act=add_field(newest_last=True),
-        max_extra_runs=THREADS,
+        max_extra_runs=3 * THREADS,
+        recovers_within=30,
     ),
     Fault(
         name="a new field of a job type, and an older processor starts last",
         act=add_field(newest_last=False),
-        max_extra_runs=THREADS,
+        max_extra_runs=3 * THREADS,
+        recovers_within=30,
     ),
     Fault(name="messages that nobody can read, among the others", act=spoil, star=True),
     Fault(

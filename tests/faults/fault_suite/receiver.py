@@ -23,9 +23,9 @@ class Receiver(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def has(self, job_id: str, status: object) -> bool:
-        """Return whether a webhook said that the job ended so."""
-        return status in list(self.ends[job_id].values())
+    def ends_of(self, job_id: str) -> list[str]:
+        """Return how the webhooks said that the job ended."""
+        return list(self.ends[job_id].values())
 
     def contradictions(self) -> list[str]:
         """Return a sentence for each job whose end was sent under several ids: receivers take them for several ends."""

@@ -20,7 +20,7 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
     """Run one fault under load, and check the invariants."""
     begun = time.monotonic()
     begun_at = cluster.ledger.stat().st_size if cluster.ledger.exists() else 0
-    ledger = Ledger(cluster.ledger, may_expire=fault.may_expire)
+    ledger = Ledger(cluster.ledger, may_expire=fault.retention is not None)
     options = {} if fault.expires_in is None else {"expires_in": fault.expires_in}
     with receiving() as receiver, httpx.Client(timeout=TIMEOUT) as http:
         load = Load(
@@ -49,7 +49,7 @@ def run(fault: Fault, cluster: Cluster, pace: Pace, *, seed: int) -> Row:
             time.sleep(pace.before)
         done = Run(fault=fault, cluster=cluster, pace=pace, ledger=ledger, load=load, receiver=receiver)
         row = judge(done, proof, recovery=recovery, seed=seed, begun_at=begun_at)
-    if not fault.may_expire:
+    if fault.retention is None:
         cluster.ends.update(ledger.ends)
     return replace(row, violations=(*violations, *row.violations), took=time.monotonic() - begun)
 

@@ -18,6 +18,8 @@ from fault_suite.report import Row
 
 INFERRED_KINDS = ("lost", "expired")
 """Error kinds that the tracker infers: the job was not started in time, or no further event of it arrived."""
+GONE = "gone"
+"""The status of a job of which only 410 is known."""
 EXAMPLES = 3
 """How many sentences of one kind are reported."""
 
@@ -76,12 +78,13 @@ def judge(run: Run, proof: Proof | None, *, recovery: float | None, seed: int, b
     documents = _final(run)
     executions = Executions.read(run.cluster.ledger, begun_at)
     accepted = ledger.accepted
-    stuck = [one for one in accepted if documents[one.nonce].get("status") not in ENDED]
+    stuck = [one for one in accepted if documents[one.nonce].get("status") not in (*ENDED, GONE)]
     lost = [one for one in accepted if _kind(documents[one.nonce]) in INFERRED_KINDS]
     missing_webhooks = _missing_webhooks(run, documents)
     contradictions = [
         *ledger.contradictions,
         *_wrong_ends(ledger, documents, executions),
+        *_gone_early(ledger, executions, fault.retention or 0),
         *([] if fault.may_lose else run.receiver.contradictions()),
     ]
     unexpected = {nonce for nonce in executions.starts if load.is_of_this_load(nonce)} - set(ledger.submitted)
@@ -157,11 +160,11 @@ def _final(run: Run) -> Documents:
         while waiting and time.monotonic() < deadline:
             for nonce, submitted in list(waiting.items()):
                 document = run.load.get(http, submitted, urls[len(waiting) % len(urls)])
-                if document is None and run.fault.may_expire and submitted.job_id in run.ledger.ends:
-                    document = run.ledger.ends[submitted.job_id][1]
+                if submitted.job_id in run.ledger.gone:
+                    _, document = run.ledger.ends.get(submitted.job_id, (0, {"status": GONE}))
                 if document is not None:
                     documents[nonce] = document
-                    if document["status"] in ENDED:
+                    if document["status"] in (*ENDED, GONE):
                         del waiting[nonce]
             time.sleep(0.2)
     return documents
@@ -172,10 +175,15 @@ def _missing_webhooks(run: Run, documents: Documents) -> list[Submitted]:
     deadline = time.monotonic() + run.pace.idle_timeout / 4
     missing = [one for one in run.ledger.accepted if one.has_callback and one.job_id]
     while True:
-        missing = [one for one in missing if not run.receiver.has(str(one.job_id), documents[one.nonce].get("status"))]
+        missing = [one for one in missing if not _has_webhook(run.receiver, one, documents[one.nonce].get("status"))]
         if not missing or time.monotonic() > deadline:
             return missing
         time.sleep(0.2)
+
+
+def _has_webhook(receiver: Receiver, submitted: Submitted, status: object) -> bool:
+    ends = receiver.ends_of(str(submitted.job_id))
+    return bool(ends) if status == GONE else status in ends
 
 
 def _leftover_messages(run: Run) -> dict[str, int]:
@@ -225,6 +233,17 @@ def _wrong_ends(ledger: Ledger, documents: Documents, executions: Executions) ->
         else:
             continue
         found.append(f"{one.job_id} ({one.behave}): {end}: {problem}")
+    return found
+
+
+def _gone_early(ledger: Ledger, executions: Executions, retention: float) -> list[str]:
+    """Return a sentence for each job that was answered 410 before it had ended for as long as ended jobs are kept."""
+    found = []
+    for one in ledger.accepted:
+        gone_at = ledger.gone.get(str(one.job_id))
+        last_at = max(executions.last_at.get(one.nonce, 0), ledger.cancels.get(str(one.job_id), 0))
+        if gone_at is not None and (not last_at or gone_at < last_at + retention):
+            found.append(f"{one.job_id}: 410 at {gone_at}, and what was last heard of it was at {last_at}")
     return found
 
 
