@@ -4,6 +4,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,10 @@ class Series:
 
 class NumberLike(float):
     """As those of numpy are."""
+
+
+class Limit(Enum):
+    NONE = math.inf
 
 
 class NanInJson(BaseModel):
@@ -58,6 +63,9 @@ class NanInJson(BaseModel):
         ({"at": {True: 1, "true": 2}}, "/at has the keys True and 'true'"),
         ((n for n in [1]), "it is a generator"),
         ({"rows": map(str, [1])}, "/rows is a generator or another iterator"),
+        ({"limit": Limit.NONE}, "/limit is inf"),
+        ("\ud800", "surrogates not allowed"),
+        ([10**5000], "number out of range"),
         (object(), "object"),
         ({object(): 1}, "the key <object"),
     ],

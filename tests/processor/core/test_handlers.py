@@ -136,6 +136,16 @@ def test_an_annotation_that_cannot_be_read_is_reported_with_the_line(module):
         load_handlers([module("typed_2", text)])
 
 
+@pytest.mark.parametrize("params, result", [("Model", "None"), ("P", "Model"), ("P", "list[Model]")])
+def test_a_field_that_is_imported_for_type_checkers_alone_is_reported_with_the_remedy(module, params, result):
+    """What pydantic says of it does not mention the import."""
+    text = HEAD + "class Model(BaseModel):\n    missing: Missing\n"
+    text += f'@job("typed")\ndef handler(params: {params}, run: Run) -> {result}: ...\n'
+    name = module(f"typed_{abs(hash(text))}", text)
+    with pytest.raises(HandlersUnusable, match=rf"not fully defined.*TYPE_CHECKING.*{name}\.py:1[34]\)"):
+        load_handlers([name])
+
+
 def test_an_error_deep_in_an_import_is_reported_with_the_line_of_the_author(module):
     """A frame of a library says less."""
     name = module("deep_error", "import json\n\njson.loads('{')\n")

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Iterator
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Literal
 
 import pydantic_core
@@ -42,10 +43,10 @@ def to_json(value: Any, what: str, type: TypeAdapter[Any] = ANY) -> tuple[bytes,
         return unchanged
     _refuse_what_changes(_dumped(type, value, what, mode="python"), what)
     dumped = _dumped(type, value, what, mode="json")
-    encoded = pydantic_core.to_json(dumped, inf_nan_mode="constants")
     try:
+        encoded = pydantic_core.to_json(dumped, inf_nan_mode="constants")
         plain = pydantic_core.from_json(encoded, allow_inf_nan=False)
-    except ValueError as error:  # a serializer for JSON alone returned NaN
+    except ValueError as error:  # a lone surrogate; or a serializer for JSON alone returned NaN
         _refuse_what_changes(dumped, what)
         raise ValueError(f"{what} has no JSON form: {error}") from error
     if too_deep(plain):
@@ -101,6 +102,8 @@ def _refuse_what_changes(value: Any, what: str) -> None:
             stack += [((place, key), inner) for key, inner in one.items()]
         elif isinstance(one, list | tuple | set | frozenset | deque):
             stack += [((place, number), inner) for number, inner in enumerate(one)]
+        elif isinstance(one, Enum):
+            stack.append((place, one.value))
         else:
             problem = _no_json_value(one)
         if problem:

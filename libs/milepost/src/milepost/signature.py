@@ -11,6 +11,8 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from milepost.errors import InvalidDefinition
 
+IMPORT_REMEDY = "Import what annotations need at run time too, not only under `if TYPE_CHECKING:`."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
@@ -49,6 +51,13 @@ def read_signature(handler: Any, name: str) -> Signature:
     returned = signature.return_annotation
     result = Any if returned is signature.empty else _resolved(returned, namespace, f"the result of {name}")
     return Signature(params=params, result=_result_type(result, name))
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one line why pydantic can't use a type, and what to do if a part of it was not imported."""
+    reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+    is_undefined = isinstance(error, PydanticUserError) and error.code == "class-not-fully-defined"
+    return f"{reason}. {IMPORT_REMEDY}" if is_undefined else reason
 
 
 def function_of(handler: Any) -> Any:
@@ -108,10 +117,7 @@ def _resolved(annotation: Any, namespace: dict[str, Any], what: str) -> Any:
     try:
         return typing.get_type_hints(SimpleNamespace(__annotations__={"type": annotation}), namespace)["type"]
     except NameError as error:
-        raise InvalidDefinition(
-            f"the annotation of {what} can't be read: {error}. If it is imported under `if TYPE_CHECKING:`, import it "
-            "at run time too."
-        ) from error
+        raise InvalidDefinition(f"the annotation of {what} can't be read: {error}. {IMPORT_REMEDY}") from error
     except Exception as error:
         raise InvalidDefinition(f"the annotation of {what} can't be read: {error}") from error
 
@@ -121,8 +127,7 @@ def _result_type(annotation: Any, name: str) -> TypeAdapter[Any]:
         result: TypeAdapter[Any] = TypeAdapter(annotation)
         result.json_schema(mode="serialization")
     except PydanticUserError as error:
-        reason = error.message.partition("\n")[0].partition(". ")[0]
-        raise InvalidDefinition(f"the return type of {name} has no JSON form: {reason}") from error
+        raise InvalidDefinition(f"the return type of {name} has no JSON form: {reason_of(error)}") from error
     if _has_generator(result.core_schema):
         raise InvalidDefinition(
             f"the return type of {name} has an Iterable or a Generator, which is read only once: annotate a list"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from milepost import JobDefinition, definitions_in
 from milepost.errors import InvalidDefinition
 from milepost.job import describe_errors
-from milepost.signature import line_of
+from milepost.signature import line_of, reason_of
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.worker_events import (
     Announcement,
@@ -112,7 +112,8 @@ def _check_announcement(definitions: dict[str, JobDefinition]) -> None:
         except Exception as error:
             why = f"its {part} no JSON Schema" if part else "the announcement is invalid"
             raise HandlersUnusable(
-                f"the job type {name!r} can't be announced, because {why}: {_first_line(error)}"
+                f"the job type {name!r} can't be announced, because {why}: {_reason(error)} "
+                f"({line_of(definition.handler)})"
             ) from error
     try:
         _encode_and_decode(types)
@@ -128,8 +129,8 @@ def _encode_and_decode(types: list[JobType]) -> None:
     decode_worker_event(encode_worker_event(ProcessorAnnounced(announcement=announcement)))
 
 
-def _first_line(error: Exception) -> str:
-    text = describe_errors(error) if isinstance(error, ValidationError) else str(error)
+def _reason(error: Exception) -> str:
+    text = describe_errors(error) if isinstance(error, ValidationError) else reason_of(error)
     return text.partition("\n")[0] or type(error).__name__
 
 
