@@ -118,5 +118,18 @@ def test_a_handler_that_blocks_and_does_not_stop_is_forced_in_the_thread_of_the_
     stop(guilty, TimedOut(), GRACE + 5)
     block(watched, [guilty, innocent], 1)
     assert 1 == len(raised)
-    assert "job guilty of type" in watched.broken
+    assert "job guilty blocks the event loop" in watched.broken
     assert "app.py:20" in watched.broken
+
+
+def test_a_task_that_a_handler_has_left_behind_is_forced_too(loop, watched, raised):
+    """Its job has ended, so nobody would ask it to stop; the others get all of their time back."""
+    innocent = execution("innocent")
+    loop.job_id = "ended"
+    block(watched, [innocent], GRACE)
+    assert [] == raised
+    block(watched, [innocent], 3)
+    assert ([loop.thread_id], None) == (raised, watched.broken)
+    block(watched, [innocent], 7200)
+    assert "job ended blocks the event loop" in watched.broken
+    assert 3 == hours(innocent)

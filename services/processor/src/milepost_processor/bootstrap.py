@@ -104,6 +104,10 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     publisher.start()
     while not (publisher.wait_up(0.5) or publisher.broken or stop.wait(0)):
         log.info("waiting_for_rabbitmq")
+    if stop.received:
+        publisher.close()
+        health.close()
+        return 0
     problem = publisher.broken or _contradiction(publisher, handlers, settings)
     if problem:
         publisher.close()

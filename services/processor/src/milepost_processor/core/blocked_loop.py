@@ -56,11 +56,11 @@ class BlockedLoop:
             on_loop = [execution for execution in executions if execution.is_async]
             job_id = self._loop.current_job()
             guilty = next((execution for execution in on_loop if execution.job.id == job_id), None)
-            self._charge(guilty, on_loop)
-            self._report(guilty)
-            self._force(guilty, on_loop)
+            self._charge(guilty, on_loop, innocent=job_id is not None)
+            self._report(job_id, guilty)
+            self._force(job_id, guilty, on_loop)
 
-    def _charge(self, guilty: Execution | None, on_loop: Sequence[Execution]) -> None:
+    def _charge(self, guilty: Execution | None, on_loop: Sequence[Execution], *, innocent: bool) -> None:
         """Charge the time to the handler that blocks; the others get it back."""
         seconds, self._counted = self._length - self._counted, self._length
         metrics.loop_blocked.labels(type=guilty.job.type if guilty else "").inc(seconds)
@@ -68,29 +68,33 @@ class BlockedLoop:
             if execution is guilty:
                 execution.blocked_loop += seconds
             else:
-                execution.extend(seconds, innocent=guilty is not None)
+                execution.extend(seconds, innocent=innocent)
 
-    def _report(self, guilty: Execution | None) -> None:
+    def _report(self, job_id: str | None, guilty: Execution | None) -> None:
         if self._length < self._next_report:
             return
         self._next_report *= NEXT_REPORT
         log.warning(
             "async_loop_blocked",
-            job_id=guilty and guilty.job.id,
+            job_id=job_id,
             type=guilty and guilty.job.type,
             seconds=round(self._length, 1),
             where=self._loop.where(),
             detail=f"every async handler waits: {BLOCKING_REMEDY}",
         )
 
-    def _force(self, guilty: Execution | None, on_loop: Sequence[Execution]) -> None:
+    def _force(self, job_id: str | None, guilty: Execution | None, on_loop: Sequence[Execution]) -> None:
         """Force a handler that blocks and was asked to stop. If that does not help either, the loop is lost."""
-        suspects = on_loop if guilty is None else [guilty]
-        ignored = max((execution.stopped_for for execution in suspects), default=0.0)
-        if guilty is not None and ignored > self._grace and not self._forced:
+        if guilty is not None:
+            ignored = guilty.stopped_for
+        elif job_id is not None:
+            ignored = self._length  # a task that its handler has left behind: nobody can ask it to stop
+        else:
+            ignored = max((execution.stopped_for for execution in on_loop), default=0.0)
+        if job_id is not None and ignored > self._grace and not self._forced:
             self._forced = True
-            log.warning("async_loop_forced", job_id=guilty.job.id, type=guilty.job.type)
+            log.warning("async_loop_forced", job_id=job_id)
             self._raise_in(self._loop.thread_id)
         if min(ignored, self._length) > self._grace + FORCE_GRACE.total_seconds():
-            job = f"job {guilty.job.id} of type {guilty.job.type!r}" if guilty else "a job"
+            job = f"job {job_id}" if job_id else "a job"
             self.broken = f"{job} blocks the event loop of the async handlers, and does not stop: {self._loop.where()}"
