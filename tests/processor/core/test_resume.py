@@ -1,5 +1,7 @@
 """What the next attempt of a job begins with: saved state and files, after a retry, an interruption or a crash."""
 
+from dataclasses import replace
+
 import pytest
 from odd_handlers import FIRST, Params, command
 
@@ -165,6 +167,33 @@ def test_a_change_is_kept_once(attempt, keeper, claims):
 
     attempt(work)
     assert [1, 2] == kept
+
+
+def test_what_redis_has_lost_is_kept_again(attempt, keeper, claims, monkeypatch):
+    """A handler may save rarely, and Redis may lose its latest writes in a failover."""
+    points = []
+
+    def lose(job_id):
+        claims.claims[job_id] = replace(claims.claims[job_id], resume_point=None)
+        keeper.keep_all()
+        points.append(claims.claims[job_id].resume_point)
+
+    def work(run):
+        run.save(7)
+        keeper.keep_all()
+        lose(run.job_id)
+        monkeypatch.setattr("milepost_processor.core.resume.KEEP_AGAIN", 0)
+        lose(run.job_id)
+
+    attempt(work)
+    assert [None, ResumePoint(saved_state=7)] == points
+
+
+def test_nothing_is_kept_of_a_handler_that_saves_nothing(attempt, keeper, claims, monkeypatch):
+    """Most jobs cost no call."""
+    monkeypatch.setattr("milepost_processor.core.resume.KEEP_AGAIN", 0)
+    monkeypatch.setattr(claims, "keep", lambda job, point: pytest.fail("it was kept"))
+    assert "job.succeeded" == attempt(lambda run: keeper.keep_all()).fact
 
 
 def test_what_could_not_be_kept_is_kept_later(attempt, keeper, claims):

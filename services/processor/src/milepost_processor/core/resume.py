@@ -5,6 +5,7 @@ claim too. A state that is too large for an event is stored as a file.
 """
 
 import threading
+import time
 from typing import Any
 
 import pydantic_core
@@ -16,6 +17,9 @@ from milepost_processor.ports.claims import Claims, ResumePoint
 from milepost_processor.ports.files import Files, Outputs
 
 log = structlog.get_logger(__name__)
+
+KEEP_AGAIN = 30.0
+"""Seconds after which one that has not changed is kept again: Redis may have lost it."""
 
 
 def load_state(job: Job, message: Job, files: Files) -> Any:
@@ -46,6 +50,7 @@ class Resume:
         self._state_file = job.saved_state_file
         #: What is kept with the claim, or is in the message.
         self._kept = ResumePoint.of(job)
+        self._kept_at = time.monotonic()
 
     @property
     def files(self) -> dict[str, Any]:
@@ -67,14 +72,15 @@ class Resume:
         return ResumePoint.model_construct(**state, **self.files)
 
     def keep(self, claims: Claims) -> None:
-        """Keep it with the claim, if it has changed.
+        """Keep it with the claim, if it has changed or was kept long ago.
 
         Raises:
             ClaimsUnavailable: Redis does not answer.
         """
         point, before = self.point(), self._kept
-        if point != before and claims.keep(self._job, point):
-            self._kept = point
+        is_old = point != ResumePoint() and time.monotonic() - self._kept_at >= KEEP_AGAIN
+        if (point != before or is_old) and claims.keep(self._job, point):
+            self._kept, self._kept_at = point, time.monotonic()
             self._remove(before.saved_state_file, unless=(point.saved_state_file, self._job.saved_state_file))
 
     def published(self, job: Job) -> None:
