@@ -47,7 +47,7 @@ class Redriven(Value):
     count: int
     job_ids: list[str]
     left: int = 0
-    """Number of selected jobs that were not redriven because the broker or their queue took no more: repeat the request."""
+    """Number of selected jobs that the broker or their queue did not take. Repeat the request to redrive them."""
 
 
 _Word = Annotated[str | None, Query(pattern=WORD, max_length=64)]
