@@ -2,6 +2,7 @@
 
 import functools
 import types
+from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import Mock
 
@@ -86,6 +87,22 @@ def test_a_decorator_above_job_is_refused():
         defined(above(double))
     with pytest.raises(InvalidDefinition, match=r"the handler double.*put @job above it"):
         definition_of(above(double))
+
+
+@dataclass
+class WithFields:
+    factor: int
+
+    def __call__(self, params: Params, run: Run) -> int:
+        return self.factor * params.n
+
+
+def test_a_handler_need_not_be_hashable():
+    """An object that compares by its fields is not."""
+    triple = job("triple")(WithFields(3))
+    module = types.ModuleType("handlers")
+    module.triple = triple
+    assert ["triple"] == [definition.type for definition in definitions_in(module)]
 
 
 def test_objects_that_answer_to_every_name_are_no_handlers():

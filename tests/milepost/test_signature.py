@@ -45,6 +45,11 @@ class WithCall:
         return params.n
 
 
+class Model(BaseModel):
+    def __call__(self, params: Params, run: Run) -> int:
+        return params.n
+
+
 def wrapped(function):
     @functools.wraps(function)
     def wrapper(*args):
@@ -68,6 +73,7 @@ def wrapped(function):
         functools.partial(bound_before, 1),
         functools.lru_cache(plain),
         WithCall(),
+        Model(),
     ],
 )
 def test_functions_and_what_is_called_like_one_are_handlers(handler):

@@ -135,7 +135,7 @@ def job(
         definition = replace(definition, retries=retries, backoff=backoff, max_runtime=max_runtime)
         try:
             setattr(function, _MARK, definition)
-        except AttributeError as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise InvalidDefinition(f"{definition.name} can't be marked as one: decorate a function") from error
         if sys._getframe(1).f_globals is namespace_of(function):  # noqa: SLF001 - else a helper applied it
             _declared.append(definition)
@@ -170,7 +170,8 @@ def definitions_in(module: types.ModuleType) -> list[JobDefinition]:
         InvalidDefinition: A handler that was defined there is not in the namespace any more.
     """
     marked = [value for value in vars(module).values() if inspect.getattr_static(value, _MARK, None)]
-    found = dict.fromkeys(definition_of(handler) for handler in marked)  # an alias is no second handler
+    by_identity = {id(handler): definition_of(handler) for handler in marked}  # an alias is no second handler
+    found = list(by_identity.values())
     for declared in _declared:
         if namespace_of(declared.handler) is vars(module) and declared not in found:
             raise InvalidDefinition(
