@@ -28,6 +28,8 @@ MOMENT = 0.5
 """Seconds within which a message that is held must be started; it is given back if it was not."""
 TICK = 0.1
 """Seconds between two adjustments, if nothing happens."""
+SETTLE_TIME = 0.02
+"""Seconds after an adjustment until the next one: messages are on their way meanwhile."""
 RATE_WINDOW = 1.0
 """Seconds over which ended jobs are counted."""
 FETCH_TIMEOUT = 2.0
@@ -111,6 +113,7 @@ class FlowControl(threading.Thread):
             self._changed.clear()
             with suppress(AMQPError):  # a connection was lost: its consumer is created again
                 self.adjust()
+            self._ending.wait(SETTLE_TIME)
 
     def adjust(self) -> None:
         """Give back what is held too long, and set what each consumer takes."""
@@ -133,9 +136,16 @@ class FlowControl(threading.Thread):
     def room(self) -> int:
         """Return how many more messages could be started within a moment."""
         consumers = self._consumers()
-        soon = min(self._ended_lately() * MOMENT / RATE_WINDOW, self._threads * max(1, len(consumers)))
         taken = max(self._work_queue.unfinished_tasks, sum(one.held for one in consumers if one.is_alive))
-        return self._threads + int(soon) - taken
+        return self._threads + min(self._ending_soon(), self._threads * len(consumers)) - taken
+
+    def _ending_soon(self) -> int:
+        """Return how many jobs will end within a moment, at the rate of late; 0 unless jobs are quick.
+
+        Long jobs that began together end together: their rate says little about the next moment.
+        """
+        ending = int(self._ended_lately() * MOMENT / RATE_WINDOW)
+        return ending if ending > self._threads else 0
 
     def _ended_lately(self) -> int:
         at, ended = time.monotonic(), self._work_queue.ended
