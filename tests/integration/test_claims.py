@@ -13,6 +13,7 @@ from milepost_contracts.messages.job_events import (
     CancelRequest,
     JobFailed,
     JobInterrupted,
+    JobQuarantined,
     JobRetrying,
     JobScheduled,
     JobStarted,
@@ -165,6 +166,11 @@ PUT_BACK = FIRST.model_copy(
 )
 LOST = FAILED.model_copy(update={"delivery": inferred(1), "error": JobError(kind="lost", message="no")})
 
+QUARANTINED = FIRST.model_copy(update={"delivery": 100, "quarantined": 100, "execution": "0" * 8})
+DEAD_LETTERED = QUARANTINED.model_copy(
+    update={"delivery": 200, "finished_at": NOW, "error": JobError(kind="dead_lettered", message="no")}
+)
+
 
 @pytest.fixture
 async def apply(claims, redis, keys):
@@ -188,6 +194,7 @@ async def apply(claims, redis, keys):
         (JobInterrupted(job=PUT_BACK), 2, Verdict.STALE, None),
         (JobStarted(job=FIRST), 2, Verdict.RUN, 2),
         (JobFailed(job=LOST), 2, Verdict.RUN, 2),
+        (JobFailed(job=DEAD_LETTERED), 2, Verdict.FINISHED, None),
         (JobSubmitted(job=JUST_SUBMITTED), 2, Verdict.RUN, 1),
         (expired(JUST_SUBMITTED.model_copy(update={"created_at": NOW})), 2, Verdict.FINISHED, None),
     ],
@@ -210,6 +217,13 @@ async def test_the_next_message_runs_after_a_lost_claim(claims, apply):
     await apply(JobRetrying(job=PUT_BACK))
     again = claims.claim(PUT_BACK, delivery=2, execution="bbbbbbbb", worker="w")
     assert (Verdict.RUN, 2, PUT_BACK.attempts) == (again.verdict, again.attempt, again.earlier)
+
+
+async def test_a_quarantined_job_runs_after_a_lost_claim(claims, apply):
+    """The view shows the quarantine, which this message is."""
+    await apply(JobQuarantined(job=QUARANTINED))
+    claim = claims.claim(QUARANTINED, delivery=101, execution="bbbbbbbb", worker="w")
+    assert (Verdict.RUN, 2) == (claim.verdict, claim.attempt)
 
 
 async def test_an_attempt_that_was_put_back_while_redis_was_away_is_not_run_again(claims, apply):

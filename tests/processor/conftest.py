@@ -118,7 +118,7 @@ def _follows(job, last):
 
 def _verdict(last, job, delivery, execution):
     """Return the verdict if the job is not to be run now."""
-    if last.end != "absorbing" and (_follows(job, last) or job.quarantined > last.delivery):
+    if last.end != "absorbing" and (_follows(job, last) or job.quarantined >= last.delivery):
         return None
     if last.end != "absorbing" and job.attempt < last.since:
         return Verdict.STALE

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from job_histories import EPOCH, deletions, deliveries, ended_events, histories, job_events
 
-from milepost_contracts.messages.job_events import AnyJobMessage, JobDeleted, JobEvent, JobProgressed
+from milepost_contracts.messages.job_events import AnyJobMessage, JobDeleted, JobEvent, JobFailed, JobProgressed
 from milepost_contracts.states import Status
+from milepost_contracts.status.ends import inferred
 
 #: Takes batches of events of one job, in order, and returns its document without the version, or None.
 Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
@@ -87,3 +88,15 @@ class MergeLaw:
         document = self.fold(one_by_one([last_run, *history]))
         assert document is not None
         assert Status(document["status"]).absorbing
+
+    @RELAXED
+    @given(histories(), job_events(kinds=[JobFailed]))
+    def test_nothing_but_success_or_cancel_undoes_an_inferred_end(
+        self, history: list[AnyJobMessage], failed: JobEvent
+    ) -> None:
+        """No reader sees a job run again that a tracker has ended as lost, whatever comes late."""
+        changes = {"run": 2, "delivery": inferred(failed.job.delivery)}
+        lost = failed.model_copy(update={"job": failed.job.model_copy(update=changes)})
+        document = self.fold(one_by_one([lost, *history]))
+        assert document is not None
+        assert Status(document["status"]).terminal

@@ -17,6 +17,7 @@
 -- message that was claimed, after its run and a dot: an older message with a lower number is stale.
 
 local INFERRED = 90000000 -- milepost_contracts.values.INFERRED_DELIVERY
+local NOBODY = '00000000'
 
 local run, delivery, publisher, execution = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local before, earlier, quarantined = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[11])
@@ -73,11 +74,11 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Whether the message was published after the latest known attempt.
-local follows = not last or before > last.attempt or publisher == last.execution
+-- Whether the message was published after the latest known attempt. A message that no execution published has no publisher.
+local follows = not last or before > last.attempt or (publisher == last.execution and publisher ~= NOBODY)
 if last then
   local repeated = last.delivery == delivery and last.execution == execution
-  if last.absorbing or not (follows or quarantined > last.delivery) then
+  if last.absorbing or not (follows or quarantined >= last.delivery) then
     if not last.absorbing and before < last.from then return answer('stale') end
     if last.state == 'ending' then return answer('unconfirmed', redis.call('HGET', KEYS[1], 'outcome')) end
     if last.state == 'ended' then return answer('finished') end
