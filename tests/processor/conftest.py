@@ -49,7 +49,7 @@ class FakeClaims:
                 outcome = last.outcome if verdict is Verdict.UNCONFIRMED else None
                 return Claim(verdict=verdict, attempt=attempt, outcome=outcome)
             if (last.delivery, last.execution) == (delivery, execution):
-                attempt, earlier = last.attempt, last.attempts[:-1]
+                attempt, earlier, point = last.attempt, last.attempts[:-1], last.resume_point
             elif not _follows(job, last):
                 if last.state == "running" and job.id in self.alive:
                     return Claim(verdict=Verdict.ALIVE, attempt=attempt)

@@ -211,12 +211,13 @@ class ClaimsSuite:
         assert Verdict.ALIVE == claims.claim(again, delivery=2, execution="bbbbbbbb", worker="v").verdict
         assert Verdict.RUN == self.claim(claims, delivery=3, execution="cccccccc", message=again).verdict
 
-    def test_claiming_again_for_the_same_execution_keeps_its_number(self, claims: Claims) -> None:
-        """The answer to the first call may have been lost."""
+    def test_claiming_again_for_the_same_execution_gives_the_same_answer(self, claims: Claims) -> None:
+        """The answer to the first call may have been lost: number, earlier attempts and what the last one kept."""
         self.ask(claims)
+        assert claims.keep(self.executed(), POINT)
         expected = self.claim(claims, delivery=2, execution="bbbbbbbb")
         again = self.claim(claims, delivery=2, execution="bbbbbbbb")
-        assert (expected.attempt, expected.earlier) == (again.attempt, again.earlier)
+        assert (expected.attempt, expected.earlier, POINT) == (again.attempt, again.earlier, again.resume_point)
 
     @pytest.mark.parametrize("kind", [JobSucceeded, JobFailed, JobRetrying, JobInterrupted])
     def test_a_redelivery_gets_the_outcome_that_may_not_be_stored(self, claims: Claims, kind: type[JobEvent]) -> None:

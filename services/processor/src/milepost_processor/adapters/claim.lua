@@ -89,6 +89,7 @@ if last then
     attempt = last.attempt
     local others = string.match(last.attempts or '', '^(.*),{"number":' .. attempt .. ',')
     earlier = others and others .. ']' or '[]'
+    resume = last.resume or ''
   else
     attempt = math.max(before, last.attempt) + 1
     if not follows then
