@@ -8,14 +8,11 @@ from secrets import token_hex
 
 import structlog
 from dramatiq import Worker
-from dramatiq.actor import Actor
-from dramatiq.message import set_encoder
 from dramatiq.threading import raise_thread_exception
 from redis import Redis
 
 from milepost.errors import Forced
 from milepost_contracts.clock import now
-from milepost_contracts.messages.job_events import Command
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
@@ -23,7 +20,7 @@ from milepost_processor.adapters.cancel_listener import CancelListener
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, connection_url
 from milepost_processor.adapters.dramatiq.consumer import Consuming, nack_counts
-from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
+from milepost_processor.adapters.dramatiq.worker import consumed, held, start_worker
 from milepost_processor.adapters.event_publisher import RabbitEventPublisher
 from milepost_processor.adapters.files import BlobFiles
 from milepost_processor.adapters.handler_processes import end_processes_of
@@ -34,7 +31,6 @@ from milepost_processor.adapters.os_process import (
     disinherit_children,
     end_within,
     log_thread_errors,
-    restore_streams,
 )
 from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
 from milepost_processor.core.handlers import Handlers
@@ -42,9 +38,8 @@ from milepost_processor.core.heartbeat import HeartbeatSender
 from milepost_processor.core.put_off import Eligibility
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume_keeper import ResumeKeeper
-from milepost_processor.core.runner import Delivery, Runner
+from milepost_processor.core.runner import Runner
 from milepost_processor.core.watchdog import Watchdog
-from milepost_processor.errors import DeliveredTooOften, Stopping
 from milepost_processor.settings import ProcessorSettings
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
@@ -53,7 +48,6 @@ from milepost_service.settings import SettingsError
 log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL = timedelta(milliseconds=500)
-WORKER_POLL_INTERVAL = timedelta(milliseconds=500)
 INTERRUPT_GRACE = timedelta(seconds=5)
 """How long interrupted handlers may take to stop before the process ends."""
 
@@ -121,9 +115,9 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         threads=settings.threads,
         started_at=now(),
         running=runner.running_jobs,
-        held=lambda: _held(receiving),
+        held=lambda: held(receiving),
         queue_wait=queue_wait.averages,
-        consumed=lambda: _consumed(receiving, topology, handlers),
+        consumed=lambda: consumed(receiving, topology, handlers),
     )
     watchdog.start()
     resume_keeper.start()
@@ -191,13 +185,6 @@ def _unready(publisher: RabbitEventPublisher, worker: CommandWorker | None) -> l
     return [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
 
 
-def _consumed(worker: CommandWorker, topology: Topology, handlers: Handlers) -> frozenset[str]:
-    """Return the job queues that are consumed, together with their quarantine."""
-    missing = worker.broker.not_consumed
-    names = (topology.work_queue_name, topology.quarantine_queue_name)
-    return frozenset(queue for queue in handlers.queues if not any(name(queue) in missing for name in names))
-
-
 def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings) -> str | None:
     if not publisher.broker_version:
         return None
@@ -219,42 +206,16 @@ def _raise_in(thread_id: int) -> None:
 def _create_worker(
     settings: ProcessorSettings, topology: Topology, handlers: Handlers, runner: Runner, publisher: RabbitEventPublisher
 ) -> CommandWorker:
-    set_encoder(EnvelopeEncoder(topology))
-    quarantines = {topology.quarantine_queue_name(queue) for queue in handlers.queues}
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
-        one_at_a_time=frozenset(quarantines),
+        one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
         eligibility=Eligibility(handlers, delivery_limit=settings.delivery_limit),
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),
         queue_missing=publisher.declare_again,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
-
-    def execute(command: Command, delivery: Delivery) -> None:
-        restore_streams()
-        runner.execute(command, delivery)
-
-    for definition in handlers.definitions.values():
-        Actor(
-            execute,
-            broker=broker,
-            actor_name=definition.type,
-            queue_name=topology.work_queue_name(definition.queue),
-            priority=0,
-            options={"throws": (Stopping, DeliveredTooOften)},
-        )
-    for queue in quarantines:
-        broker.declare_queue(queue)
-    poll_interval = int(WORKER_POLL_INTERVAL.total_seconds() * 1000)
-    worker = CommandWorker(broker, worker_threads=settings.threads, worker_timeout=poll_interval)
-    worker.start()
-    return worker
-
-
-def _held(worker: Worker) -> int:
-    """Return how many deliveries are not acknowledged yet."""
-    return sum(len(getattr(thread.consumer, "known_tags", ())) for thread in worker.consumers.values())
+    return start_worker(broker, runner.execute, handlers=handlers, topology=topology, threads=settings.threads)
 
 
 def _drain(worker: Worker, runner: Runner, settings: ProcessorSettings) -> None:
