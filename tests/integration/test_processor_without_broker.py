@@ -35,4 +35,4 @@ def test_a_processor_that_waits_for_rabbitmq_is_alive_not_ready_and_stops_at_onc
     assert not processes.answers(f"{state.url}/readyz")
     found = processes.find(state)
     found.terminate()
-    assert 0 == found.wait(5)
+    assert 0 == found.wait(10)
