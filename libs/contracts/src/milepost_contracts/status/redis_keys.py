@@ -14,7 +14,7 @@ of tags and of Idempotency-Keys have none.
 | `<ns>:expiry:{sNNN}`                     | zset    | tracker   | ids, by the time at which they may be swept         |
 | `<ns>:deadline:{sNNN}`                   | zset    | tracker   | ids, by the time until which an event must arrive   |
 | `<ns>:checkpoint:{sNNN}`                 | hash    | tracker   | of each tracker; a lower one means lost writes      |
-| `<ns>:claim:{sNNN}:<id>`                 | hash    | processor | who runs the job                                    |
+| `<ns>:claim:{sNNN}:<id>`                 | hash    | processor | who runs the job, its outcome until it is confirmed |
 | `<ns>:webhooks:{sNNN}:<id>`              | list    | tracker   | deliveries of a job's webhooks, oldest first        |
 | `<ns>:tagged:<tenant>:#<tag>`            | zset    | tracker   | ids of jobs with a tag, by their last change        |
 | `<ns>:unfinished:<tenant>:#<tag>`        | zset    | tracker   | … that have not ended                               |
