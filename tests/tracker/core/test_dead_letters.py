@@ -5,6 +5,7 @@ from datetime import UTC, timedelta
 import pytest
 from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
 
+from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import (
     JobPostponed,
@@ -260,3 +261,18 @@ async def test_a_message_dead_lettered_by_the_tracker_names_its_source_queue(dea
     delivery.headers = {"x-first-queue": "tracker.progress"}
     await dead_letter_handler.handle([delivery])
     assert "tracker.progress" == publisher.poison[0][1]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [AT.replace(year=1), AT.replace(year=9999), AT.replace(tzinfo=None), AT.timestamp() * 10**9, "yesterday", None],
+    ids=["year 1", "year 9999", "no time zone", "far away", "text", "none"],
+)
+async def test_an_odd_time_in_a_header_ends_no_tracker(dead_letter_handler, publisher, time):
+    """A publisher may have written the header; the event has the present time then."""
+    before = now()
+    await dead_letter_handler.handle(
+        [FakeDelivery(encode(COMMAND), **{"x-death": [{"reason": "delivery_limit", "time": time}]})]
+    )
+    (event,) = publisher.events
+    assert before <= event.time <= now()

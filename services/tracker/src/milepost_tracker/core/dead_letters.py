@@ -8,10 +8,11 @@ redriven. An unreadable message is kept in the poison queue, for people.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from milepost_contracts.clock import now
 from milepost_contracts.errors import MalformedEvent
@@ -25,7 +26,7 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.messages.topology import MAX_DELIVERIES
 from milepost_contracts.status.document import DEAD_LETTERED
-from milepost_contracts.values import Job, JobError, PutOff
+from milepost_contracts.values import Job, JobError, Moment, PutOff
 from milepost_tracker import metrics
 from milepost_tracker.core.projector import Poison, until_stored
 from milepost_tracker.ports.consumer import Delivery
@@ -36,6 +37,7 @@ from milepost_tracker.ports.worker_store import WorkerStore
 
 log = structlog.get_logger(__name__)
 D = TypeVar("D", bound=Delivery)
+_MOMENT = TypeAdapter[datetime](Moment)
 
 HELD_DELAY = timedelta(seconds=5)
 """How long a job is postponed that a processor still runs."""
@@ -143,9 +145,16 @@ class _Death:
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.reason = str(entry.get("reason", "unknown"))
         self.queue = str(entry.get("queue", "unknown"))
-        at = entry.get("time")
         #: The broker's time, if it is in the header: the same for every tracker.
-        self.at = at.astimezone(UTC) if isinstance(at, datetime) else now()
+        self.at = _moment(entry.get("time"))
+
+
+def _moment(value: object) -> datetime:
+    """Return a time in a header; now, if no event may carry it: a publisher may have written the header."""
+    try:
+        return _MOMENT.validate_python(value)
+    except ValidationError:
+        return now()
 
 
 def _death(headers: Mapping[str, Any]) -> _Death:
