@@ -33,6 +33,22 @@ def test_an_interrupted_job_resumes_from_its_saved_state():
     assert [1, 2, 4, 5] == [one.done for one in outcome.progress]
 
 
+def test_every_attempt_has_a_number_of_its_own():
+    """An interrupted one too, as on a processor: readers never see the number go back."""
+
+    @job("numbered", retries=1)
+    def numbered(params: Steps, run: Run) -> list[int]:
+        numbers = [*(run.saved_state or []), run.attempt]
+        run.save(numbers)
+        run.progress(1)
+        run.checkpoint()
+        if len(numbers) == 2:
+            raise ValueError
+        return numbers
+
+    assert [1, 2, 3] == run_job(numbered, {}, interrupt_at=1).result
+
+
 def test_each_attempt_can_be_interrupted():
     """This simulates a processor that is restarted several times."""
     outcome = run_job(walk, {"steps": 9}, interrupt_at=[1, 2, 1])
@@ -179,7 +195,7 @@ def write_parts(params: Steps, run: Run) -> None:
         run.progress(step)
     with run.create("last.txt") as file:
         file.write(b"%d" % run.attempt)
-    if run.attempt == 1:
+    if run.attempt == 2:
         raise OSError("once")
 
 
@@ -187,7 +203,7 @@ def test_the_files_of_earlier_attempts_are_kept():
     """Those that a later attempt writes again are replaced."""
     outcome = run_job(write_parts, {"steps": 3}, interrupt_at=1)
     assert ["interrupted", "OSError: once", "succeeded"] == outcome.attempts
-    assert {"0.txt": b"part", "1.txt": b"part", "2.txt": b"part", "last.txt": b"2"} == outcome.outputs
+    assert {"0.txt": b"part", "1.txt": b"part", "2.txt": b"part", "last.txt": b"3"} == outcome.outputs
 
 
 def test_a_state_may_be_larger_than_an_event():

@@ -68,7 +68,7 @@ def run_job(
     definition = definition_of(handler)
     stops = [interrupt_at] if isinstance(interrupt_at, int) else list(interrupt_at)
     outcome = JobOutcome(status="failed", saved_state=saved_state)
-    counted, retried = 1, 0
+    retried = 0
     for number in range(MAX_HANDLER_CALLS):
         if cancel_at is not None and len(outcome.progress) >= cancel_at:
             outcome.status, outcome.error = "canceled", None  # canceled between two attempts
@@ -77,7 +77,7 @@ def run_job(
         if cancel_at is not None:
             stop_at[cancel_at - len(outcome.progress)] = Canceled()
         run = RecordingRun(
-            attempt=counted,
+            attempt=number + 1,
             files=files,
             saved_state=outcome.saved_state,
             earlier_outputs=outcome.outputs,
@@ -92,7 +92,7 @@ def run_job(
                 outcome.status = "canceled"
                 return outcome
             case Stopped():
-                continue  # an interruption does not count as an attempt
+                pass  # interrupted: the next attempt follows at once
             case Deferred():
                 outcome.pauses.append(ending.after)
             case Failed(raised=raised) if raised is not None and not isinstance(raised, _OF_THE_HANDLER):
@@ -107,7 +107,6 @@ def run_job(
                 outcome.status, outcome.result = "succeeded", ending.result
                 _check_reached(outcome, cancel_at, stops[number:])
                 return outcome
-        counted += 1
     raise AssertionError(f"the handler was called {MAX_HANDLER_CALLS} times and the job has not ended")
 
 
