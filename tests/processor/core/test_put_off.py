@@ -1,9 +1,11 @@
 """Jobs that a processor can't run and another one may: they wait for it, without an attempt or a counted delivery."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from odd_handlers import REGISTRY
+from pydantic import BaseModel, ConfigDict
 from samples import AT, SUBMITTED
 
 from milepost_contracts.clock import now
@@ -20,6 +22,7 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.values import PutOff
+from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.put_off import PUT_OFF_LIMIT, Eligibility, given_back
 from milepost_processor.core.runner import Delivery
 
@@ -49,6 +52,17 @@ def test_params_are_an_obstacle_only_if_they_were_checked_against_another_versio
     other = SUBMITTED.model_copy(update={"type": NAME, "type_version": "other", "params": {"do": 1}})
     assert "string" in eligibility.obstacle(other).refusal
     assert eligibility.obstacle(other.model_copy(update={"params": {}})) is None
+
+
+def test_a_schema_that_can_not_be_used_is_no_obstacle():
+    """The consumer of its queue must go on; the handler's own model validates the params."""
+
+    class Unusable(BaseModel):
+        model_config = ConfigDict(json_schema_extra={"$ref": "http://127.0.0.1:1/elsewhere.json"})
+
+    served = Handlers({NAME: replace(REGISTRY.definitions[NAME], params=Unusable)})
+    job = SUBMITTED.model_copy(update={"type": NAME, "type_version": "other"})
+    assert Eligibility(served, delivery_limit=3).obstacle(job) is None
 
 
 def test_a_job_of_another_processors_type_waits_a_second_for_it(eligibility):

@@ -11,12 +11,15 @@ from functools import cache
 from typing import Any, NoReturn
 
 import jsonschema_rs
+import structlog
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import Command, JobPostponed
 from milepost_contracts.values import Job, PutOff, clipped
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.runner import Delivery
+
+log = structlog.get_logger(__name__)
 
 MIN_DELAY, MAX_DELAY = timedelta(seconds=1), timedelta(seconds=30)
 DELAY_FACTOR = 0.25
@@ -71,7 +74,12 @@ class Eligibility:
         return _replacement(command, delivery, PutOff(since=since, until=at + delay, refusal=refusal))
 
     def _compiled(self, name: str) -> Any:
-        return jsonschema_rs.Draft202012Validator(self._types[name].params_schema, retriever=_refuse)
+        """Return the validator of a type. A schema that is unusable, which no gateway accepts, refuses nothing here."""
+        try:
+            return jsonschema_rs.Draft202012Validator(self._types[name].params_schema, retriever=_refuse)
+        except ValueError as error:
+            log.warning("schema_unusable", type=name, error=str(error))
+            return jsonschema_rs.Draft202012Validator(True)
 
 
 def given_back(command: Command, delivery: Delivery) -> JobPostponed:

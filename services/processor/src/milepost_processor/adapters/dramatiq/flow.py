@@ -164,7 +164,7 @@ class FlowControl(threading.Thread):
             try:
                 fetched = consumer.fetch().result(FETCH_TIMEOUT)
             except (FutureTimeoutError, AssertionError):
-                continue
+                return  # the broker does not answer
             if not fetched:
                 consumer.subscribe(1)
                 continue
