@@ -66,7 +66,7 @@ def cluster(start_stack, chaos_settings, seed):
 def nodes(start_stack, chaos_settings, tmp_path_factory, seed):
     """The same on three RabbitMQ nodes behind a load balancer, and a Redis with a replica behind a switch.
 
-    New ones for each seed: a Redis fails over once, and a stream's replicas do not all come back after a full disk.
+    New ones for each seed: a killed Redis stays down, and a stream's replicas do not all come back after a full disk.
     """
     from fault_suite.nodes import Nodes, Servers
 

@@ -153,7 +153,6 @@ MATRIX: tuple[Fault, ...] = (
     Fault(
         name="work queue of others missing, and their jobs wait",
         act=stop_elsewhere("missing queue", missing),
-        star=True,
         max_extra_runs=THREADS,
     ),
     Fault(name="a delay level deleted", act=delete_level, star=True, max_extra_runs=THREADS),
