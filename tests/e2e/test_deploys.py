@@ -68,9 +68,9 @@ def processor(stack, tmp_path, client):
             "MILEPOST_THREADS": "2",
             "MILEPOST_HEALTH_PORT": "0",
         }
-        before = len(client.processors())
+        before = instances(client)
         running.append(subprocess.Popen(["milepost-processor"], env=environment, stderr=subprocess.DEVNULL))
-        wait_until(lambda: len(client.processors()) > before, within=60, what="the processor is alive")
+        wait_until(lambda: instances(client) - before, within=60, what="the processor is alive")
         return running[-1]
 
     yield start
@@ -90,12 +90,14 @@ def succeed_at_the_new_release(handles):
         assert ("succeeded", "new", 1, 1) == (done.status, done.result, done.attempt, len(done.attempts))
 
 
-@pytest.mark.parametrize("order", ["old first", "new first"])
-def test_jobs_of_the_new_release_run_beside_an_old_processor(processor, client, order):
+@pytest.mark.parametrize("restarted", [False, True], ids=["old first", "old restarted"])
+def test_jobs_of_the_new_release_run_beside_an_old_processor(processor, client, restarted):
     """Jobs of its new type, and jobs with the params of its version of a type. The newest version stays in force."""
-    old = processor(OLD) if order == "old first" else None
+    old = processor(OLD)
     new = processor(NEW)
-    old = old or processor(OLD)
+    if restarted:
+        stop(old)
+        old = processor(OLD)
     wait_until(lambda: "currency" in schema(client)["properties"], within=30, what="the new version applies")
     handles = [client.submit("brand-new") for _ in range(8)] + [client.submit("report", PARAMS) for _ in range(8)]
     with pytest.raises(Refused):
@@ -104,6 +106,10 @@ def test_jobs_of_the_new_release_run_beside_an_old_processor(processor, client, 
     stop(old)
     succeed_at_the_new_release([client.submit("report", PARAMS)])
     stop(new)
+
+
+def instances(client):
+    return {one.instance for one in client.processors()}
 
 
 def schema(client):
