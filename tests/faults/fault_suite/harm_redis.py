@@ -57,7 +57,7 @@ def restore_snapshot(*, trackers: bool) -> Act:
                 for name in (*names, "redis"):
                     cluster.kill(name)
                 cluster.restore_redis()
-            old = wait_for(lambda: _answers(scene) and redis.get(PROBE) is None, within=10)
+            old = wait_for(lambda: _is_back(scene) and redis.get(PROBE) is None, within=20)
         wait_for(lambda: not _changed(scene, before), within=60)
         changed = _changed(scene, before)
         scene.require(not changed, f"{len(changed)} jobs that had ended are told otherwise: {changed[:3]}")
@@ -81,6 +81,12 @@ def _changed(scene: Scene, before: dict[str, object]) -> list[str]:
         now = answer.json()["status"] if answer.status_code == 200 else answer.status_code
         found += [f"{job_id}: {status}, and now {now}"] if now != status else []
     return found
+
+
+def _is_back(scene: Scene) -> bool:
+    """Return whether Redis answers; start it again if another process had taken its port meanwhile."""
+    scene.cluster.bring_back("redis")
+    return _answers(scene)
 
 
 def _answers(scene: Scene) -> bool:
