@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 from waiting import wait_until
@@ -69,7 +70,7 @@ def processor(stack, tmp_path, client):
             "MILEPOST_HEALTH_PORT": "0",
         }
         before = instances(client)
-        running.append(subprocess.Popen(["milepost-processor"], env=environment, stderr=subprocess.DEVNULL))
+        running.append(subprocess.Popen([sys.executable, "-m", "milepost_processor"], env=environment))
         wait_until(lambda: instances(client) - before, within=60, what="the processor is alive")
         return running[-1]
 

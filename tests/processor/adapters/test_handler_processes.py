@@ -75,6 +75,13 @@ def test_a_process_that_ignores_the_signal_is_killed(script, ids, monkeypatch):
     assert_ended(started)
 
 
+def test_a_process_that_is_about_to_start_has_no_id_yet():
+    """It is ended the next time that its handler is forced."""
+    unstarted = subprocess.Popen.__new__(subprocess.Popen)
+    unstarted.pid = unstarted.returncode = None
+    end_processes_of(threading.get_ident())
+
+
 def test_a_process_of_multiprocessing_is_ended():
     """`join` returns."""
     process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))

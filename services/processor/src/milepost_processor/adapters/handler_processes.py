@@ -37,14 +37,14 @@ def end_processes_of(thread_id: int) -> None:
 
 
 def _used_by(thread_id: int) -> set[int]:
-    used = set()
+    used = set[int | None]()
     frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - documented, for such special purposes
     while frame is not None:
         for value in list(frame.f_locals.values()):
             if issubclass(type(value), _PROCESSES) and value.returncode is None:  # `isinstance` may run its code
-                used.add(value.pid)
+                used.add(getattr(value, "pid", None))
         frame = frame.f_back
-    return used
+    return {process_id for process_id in used if process_id is not None}  # one may be just about to start
 
 
 def _descendants(process_ids: set[int]) -> set[int]:
