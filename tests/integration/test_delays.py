@@ -11,7 +11,7 @@ from waiting import wait_until_async
 from milepost_contracts.clock import now
 from milepost_contracts.http import webhooks
 from milepost_contracts.messages.broker_objects import Binding, Exchange, Queue
-from milepost_contracts.messages.former_bindings import former_bindings
+from milepost_contracts.messages.former_bindings import former_bindings, former_work_bindings
 from milepost_contracts.messages.job_events import (
     JobInterrupted,
     JobQuarantined,
@@ -233,12 +233,12 @@ async def test_a_job_arrives_once_after_an_upgrade(publish, topology, connection
             (Queue(name=work.name, bindings=(Binding(exchange=due, key="#"),), arguments=work.arguments),),
         )
         wire = await (await connection.channel()).get_underlay_channel()
-        for one in former_bindings(topology, ["default"]):
+        for one in [*former_bindings(topology), *former_work_bindings(topology, ["default"])]:
             if one.to_queue:
                 await wire.queue_bind(one.to, one.exchange, one.key)
             elif one.to == former_level:
                 await wire.exchange_bind(destination=one.to, source=one.exchange, routing_key=one.key)
-        await unbind(connection, former_bindings(topology, ["default"]))
+        await unbind(connection, [*former_bindings(topology), *former_work_bindings(topology, ["default"])])
         await publish(waiting(), level)
         assert waiting().job.id == decode_event((await take(connection, work)).body).job.id
         for event in (JobSubmitted(job=SUBMITTED), JobInterrupted(job=SUBMITTED), waiting()):

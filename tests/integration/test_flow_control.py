@@ -181,6 +181,26 @@ async def test_a_burst_on_several_queues_is_not_hoarded(start, broker):
     assert not processor.worker.work_queue.qsize()
 
 
+async def test_what_arrives_while_a_subscription_ends_is_kept(start, broker):
+    """Pika rejects it by itself: the broker would count that against jobs that were never started."""
+    processor = start(threads=1)
+    await broker.submit("a", "long1")
+    await processor.running(1)
+    await processor.adjusted()
+    await broker.submit("b", *(f"quick{number}" for number in range(60)))
+    consumer = processor.worker.consumers[processor.topology.work_queue_name("b")].consumer
+    for _ in range(20):
+        consumer.subscribe(2)
+        consumer.subscribe(0)
+    await asyncio.to_thread(
+        wait_until, lambda: processor.published and processor.holds() == 1, within=WITHIN, what="some are given back"
+    )
+    kept = [await broker.take("b") for _ in range(await broker.ready("b"))]
+    assert 60 == len(kept) + len(processor.published)
+    assert kept, "some were left for another processor"
+    assert not any(message.headers.get("x-delivery-count") for message in kept)
+
+
 async def test_a_free_thread_is_filled_from_the_queues_in_turn(start, broker):
     """A queue with a backlog does not keep the others from starting."""
     await broker.submit("a", *(f"longa{number}" for number in range(2)))

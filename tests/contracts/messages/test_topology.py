@@ -9,7 +9,7 @@ from samples import SUBMITTED
 
 from milepost_contracts.http.webhooks import routing_key as webhook_key
 from milepost_contracts.messages.delay_levels import LEVELS, MAX_DELAY, delay_words, first_level
-from milepost_contracts.messages.former_bindings import former_bindings
+from milepost_contracts.messages.former_bindings import former_bindings, former_work_bindings
 from milepost_contracts.messages.job_events import JOB_EVENTS, REQUESTS
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import SHARDS, Keys, shard_of
@@ -282,8 +282,14 @@ def test_bindings_of_the_former_topology_are_removed_and_are_none_of_this_one():
         for target in (*QUEUES, *EXCHANGES)
         for binding in target.bindings
     }
-    former = former_bindings(TOPOLOGY, ["cpu"])
+    former = {*former_bindings(TOPOLOGY), *former_work_bindings(TOPOLOGY, ["cpu"])}
     assert not now_bound & {(one.to, one.exchange, one.key) for one in former}
     assert {"test.work.cpu", "test.quarantine.cpu", "test.tracker.lifecycle", "test.log.jobs", "test.delay.22"} <= {
         one.to for one in former
     }
+
+
+def test_a_processor_leaves_the_bindings_of_an_earlier_tracker_alone():
+    """It may be deployed before the trackers: their queues have no other bindings then."""
+    trackers = {queue.name for queue in TOPOLOGY.shared_queues}
+    assert not trackers & {one.to for one in former_work_bindings(TOPOLOGY, ["cpu"])}

@@ -45,12 +45,12 @@ def test_the_consumer_timeout_covers_the_longest_job_and_does_not_grow_with_the_
         ("3.10.8", timedelta(minutes=30), True),
         ("3.11.0", timedelta(hours=2), True),
         ("3.10.8", timedelta(hours=3), False),
-        ("3.12.0", timedelta(minutes=30), False),
-        ("4.0.5", timedelta(minutes=30), False),
+        ("4.0.5", timedelta(minutes=30), True),
+        ("4.3.0", timedelta(hours=3), False),
     ],
 )
-def test_a_consumer_timeout_shorter_than_a_job_is_refused_before_rabbitmq_3_12(version, configured, refused):
-    """Since 3.12 the consumer sets the timeout; before, the operator has to configure it at the broker."""
+def test_a_consumer_timeout_shorter_than_a_job_is_refused(version, configured, refused):
+    """With every version of RabbitMQ: the operator has to configure it at the broker."""
     problem = check_consumer_timeout(handlers(long), OVERHEAD, configured=configured, version=version)
     assert refused == (problem is not None)
     if problem:

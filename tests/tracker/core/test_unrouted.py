@@ -66,6 +66,13 @@ async def test_a_job_that_is_to_run_now_goes_to_the_entry_queue_of_its_queue(kin
     assert [] == poison
 
 
+@pytest.mark.parametrize("event", [JobSubmitted(job=SUBMITTED), ENDED], ids=["command", "event"])
+async def test_a_message_with_a_wrong_routing_key_gets_its_own(event):
+    """With the wrong one it would come back for ever."""
+    *_, (_, message) = (await handled(FakeDelivery(event, "job.x.y.z")))[0]
+    assert event.routing_key == message.routing_key
+
+
 @pytest.mark.parametrize("kind", [JobScheduled, JobRetrying, JobPostponed])
 async def test_a_job_for_later_waits_for_the_rest_of_its_delay(kind):
     """A level was missing on its way: the words of its routing key are those of the whole delay, a day and a minute."""

@@ -182,6 +182,8 @@ def _unready(publisher: RabbitEventPublisher, worker: CommandWorker | None) -> l
         return ["rabbitmq"]
     if worker is None:
         return ["worker"]
+    if worker.broker.stopping:
+        return ["draining"]
     return [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
 
 

@@ -26,7 +26,7 @@ held = Gauge("milepost_processor_jobs_held", "Jobs that were delivered and wait 
 given_back = Counter("milepost_jobs_given_back_total", "Jobs that no thread became free for, put back into their queue")
 dead_lettered_messages = Counter(
     "milepost_processor_messages_dead_lettered_total",
-    "Messages that were dead-lettered because they can't be run: undecodable, misrouted or of an unknown type",
+    "Messages that were dead-lettered because they can't be run: undecodable, misrouted, or unserved for five minutes",
     ["queue"],
 )
 loop_blocked = Counter(

@@ -28,13 +28,13 @@ class ProcessorSettings(ServiceSettings):
     """How often a job whose worker died is delivered again before it goes to quarantine. The same for every processor.
     """
     consumer_timeout: Duration = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
-    """RabbitMQ's `consumer_timeout`, as set at the broker. Used before 3.12 only, where clients can't read it."""
+    """RabbitMQ's `consumer_timeout`, as set at the broker: clients can't read it."""
     heartbeat: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=5), le=timedelta(hours=1))
     """The AMQP heartbeat. A handler may hold the interpreter for up to twice as long; deliveries to a frozen process
     are redelivered after as long. (RabbitMQ notices at once when a process ends.)"""
     drain_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=24))
     """How long running jobs may go on after SIGTERM before they are interrupted. The process ends within this time,
-    `cancel_grace` and 5 s: before Kubernetes kills it, which it does after 30 s."""
+    `cancel_grace` and 9 s: before Kubernetes kills it, which it does after 30 s."""
     claim_patience: Duration = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=20))
     """How long a claim is repeated while Redis does not answer, before the job runs without one."""
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())

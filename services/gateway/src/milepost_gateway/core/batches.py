@@ -44,7 +44,7 @@ class BatchOutcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class _BatchState:
-    """The progress of a batch. Once a job has ended, it counts as ended for good."""
+    """The progress of a batch. Once a job has ended, it counts as ended, unless it is retried."""
 
     created_at: datetime
     size: int

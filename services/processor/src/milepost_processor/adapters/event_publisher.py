@@ -22,7 +22,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost import Run
-from milepost_contracts.messages.former_bindings import former_bindings
+from milepost_contracts.messages.former_bindings import former_work_bindings
 from milepost_contracts.messages.job_events import JobEvent, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.messages.worker_events import WorkerEvent, encode_worker_event
@@ -205,7 +205,7 @@ class RabbitEventPublisher:
         except TopologyMismatch as error:
             self.broken = str(error)
             raise
-        await unbind(connection, former_bindings(topology, self._queues))
+        await unbind(connection, former_work_bindings(topology, self._queues))
         self.broker_version = str(connection.transport.connection.server_properties["version"])  # type: ignore[union-attr]
 
     async def _tracked(self, work: Coroutine[Any, Any, None]) -> None:

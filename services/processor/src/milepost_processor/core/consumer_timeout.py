@@ -1,16 +1,15 @@
 """How long a delivery may stay un-acknowledged: RabbitMQ's consumer timeout and the types' `max_runtime` must agree.
 
-RabbitMQ delivers a message that is not acknowledged in time to another consumer while the job still runs. Since 3.12 a
-consumer can set this time; before, there is one per node, 30 minutes by default, which no client can read.
+RabbitMQ delivers a message that is not acknowledged in time to another consumer while the job still runs. This time is
+set at the broker, 30 minutes by default, and no client can read it. A consumer can set one of its own in some versions
+only, and never for a message that it fetches. So the operator tells the processor what is set there.
 """
 
 import math
-import re
 from datetime import timedelta
 
 from milepost_processor.core.handlers import Handlers
 
-CONSUMER_ARGUMENT_SINCE = (3, 12)
 START_WITHIN = timedelta(minutes=1)
 """A generous limit for how long a delivery is held before it starts."""
 
@@ -36,12 +35,11 @@ def check_consumer_timeout(
     Args:
         handlers: The types that are served.
         overhead: See `needed_timeout`.
-        configured: The node's `consumer_timeout`, by the operator's setting.
-        version: Of RabbitMQ.
+        configured: The broker's `consumer_timeout`, by the operator's setting.
+        version: Of RabbitMQ, for the sentence.
     """
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     needed = needed_timeout(handlers, overhead)
-    if numbers >= CONSUMER_ARGUMENT_SINCE or needed <= configured:
+    if needed <= configured:
         return None
     definition = max(handlers.definitions.values(), key=lambda one: one.max_runtime)
     seconds = math.ceil(needed.total_seconds())

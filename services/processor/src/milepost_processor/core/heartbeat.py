@@ -63,13 +63,14 @@ class HeartbeatSender:
                 announced = consumed if consumed and await announce(self._announcement(consumed)) else ()
             alive = bool(announced or self._running())
             if alive:
-                await announce(ProcessorHeartbeat(heartbeat=self._heartbeat()))
+                await announce(ProcessorHeartbeat(heartbeat=self._heartbeat(consumed)))
                 heartbeats += 1
             await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() if alive else RETRY_INTERVAL)
 
     async def send_stopped(self, announce: Announce) -> None:
-        """Publish that this processor takes no more jobs."""
-        await announce(ProcessorStopped(heartbeat=self._heartbeat()))
+        """Publish that this processor takes no more jobs of any of its types."""
+        queues = {one.queue for one in self._announcements}
+        await announce(ProcessorStopped(heartbeat=self._heartbeat(queues)))
 
     def _announcement(self, consumed: Collection[str]) -> ProcessorAnnounced:
         types = tuple(one for one in self._announcements if one.queue in consumed)
@@ -77,8 +78,7 @@ class HeartbeatSender:
             announcement=Announcement(instance=self._instance, types=types, started_at=self._started_at)
         )
 
-    def _heartbeat(self) -> Heartbeat:
-        consumed = self._consumed()
+    def _heartbeat(self, consumed: Collection[str]) -> Heartbeat:
         return Heartbeat(
             instance=self._instance,
             started_at=self._started_at,

@@ -68,9 +68,13 @@ _REPEATED = (f"{WORKER_KEY}.", f"{JobProgressed.fact}.")
 
 
 def _next(message: AnyJobMessage, key: str) -> tuple[str, Stage]:
-    """Return the routing key of a message and what it passes next. A webhook is sent at once."""
+    """Return the routing key of a message and what it passes next. A webhook is sent at once.
+
+    The key is the message's own: with a wrong one it would come back here for ever.
+    """
     if key.startswith(f"{WEBHOOK_KEY}."):
         return key, "entry"
+    key = message.routing_key
     if not isinstance(message, COMMANDS):
         return key, "events"
     if (left := _time_left(message)) > timedelta(0):

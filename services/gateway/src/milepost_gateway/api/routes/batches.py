@@ -70,7 +70,8 @@ class Batch(Value):
     expired: int
     """Number of jobs whose documents have expired. Jobs that were not accepted are counted here after the retention."""
     ended: int
-    """Number of jobs that have ended, whatever their status, including the expired ones. It never decreases."""
+    """Number of jobs that have ended, whatever their status, including the expired ones; decreases only when one is
+    retried."""
     percent: float
     """Percentage of jobs that have ended."""
     created_at: AwareDatetime

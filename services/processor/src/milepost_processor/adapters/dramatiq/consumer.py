@@ -39,7 +39,7 @@ OWNER = "_milepost_consumer"
 class Consuming:
     """How queues are consumed."""
 
-    #: The consumer timeout that RabbitMQ gets; ignored before 3.12.
+    #: The consumer timeout that RabbitMQ gets; most versions ignore it, see `core.consumer_timeout`.
     timeout: timedelta
     #: Queues of which one message at a time is taken.
     one_at_a_time: frozenset[str]
@@ -184,7 +184,7 @@ class CommandConsumer(_RabbitmqConsumer):
 
     def _subscribe(self, prefetch: int) -> None:
         if self._subscription is not None:
-            self.channel.basic_cancel(self._subscription)
+            self._unsubscribe(self._subscription)
             self._subscription, self.prefetch = None, 0
         if prefetch:
             self.channel.basic_qos(prefetch_count=prefetch)
@@ -194,6 +194,19 @@ class CommandConsumer(_RabbitmqConsumer):
                 self.queue_name, self._on_delivery, arguments={"x-consumer-timeout": timeout}
             )
             self._report.accepted()
+
+    def _unsubscribe(self, tag: str) -> None:
+        """Cancel the subscription, and keep what arrives before the broker's answer.
+
+        Pika's own `basic_cancel` rejects that, and the broker would count it towards the delivery limit of jobs that
+        were never started.
+        """
+        wire, answered = self.channel._impl, list[Any]()
+        wire.basic_cancel(tag, callback=answered.append)
+        wire._cancelled.discard(tag)
+        self.channel._flush_output(lambda: bool(answered))
+        self.channel._dispatch_events()
+        self.channel._consumer_infos.pop(tag, None)
 
     def _fetch(self) -> bool:
         self._subscribe(0)

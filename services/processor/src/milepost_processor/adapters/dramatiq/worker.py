@@ -57,7 +57,9 @@ def held(worker: CommandWorker) -> int:
 
 
 def consumed(worker: CommandWorker, topology: Topology, handlers: Handlers) -> frozenset[str]:
-    """Return the job queues that are consumed, together with their quarantine."""
+    """Return the job queues that are consumed, together with their quarantine; none while the worker stops."""
+    if worker.broker.stopping:
+        return frozenset()
     missing = worker.broker.not_consumed
     names = (topology.work_queue_name, topology.quarantine_queue_name)
     return frozenset(queue for queue in handlers.queues if not any(name(queue) in missing for name in names))

@@ -52,12 +52,14 @@ class RedisWorkerStore:
             await execute(self._redis, fill, self._announce)
 
     async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
+        def ask(pipe: Any) -> None:
+            pipe.time()
+            pipe.get(self._keys.recorded_since)
+            pipe.hgetall(self._keys.type_versions(job_type))
+
         with raising(StoreUnavailable):
-            since, announced = await execute(
-                self._redis,
-                lambda pipe: (pipe.get(self._keys.recorded_since), pipe.hgetall(self._keys.type_versions(job_type))),
-            )
-        begin = time.time() - within.total_seconds()
+            (seconds, microseconds), since, announced = await execute(self._redis, ask)
+        begin = seconds + microseconds / 1_000_000 - within.total_seconds()
         if since is None or float(since) > begin:
             return None
         found = set()
