@@ -274,3 +274,21 @@ def test_exceptions_of_odd_classes_end_the_attempt(run):
     assert "rejected" == raised(RejectedMutely(), run).error.kind
     assert "exception" == raised(Unnamed(), run).error.kind
     assert isinstance(raised(Odd("odd", [OSError()]), run), Failed)
+
+
+def test_the_message_of_a_group_names_what_is_in_it(run):
+    """A task group says only how many there were. The first three are named."""
+    error = raised(ExceptionGroup("two tasks failed", [OSError("no network"), ValueError("no number")]), run).error
+    assert "two tasks failed (2 sub-exceptions): OSError: no network; ValueError: no number" == error.message
+
+
+@pytest.mark.parametrize("program", ["nonexistent-program"])
+def test_a_traceback_begins_with_the_line_of_the_author(run, program):
+    """It goes on with those of the libraries that the author called, Milepost's too."""
+
+    def handler(params: Nothing, run: Run) -> None:
+        run.subprocess([program])
+
+    first, *rest = [line for line in end(handler, run).error.traceback.splitlines() if line.startswith("  File")]
+    assert __file__ in first
+    assert any("subprocesses.py" in line for line in rest)

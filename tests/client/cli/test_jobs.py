@@ -6,11 +6,11 @@ from datetime import timedelta
 import httpx
 import pytest
 from job_histories import RETENTION
-from samples import ENDED
+from samples import ENDED, SUBMITTED
 
 from milepost_client import Client, Unavailable
 from milepost_client.cli.plain import plain_json
-from milepost_contracts.messages.job_events import JobFailed, JobSucceeded
+from milepost_contracts.messages.job_events import JobFailed, JobSubmitted, JobSucceeded
 from milepost_contracts.status.render import render_document
 from milepost_contracts.values import Items, JobError, Progress
 
@@ -224,6 +224,25 @@ def test_control_characters_are_escaped_in_the_output(milepost, gateway):
             output = "".join(milepost(*words)[1:])
             assert not {"\x1b", "\x07", "\x9b"} & set(output), words
     assert EVIL == json.loads(plain_json([EVIL]))[0], "JSON output decodes to the original text"
+
+
+def test_status_says_why_a_job_waits(milepost, gateway):
+    """For example that no processor serves its queue."""
+    body = json.loads(render_document(JobSubmitted(job=SUBMITTED), cancel=None, version=1, retention=RETENTION))
+    body["waiting"] = {"reason": "no-live-processor", "detail": "no live processor serves the queue default"}
+    gateway.script = [httpx.Response(200, json=body, headers={"etag": '"1"'})]
+    assert "waiting   no live processor serves the queue default" in milepost("status", "someid")[1]
+
+
+def test_a_long_traceback_keeps_its_beginning_and_its_end(milepost, gateway):
+    """The author's line is at the beginning, and what was raised is at the end."""
+    error = JobError(kind="exception", message="x", traceback="\n".join(f"line {number}" for number in range(60)))
+    event = JobFailed(job=ENDED.model_copy(update={"error": error, "result": None}))
+    body = render_document(event, cancel=None, version=3, retention=RETENTION)
+    gateway.script = [httpx.Response(200, content=body, headers={"etag": '"3"'})]
+    lines = milepost("status", "someid")[1].splitlines()
+    shown = [line.strip() for line in lines if "line " in line or "…" in line]
+    assert ["line 0", "line 4", "…", "line 45", "line 59"] == [shown[0], shown[4], shown[5], shown[6], shown[-1]]
 
 
 def test_a_password_in_a_url_is_not_in_the_error():

@@ -21,7 +21,8 @@ def add_type(scene: Scene) -> Proof:
     """Deploy a new job type to one of three processors of a queue, and submit its jobs."""
     with scene.cluster.running({scene.cluster.names("processor")[0]: NEW}):
         jobs = scene.submit(JOBS, "new-type")
-        serving, types = _processors(scene, "chaos-new")
+        serving = wait_for(lambda: _processors(scene, "chaos-new")[0], within=10)
+        _, types = _processors(scene, "chaos-new")
         scene.all_end(jobs, within=30)
     return Proof({"jobs of a new type": len(jobs), "processors with it": serving, "without it": types - serving})
 

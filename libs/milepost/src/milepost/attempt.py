@@ -9,6 +9,7 @@ import concurrent.futures
 import copy
 import inspect
 import traceback
+import types
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,9 @@ Waiter = Callable[[Awaitable[Any]], Any]
 
 _MAX_TRACEBACK = 16_000
 _MAX_NAME = 200
+_OWN_MODULES = ("milepost.", "milepost_processor.")
+_MAX_LEAVES = 3
+"""How many exceptions of a group its message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +178,18 @@ def _error(kind: str, message: str, **details: str) -> JobError:
 def _exception(raised: BaseException) -> JobError:
     name = clipped(type(raised).__qualname__, _MAX_NAME)
     text = _text(raised) or name
-    trace = "".join(traceback.format_exception(raised))
+    if isinstance(raised, BaseExceptionGroup):
+        text += ": " + "; ".join(f"{type(one).__name__}: {_text(one)}" for one in _leaves(raised)[:_MAX_LEAVES])
+    trace = "".join(traceback.format_exception(type(raised), raised, _from_author(raised.__traceback__)))
     return _error("exception", text, exception=name, traceback=clipped(trace[-_MAX_TRACEBACK:], _MAX_TRACEBACK))
+
+
+def _from_author(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Return the traceback from the first line outside of Milepost on; the complete one if there is none."""
+    rest = trace
+    while rest is not None and str(rest.tb_frame.f_globals.get("__name__")).startswith(_OWN_MODULES):
+        rest = rest.tb_next
+    return rest or trace
 
 
 def _text(raised: BaseException) -> str:

@@ -229,3 +229,5 @@ def _drain(worker: Worker, runner: Runner, settings: ProcessorSettings) -> None:
     interrupt.start()
     worker.stop(timeout=int((patience + settings.cancel_grace + INTERRUPT_GRACE).total_seconds() * 1000))
     interrupt.cancel()
+    if left := [job.id for job in runner.running_jobs()]:
+        log.warning("jobs_left_running", jobs=left, detail="they did not stop in time, and will be delivered again")

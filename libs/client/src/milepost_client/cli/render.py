@@ -23,6 +23,8 @@ from milepost_contracts.status.document import JobDocument
 
 NOT_STARTED = ("scheduled", "queued")
 WAITING = ("scheduled", "retrying")
+MAX_TRACEBACK_LINES = 20
+"""A longer traceback is shortened in the middle."""
 COLORS = {"succeeded": "green", "failed": "red", "canceled": "yellow", "running": "cyan"}
 
 
@@ -55,6 +57,7 @@ def print_document(document: JobDocument) -> None:
         "attempt": str(document.attempt) if document.attempt > 1 else None,
         "run at": _when(document.run_at) if document.run_at and document.status in WAITING else None,
         "start by": _when(document.start_by) if document.start_by and document.status in NOT_STARTED else None,
+        "waiting": _waiting(document),
         "cancel": _cancel(document),
         "progress": progress_text(document) or None,
         "created": _when(document.created_at),
@@ -68,7 +71,7 @@ def print_document(document: JobDocument) -> None:
     for item in document.items.last[-3:]:
         console.print(f"            {plain(json.dumps(item, ensure_ascii=False))}", markup=False)
     if document.error and document.error.traceback:
-        lines = plain(document.error.traceback).splitlines()[-12:]
+        lines = _shortened(plain(document.error.traceback).splitlines())
         console.print("\n".join("    " + line for line in lines), markup=False)
     for file in document.outputs:
         console.print(f"  file      {plain(file.name)}, {_bytes(file.size)}", markup=False)
@@ -83,8 +86,18 @@ def print_document(document: JobDocument) -> None:
         console.print("\n".join("    " + line for line in text.splitlines()), markup=False)
 
 
+def _shortened(lines: list[str]) -> list[str]:
+    """Return the beginning of a traceback, which has the author's line, and its end, which has the error."""
+    return lines if len(lines) <= MAX_TRACEBACK_LINES else [*lines[:5], "  …", *lines[5 - MAX_TRACEBACK_LINES :]]
+
+
 def _bytes(size: int) -> str:
     return decimal(size) if size else "empty"
+
+
+def _waiting(document: JobDocument) -> str | None:
+    """Return why nobody can start the job, if that is known."""
+    return str(document.waiting.get("detail") or "") if isinstance(document.waiting, dict) else None
 
 
 def _cancel(document: JobDocument) -> str | None:

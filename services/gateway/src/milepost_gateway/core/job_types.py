@@ -106,7 +106,10 @@ class KnownTypes:
         if found is None:
             since = await self.store.types_since()
             if since is None or now() - since < ALL_ANNOUNCED_AFTER:
-                raise StoreUnavailable("not every processor has announced its types since the store was empty")
+                seconds = ALL_ANNOUNCED_AFTER.total_seconds()
+                raise StoreUnavailable(
+                    f"no processor has announced {name!r} yet; {seconds:g} seconds after a start, all of them have"
+                )
             near = difflib.get_close_matches(name, self._types, n=MAX_SUGGESTIONS, cutoff=0.5)
             raise UnknownJobType(name, near or sorted(self._types)[:MAX_SUGGESTIONS], known=len(self._types))
         return found

@@ -193,7 +193,7 @@ class Acceptance:
         try:
             known = await self.job_types.find(submission.type)
         except StoreUnavailable as error:
-            raise NotAccepted("the job types are not known now") from error
+            raise NotAccepted(f"the job types are not known now: {error}") from error
         if submission.queue not in (None, known.announced.queue):
             detail = f"the queue of the job type {submission.type} is {known.announced.queue}"
             raise InvalidSubmission([ProblemDetail(pointer="/queue", detail=detail)])

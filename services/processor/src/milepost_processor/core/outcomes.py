@@ -6,13 +6,19 @@ from contextlib import suppress
 import structlog
 
 from milepost_contracts.messages.job_events import JobEvent
-from milepost_contracts.values import Job
+from milepost_contracts.values import Job, JobError, clipped
 from milepost_processor import metrics
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import Claims
 from milepost_processor.ports.event_publisher import EventPublisher
 
 log = structlog.get_logger(__name__)
+
+MAX_ERROR_LOGGED = 300
+
+
+def _logged(error: JobError | None) -> dict[str, str]:
+    return {} if error is None else {"error": f"{error.kind}: {clipped(error.message, MAX_ERROR_LOGGED)}"}
 
 
 class Outcomes:
@@ -42,7 +48,13 @@ class Outcomes:
             log.info("outcome_dropped", type=job.type, status=str(outcome.status))
             return None
         self.publish(standing)
-        log.info("job_concluded", type=job.type, status=str(standing.status), attempt=standing.job.attempt)
+        log.info(
+            "job_concluded",
+            type=job.type,
+            outcome=standing.fact,
+            attempt=standing.job.attempt,
+            **_logged(standing.job.error),
+        )
         counter = metrics.finished if standing.status.terminal else metrics.put_back
         counter.labels(type=job.type, status=str(standing.status)).inc()
         return standing

@@ -213,7 +213,11 @@ class Runner:
         waiting = command.job
         if claim.earlier != waiting.attempts:
             waiting = execution.job.model_copy(
-                update={"attempts": execution.job.attempts[:-1], "attempt": claim.attempt - 1}
+                update={
+                    "attempts": execution.job.attempts[:-1],
+                    "attempt": claim.attempt - 1,
+                    "started_at": claim.earlier[-1].started_at if claim.earlier else None,
+                }
             )
         self._conclude(execution, canceled_before_start(waiting, requested_at=at))
 
