@@ -41,7 +41,7 @@ async def test_a_full_queue_is_refused_before_the_publish_until_it_is_shorter(br
         await fill(broker)
     assert unknown.value.job_id.startswith("job")
     for number in range(5):
-        with pytest.raises(NotAccepted, match=r"work\.cpu is full: \d+ messages wait"):
+        with pytest.raises(NotAccepted, match=r"work\.cpu takes no more messages now; \d+ wait"):
             await broker.submit(job(100 + number))
     channel = await connection.channel()
     queue = await channel.get_queue(topology.work("cpu").name, ensure=False)

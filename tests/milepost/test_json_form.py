@@ -182,3 +182,14 @@ def test_the_result_of_a_generator_function_behind_a_decorator_is_refused():
     outcome = run_job(handler, {})
     assert "invalid-result" == outcome.error.kind
     assert "return a list" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    "through", [lambda inner: [inner], lambda inner: {"a": inner, "b": inner}], ids=["list", "dict"]
+)
+def test_what_contains_itself_is_refused_at_once(through):
+    """It would be walked through for ever, in a branching one through more and more of it."""
+    cyclic = [None]
+    cyclic[0] = through(cyclic)
+    with pytest.raises(ValueError, match="or contains itself"):
+        to_json(cyclic, "the result")

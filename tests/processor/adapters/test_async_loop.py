@@ -69,3 +69,18 @@ def test_a_task_that_ends_the_process_does_not_end_the_loop(loop, error):
 
     assert type(error) is loop.run(handler()).result(5)
     assert loop.is_alive
+
+
+def test_a_handler_can_not_shut_down_the_threads_of_all(loop):
+    """`asyncio.to_thread` of every other job would fail."""
+
+    async def handler():
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    with pytest.raises(RuntimeError, match="other jobs share"):
+        loop.run(handler()).result(5)
+
+    async def other():
+        return await asyncio.to_thread(str, 1)
+
+    assert "1" == loop.run(other()).result(5)

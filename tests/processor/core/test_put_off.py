@@ -28,6 +28,7 @@ from milepost_processor.core.runner import Delivery
 
 NAME = "sync"
 OWN_VERSION = REGISTRY.definitions[NAME].announcement().version
+LATER = now() + timedelta(minutes=10)
 FIRST = Delivery(count=0)
 
 
@@ -131,11 +132,12 @@ def test_a_put_off_job_can_be_read_by_an_older_release(eligibility):
     assert SUBMITTED.created_at == put_off(eligibility, SUBMITTED).job.run_at
 
 
-def test_a_job_that_was_put_off_before_waits_as_long_as_it_is_postponed_for():
-    """It met a processor that can run it, while another one still runs it."""
-    later = now() + timedelta(seconds=3)
-    job = SUBMITTED.model_copy(update={"put_off": PutOff(since=AT, until=AT), "run_at": later})
-    assert timedelta(seconds=2) < JobPostponed(job=job).delay <= timedelta(seconds=3)
+@pytest.mark.parametrize("ahead", [{"created_at": LATER}, {"run_at": LATER}], ids=["created", "scheduled"])
+def test_the_clock_of_a_gateway_does_not_delay_a_job_that_is_put_off(eligibility, ahead):
+    """A processor whose clock was ten minutes behind made each such job wait for ten minutes."""
+    job = SUBMITTED.model_copy(update=ahead)
+    assert given_back(JobSubmitted(job=job), FIRST).delay <= timedelta(0)
+    assert put_off(eligibility, job).delay <= timedelta(seconds=1)
 
 
 def test_a_job_that_waits_in_quarantine_is_put_off_into_quarantine(eligibility):

@@ -27,6 +27,7 @@ Waiter = Callable[[Awaitable[Any]], Any]
 
 _MAX_TRACEBACK = 16_000
 _MAX_NAME = 200
+_CANCELLED = "nobody asked the job to stop: its own code, or that of another job of this process, cancelled its task"
 _OWN_MODULES = ("milepost.", "milepost_processor.")
 _MAX_LEAVES = 3
 """How many exceptions of a group its message names."""
@@ -177,7 +178,7 @@ def _error(kind: str, message: str, **details: str) -> JobError:
 
 def _exception(raised: BaseException) -> JobError:
     name = clipped(type(raised).__qualname__, _MAX_NAME)
-    text = _text(raised) or name
+    text = _text(raised) or (_CANCELLED if isinstance(raised, asyncio.CancelledError) else name)
     if isinstance(raised, BaseExceptionGroup):
         text += ": " + "; ".join(f"{type(one).__name__}: {_text(one)}" for one in _leaves(raised)[:_MAX_LEAVES])
     trace = "".join(traceback.format_exception(type(raised), raised, _from_author(raised.__traceback__)))

@@ -91,19 +91,21 @@ def _refuse_what_changes(value: Any, what: str) -> None:
     Raises:
         ValueError: The message names one such part.
     """
-    stack: list[tuple[_Place | None, Any]] = [(None, value)]
+    stack: list[tuple[int, _Place | None, Any]] = [(0, None, value)]
     while stack:
-        place, one = stack.pop()
+        depth, place, one = stack.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{what} has more than {MAX_DEPTH} levels, or contains itself")
         problem = None
         if type(one) in _PLAIN:
             continue
         if isinstance(one, dict):
             problem = _same_keys(one)
-            stack += [((place, key), inner) for key, inner in one.items()]
+            stack += [(depth + 1, (place, key), inner) for key, inner in one.items()]
         elif isinstance(one, list | tuple | set | frozenset | deque):
-            stack += [((place, number), inner) for number, inner in enumerate(one)]
+            stack += [(depth + 1, (place, number), inner) for number, inner in enumerate(one)]
         elif isinstance(one, Enum):
-            stack.append((place, one.value))
+            stack.append((depth, place, one.value))
         else:
             problem = _no_json_value(one)
         if problem:

@@ -161,8 +161,8 @@ class JobPostponed(_WaitingEvent):
 
     @property
     def delay(self) -> timedelta:
-        put_off = self.job.put_off
-        return super().delay if put_off is None else max(super().delay, put_off.until - self.time)
+        put_off = self.job.put_off  # by the clock of who publishes this, as the time; `run_at` may be by another one
+        return super().delay if put_off is None else put_off.until - self.time
 
     @property
     def routing_key(self) -> str:

@@ -119,5 +119,5 @@ class QueueChecks:
                 raise NotAccepted(f"the queue {queue.name} does not exist at the broker")
             ready = found[queue.name].ready
             if self._full.is_full(queue, ready=ready, at=begun):
-                raise NotAccepted(f"the queue {queue.name} is full: {ready} messages wait in it")
+                raise NotAccepted(f"the queue {queue.name} takes no more messages now; {ready} wait in it")
         self._checked_at.update(dict.fromkeys((queue.name for queue in queues), begun))

@@ -20,12 +20,20 @@ BEAT_INTERVAL = 0.1
 _FRAMES = 4
 
 
+class _SharedLoop(asyncio.SelectorEventLoop):
+    """The standard loop, whose threads no handler can shut down: `asyncio.to_thread` of all jobs would fail."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the base
+        del timeout
+        raise RuntimeError("other jobs share this event loop and its threads: a handler can't shut them down")
+
+
 class HandlerLoop:
     """Implements `ports.async_loop.AsyncLoop`."""
 
     def __init__(self) -> None:
         self.beats = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = _SharedLoop()
         self._loop.set_task_factory(self._create_task)
         self._loop.set_default_executor(CallThreads(thread_name_prefix="async handler"))
         self._jobs: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()

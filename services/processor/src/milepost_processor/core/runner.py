@@ -200,7 +200,8 @@ class Runner:
 
     def _postpone(self, command: Command, **counted: int) -> None:
         """Have the job delivered again later: that delivery may take over if the other processor is dead by then."""
-        later = command.job.model_copy(update={**counted, "run_at": now() + CLAIMED_DELAY})
+        changes = {**counted, "run_at": now() + CLAIMED_DELAY, "put_off": None}
+        later = command.job.model_copy(update=changes)
         self._publisher.publish(JobPostponed(job=later, traceparent=command.traceparent))
 
     def _cancel(self, execution: Execution, command: Command, claim: Claim) -> None:
