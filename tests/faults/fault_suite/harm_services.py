@@ -122,15 +122,15 @@ def silent_sockets(count: int, *, seconds: float) -> Act:
     """Open connections to each gateway; half send nothing, half send a part of a request."""
 
     def act(scene: Scene) -> Proof:
-        with ExitStack() as opened:
-            for url in scene.cluster.urls():
+        held = 0
+        with ExitStack() as opened, scene.lasting(seconds):
+            for url, name in zip(scene.cluster.urls(), scene.cluster.names("gateway"), strict=True):
                 for n in range(count):
                     address = urlsplit(url)
                     one = opened.enter_context(socket.create_connection((str(address.hostname), address.port), 5))
                     if n % 2:
                         one.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
-            with scene.lasting(seconds):
-                held = sum(_open_sockets(scene.cluster, name) >= count for name in scene.cluster.names("gateway"))
+                held += _open_sockets(scene.cluster, name) >= count
         return Proof({f"gateways with {count} silent sockets": held})
 
     return act

@@ -184,7 +184,8 @@ class Execution:
             try:
                 with self._lock:
                     self._thread = None
-                time.sleep(0)  # a pending exception is raised here
+                for _ in range(2):
+                    pass  # a pending exception is raised here; a handler may have replaced `time.sleep`
             except Forced:
                 was_forced = True
         return was_forced
