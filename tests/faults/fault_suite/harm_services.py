@@ -5,6 +5,7 @@ import socket
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -130,7 +131,8 @@ def silent_sockets(count: int, *, seconds: float) -> Act:
                     one = opened.enter_context(socket.create_connection((str(address.hostname), address.port), 5))
                     if n % 2:
                         one.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
-                held += _open_sockets(scene.cluster, name) >= count
+                accepted = partial(_open_sockets, scene.cluster, name)
+                held += wait_for(accepted, within=5, at_least=count) >= count
         return Proof({f"gateways with {count} silent sockets": held})
 
     return act
