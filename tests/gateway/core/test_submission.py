@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 from problem_answers import problem
+from samples import HEARTBEAT
 
 from milepost_contracts.clock import now
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
@@ -58,7 +59,7 @@ async def test_an_unknown_type_is_refused_with_a_similar_known_one(http, broker,
 
 async def test_without_announced_types_the_error_says_to_start_a_processor(http, worker_store):
     """A new user's first mistake is to start no processor."""
-    worker_store.types = []
+    worker_store.types = worker_store.heartbeats = []
     assert "Start one" in problem(await http.post("/v1/jobs", json=JOB), 422, "unknown-job-type")["detail"]
 
 
@@ -198,6 +199,13 @@ async def test_a_type_is_not_called_unknown_before_every_processor_can_have_anno
     assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
     worker_store.since = now() - timedelta(minutes=1)
     problem(await http.post("/v1/jobs", json={"type": "never-heard-of"}), 422, "unknown-job-type")
+
+
+async def test_a_type_that_a_heartbeat_names_is_not_unknown(http, worker_store):
+    """Its announcement is repeated less often: after a loss of Redis, the heartbeat comes first."""
+    worker_store.since = now() - timedelta(minutes=1)
+    worker_store.heartbeats = [HEARTBEAT.model_copy(update={"types": ("heard-of",)})]
+    problem(await http.post("/v1/jobs", json={"type": "heard-of"}), 503, "not-accepted")
 
 
 async def test_a_job_names_the_version_of_its_type_that_its_params_were_checked_against(http, broker, worker_store):

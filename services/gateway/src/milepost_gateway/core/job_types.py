@@ -14,7 +14,7 @@ import structlog
 
 from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
-from milepost_contracts.messages.worker_events import ANNOUNCEMENT_INTERVAL, Heartbeat, JobType
+from milepost_contracts.messages.worker_events import HEARTBEAT_INTERVAL, Heartbeat, JobType
 from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
 from milepost_gateway.ports.worker_store import WorkerStore
 
@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 REFRESH_INTERVAL = timedelta(seconds=2)
 UNSERVED_AFTER = 15.0
 """Seconds without a live processor after which a queue counts as not served; heartbeats come every few seconds."""
-ALL_ANNOUNCED_AFTER = 2 * ANNOUNCEMENT_INTERVAL
-"""Every live processor has announced its types once the store has recorded announcements for this long."""
+ALL_HEARD_AFTER = 2 * HEARTBEAT_INTERVAL
+"""Every live processor has named its types in a heartbeat once the store has recorded announcements for this long."""
 MAX_SUGGESTIONS = 3
 """Number of known names in the error for an unknown type."""
 MAX_ERRORS = 20
@@ -105,11 +105,13 @@ class KnownTypes:
         found = self._types.get(name)
         if found is None:
             since = await self.store.types_since()
-            if since is None or now() - since < ALL_ANNOUNCED_AFTER:
-                seconds = ALL_ANNOUNCED_AFTER.total_seconds()
+            if since is None or now() - since < ALL_HEARD_AFTER:
+                seconds = ALL_HEARD_AFTER.total_seconds()
                 raise StoreUnavailable(
                     f"no processor has announced {name!r} yet; {seconds:g} seconds after a start, all of them have"
                 )
+            if any(name in heartbeat.types for heartbeat in await self.processors()):
+                raise StoreUnavailable(f"a processor serves {name!r}, and will announce it within seconds")
             near = difflib.get_close_matches(name, self._types, n=MAX_SUGGESTIONS, cutoff=0.5)
             raise UnknownJobType(name, near or sorted(self._types)[:MAX_SUGGESTIONS], known=len(self._types))
         return found
