@@ -13,6 +13,7 @@ def test_all_lists_every_public_name():
     modules = {
         "attempt",
         "errors",
+        "files",
         "job",
         "json_form",
         "meter",

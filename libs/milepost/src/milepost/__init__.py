@@ -16,8 +16,9 @@ from milepost.errors import (
     Superseded,
     TimedOut,
 )
+from milepost.files import File
 from milepost.job import Handler, JobDefinition, definitions_in, job
-from milepost.run import File, Run
+from milepost.run import Run
 
 __all__ = [
     "Canceled",

@@ -6,9 +6,7 @@ progress is kept; all items are counted, and the latest are kept.
 
 import itertools
 import math
-import mimetypes
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -16,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from subprocess import CompletedProcess
-from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar, Unpack
+from typing import Any, BinaryIO, NoReturn, TypeVar, Unpack
 from weakref import WeakSet
 
 from milepost.errors import RunStopped
+from milepost.files import File, Outputs, checked_media_type
 from milepost.json_form import to_json
 from milepost.meter import Meter, eta
 from milepost.subprocesses import Command, Program, ProgramOptions, Programs
@@ -35,36 +34,9 @@ from milepost_contracts.values import (
 
 T = TypeVar("T")
 
-_MAX_MESSAGE, _MAX_UNIT, _MAX_NAME = 500, 64, 255
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
+_MAX_MESSAGE, _MAX_UNIT = 500, 64
 _MAX_EXACT_INTEGER = 2**53
 """The largest integer up to which every JSON reader is exact."""
-
-
-class File(Protocol):
-    """An uploaded file of the job."""
-
-    @property
-    def name(self) -> str:
-        """The client's name for it: a relative path, used only as a label."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-
-    def open(self) -> BinaryIO:
-        """Open the file for reading, in binary mode."""
-
-
-class Outputs(Protocol):
-    """Storage for the files that a handler writes."""
-
-    def create(self, name: str, *, media_type: str, as_result: bool) -> AbstractContextManager[BinaryIO]:
-        """Open a new file for writing; it is stored when the context exits without an error."""
-
-    @property
-    def result(self) -> object:
-        """The file that is the job's result; `None` if none was written completely."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,12 +214,7 @@ class Run:
             RunStopped: The run must end; do not catch it.
             ValueError: The name or media type is invalid, the file or a result exists already, or there are 100 files.
         """
-        parts = name.split("/")
-        if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
-            raise ValueError(f"{name!r} is not a relative path of up to {_MAX_NAME} printable characters")
-        kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        if not _MEDIA_TYPE.fullmatch(kind):
-            raise ValueError(f"{kind!r} is not a media type such as text/csv")
+        kind = checked_media_type(name, media_type)
         if name in self._output_names:
             raise ValueError(f"the job has a file {name!r} already")
         if len(self._output_names | self._earlier_outputs | {name}) > MAX_OUTPUTS:

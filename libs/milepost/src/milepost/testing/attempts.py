@@ -8,8 +8,9 @@ from typing import Any
 
 from milepost.attempt import call
 from milepost.errors import Canceled, RunStopped
+from milepost.files import File
 from milepost.job import definition_of
-from milepost.run import File, Run
+from milepost.run import Run
 from milepost.testing.files import MemoryOutputs
 from milepost_contracts.values import Items, Progress
 

@@ -23,7 +23,7 @@ class MemoryFile:
 
 
 class MemoryOutputs:
-    """An in-memory implementation of `milepost.run.Outputs`."""
+    """An in-memory implementation of `milepost.files.Outputs`."""
 
     def __init__(self) -> None:
         self.written: dict[str, bytes] = {}

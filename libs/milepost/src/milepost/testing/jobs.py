@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from milepost.attempt import Deferred, Ending, Failed, Stopped, Succeeded, attempt
 from milepost.errors import Canceled, Interrupted, RunStopped
+from milepost.files import File
 from milepost.job import definition_of
-from milepost.run import File
 from milepost.testing.attempts import RecordingRun, wait_for
 from milepost_contracts.values import Items, JobError, Progress
 

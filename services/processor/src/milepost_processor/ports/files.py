@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-import milepost.run
+import milepost.files
 from milepost import File
 from milepost_contracts.values import FileRef, Job
 
 
-class Outputs(milepost.run.Outputs, Protocol):
+class Outputs(milepost.files.Outputs, Protocol):
     """The files that one execution writes."""
 
     @property
