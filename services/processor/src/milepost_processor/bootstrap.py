@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from secrets import token_hex
 
@@ -74,15 +75,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         delivery_limit=settings.delivery_limit,
         queue_wait=queue_wait,
     )
-    watchdog = Watchdog(
-        runner.running,
-        held=runner.held,
-        record_confirmed=runner.outcomes.record_confirmed,
-        claims=claims,
-        loop=loop,
-        grace=settings.cancel_grace,
-        raise_in=_raise_in,
-    )
+    watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
         url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
@@ -96,17 +89,13 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     )
     disinherit_children((*_server_ports(settings), health.port))
     publisher.start()
-    while not (publisher.wait_up(0.5) or publisher.broken or stop.wait(0)):
-        log.info("waiting_for_rabbitmq")
-    if stop.received:
+    problem = _connect(publisher, handlers, settings, stop)
+    if problem or stop.received:
         publisher.close()
         health.close()
+        if problem:
+            raise SettingsError(problem)
         return 0
-    problem = publisher.broken or _contradiction(publisher, handlers, settings)
-    if problem:
-        publisher.close()
-        health.close()
-        raise SettingsError(problem)
     loop.start()
     worker = receiving = _create_worker(settings, topology, handlers, runner, publisher)
     heartbeat_sender = HeartbeatSender(
@@ -126,10 +115,9 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     freeze_gc()
     log.info("processor_started", instance=instance, types=sorted(handlers.definitions), threads=settings.threads)
 
-    while not stop.wait(CHECK_INTERVAL.total_seconds()):
-        if dead := _dead_parts(worker, watchdog, resume_keeper, loop, publisher, health):
-            log.critical("processor_crashed", why="; ".join(dead), running=[job.id for job in runner.running_jobs()])
-            crash()
+    _crash_if_a_part_ends(
+        stop, runner, lambda: _dead_parts(receiving, watchdog, resume_keeper, loop, publisher, health)
+    )
     end_within(settings.drain_timeout + settings.cancel_grace + INTERRUPT_GRACE + EXIT_GRACE, code=1)
     _drain(worker, runner, settings)
     watchdog.close()
@@ -139,6 +127,25 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     health.close()
     log.info("processor_stopped", instance=instance)
     return 0
+
+
+def _connect(
+    publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings, stop: StopSignals
+) -> str | None:
+    """Wait for RabbitMQ, until a signal to stop; return why this processor must not run with it, if so."""
+    while not (publisher.wait_up(0.5) or publisher.broken or stop.wait(0)):
+        log.info("waiting_for_rabbitmq")
+    if stop.received:
+        return None
+    return publisher.broken or _contradiction(publisher, handlers, settings)
+
+
+def _crash_if_a_part_ends(stop: StopSignals, runner: Runner, dead_parts: Callable[[], list[str]]) -> None:
+    """Return when a signal to stop is received; crash if a part of the process has ended before."""
+    while not stop.wait(CHECK_INTERVAL.total_seconds()):
+        if dead := dead_parts():
+            log.critical("processor_crashed", why="; ".join(dead), running=[job.id for job in runner.running_jobs()])
+            crash()
 
 
 def _dead_parts(
@@ -203,6 +210,18 @@ def _overhead(settings: ProcessorSettings) -> timedelta:
 def _raise_in(thread_id: int) -> None:
     raise_thread_exception(thread_id, Forced)  # type: ignore[no-untyped-call]
     end_processes_of(thread_id)
+
+
+def _create_watchdog(runner: Runner, claims: RedisClaims, loop: HandlerLoop, settings: ProcessorSettings) -> Watchdog:
+    return Watchdog(
+        runner.running,
+        held=runner.held,
+        record_confirmed=runner.outcomes.record_confirmed,
+        claims=claims,
+        loop=loop,
+        grace=settings.cancel_grace,
+        raise_in=_raise_in,
+    )
 
 
 def _create_worker(
