@@ -28,6 +28,7 @@ from milepost_contracts.values import LAST_STEP, Attempt, JobError
 from milepost_processor.adapters.claims import RedisClaims
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import ResumePoint, Verdict
+from milepost_tracker.adapters.redis.job_counts import RedisJobCounts
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
 from milepost_tracker.ports.status_store import ClaimState
@@ -284,13 +285,14 @@ def test_a_canceled_claim_has_the_time_of_the_request(claims, redis_url, keys):
 async def test_the_tracker_knows_which_jobs_have_a_live_processor(claims, redis, keys):
     """By the claims that are renewed, and by the heartbeats; it ends none of them as lost."""
     store = RedisStatusStore(redis, keys, retention=timedelta(days=7), live_for=timedelta(days=30))
-    workers = RedisWorkerStore(redis, keys)
-    assert set() == await store.held([JUST_SUBMITTED.id]) == await workers.running_jobs()
+    workers, job_counts = RedisWorkerStore(redis, keys), RedisJobCounts(redis, keys)
+    assert set() == await store.held([JUST_SUBMITTED.id])
+    assert [] == await job_counts.heartbeats()
     claims.claim(JUST_SUBMITTED, delivery=1, execution="aaaaaaaa", worker="w")
     assert {JUST_SUBMITTED.id} == await store.held(["other", JUST_SUBMITTED.id])
     await redis.hset(keys.claim(JUST_SUBMITTED.id), "alive", 0)
     assert set() == await store.held([JUST_SUBMITTED.id])
     await workers.record(ProcessorHeartbeat(heartbeat=HEARTBEAT))
-    assert {JUST_SUBMITTED.id} == await workers.running_jobs()
+    assert [HEARTBEAT] == await job_counts.heartbeats()
     await workers.record(ProcessorStopped(heartbeat=HEARTBEAT))
-    assert set() == await workers.running_jobs()
+    assert [] == await job_counts.heartbeats()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from samples import AT, ENDED, RUNNING, SAMPLES, SUBMITTED
+from samples import AT, ENDED, HEARTBEAT, RUNNING, SAMPLES, SUBMITTED
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
@@ -51,8 +51,9 @@ class FakeStore:
     async def held(self, job_ids):
         return self.claimed & set(job_ids)
 
-    async def running_jobs(self):
-        return self.listed
+    async def heartbeats(self):
+        running = tuple(HEARTBEAT.running[0].model_copy(update={"id": job_id}) for job_id in self.listed)
+        return [HEARTBEAT.model_copy(update={"running": running})]
 
 
 class FakeClock:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from redis.asyncio import Redis
 
+from milepost_contracts.messages.broker_objects import Queue
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import SHARDS, Keys
 from milepost_rabbit.cancelling import cancel_and_wait
@@ -16,7 +17,7 @@ from milepost_rabbit.publisher import RabbitPublisher
 from milepost_service.callback_urls import Resolver
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
-from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
+from milepost_tracker.adapters.rabbit.consumer import Batching, Project, RabbitConsumer
 from milepost_tracker.adapters.rabbit.event_log import RabbitEventLog
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
 from milepost_tracker.adapters.rabbit.message_router import RabbitMessageRouter
@@ -108,12 +109,11 @@ async def run(settings: TrackerSettings) -> None:
         loop.add_signal_handler(number, stop.set)
 
     parts = _Parts(settings)
-    topology = parts.topology
     confirming = RabbitPublisher(parts.url, name="tracker events")
-    publisher = RabbitEventPublisher(confirming, topology)
-    router = RabbitMessageRouter(confirming, topology)
+    publisher = RabbitEventPublisher(confirming, parts.topology)
+    router = RabbitMessageRouter(confirming, parts.topology)
     worker_store = RedisWorkerStore(parts.redis, parts.keys)
-    reaper = Reaper(parts.store, worker_store, publisher)
+    reaper = Reaper(parts.store, parts.job_counts, publisher)
     replayer = Replayer(parts.store, parts.log, conclude=reaper.cancel)
     status = StatusProjector(parts.store, reaper, publisher)
     workers = WorkerProjector(worker_store)
@@ -122,25 +122,18 @@ async def run(settings: TrackerSettings) -> None:
     dead_letter_handler = DeadLetterHandler(
         publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
     )
-    consumer = RabbitConsumer(
-        parts.url,
-        topology,
-        {
-            topology.lifecycle: status.project,
-            topology.progress: status.project,
-            topology.worker_queue: workers.project,
-            topology.dead_letter_queue: dead_letter_handler.handle,
-            topology.unrouted_queue: UnroutedHandler(router).handle,
-        },
-        Batching(size=settings.batch_size, prefetch=settings.prefetch),
-        on_open=replayer.audit_soon,
+    projects: dict[Queue, Project] = {
+        parts.topology.lifecycle: status.project,
+        parts.topology.progress: status.project,
+        parts.topology.worker_queue: workers.project,
+        parts.topology.dead_letter_queue: dead_letter_handler.handle,
+        parts.topology.unrouted_queue: UnroutedHandler(router).handle,
+    }
+    batching = Batching(size=settings.batch_size, prefetch=settings.prefetch)
+    consumer = RabbitConsumer(parts.url, parts.topology, projects, batching, on_open=replayer.audit_soon)
+    health = HealthServer(
+        host=settings.health_host, port=settings.health_port, unready=lambda: _unready(consumer, replayer)
     )
-
-    def unready() -> list[str]:
-        checks = {"rabbitmq": consumer.link.is_up, "view": replayer.complete}
-        return [name for name, well in checks.items() if not well]
-
-    health = HealthServer(host=settings.health_host, port=settings.health_port, unready=unready)
     resolver = Resolver(settings.callback_policy)
     webhook_queue = _webhooks(settings, parts, publisher, resolver)
     consumer.link.start()
@@ -176,6 +169,11 @@ async def run(settings: TrackerSettings) -> None:
             await parts.store.checkpoints.leave()
         await parts.redis.aclose()
         log.info("tracker_stopped")
+
+
+def _unready(consumer: RabbitConsumer, replayer: Replayer) -> list[str]:
+    checks = {"rabbitmq": consumer.link.is_up, "view": replayer.complete}
+    return [name for name, well in checks.items() if not well]
 
 
 def _webhooks(

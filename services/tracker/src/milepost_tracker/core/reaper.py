@@ -19,8 +19,8 @@ from milepost_contracts.values import JobError, utc_text
 from milepost_tracker import metrics
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.event_publisher import EventPublisher
+from milepost_tracker.ports.job_counts import JobCounts
 from milepost_tracker.ports.status_store import KnownJob, StatusStore
-from milepost_tracker.ports.worker_store import WorkerStore
 
 log = structlog.get_logger(__name__)
 
@@ -35,13 +35,13 @@ class Reaper:
     def __init__(
         self,
         store: StatusStore,
-        workers: WorkerStore,
+        job_counts: JobCounts,
         publisher: EventPublisher,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._workers = workers
+        self._job_counts = job_counts
         self._publisher = publisher
         self._clock = clock
         self._listening_since: float | None = None
@@ -64,7 +64,8 @@ class Reaper:
         try:
             overdue = [known for known in await self._store.jobs(await self._store.overdue()) if _is_overdue(known)]
             running = await self._store.held([known.job.id for known in overdue]) if overdue else set()
-            running |= await self._workers.running_jobs() if overdue else set()
+            if overdue:
+                running |= {job.id for heartbeat in await self._job_counts.heartbeats() for job in heartbeat.running}
         except StoreUnavailable:
             self._listening_since = None
             raise

@@ -12,9 +12,6 @@ class WorkerStore(Protocol):
     async def record(self, message: WorkerEvent) -> None:
         """Record an announcement or a heartbeat."""
 
-    async def running_jobs(self) -> set[str]:
-        """Return the jobs that the latest heartbeats of live processors list."""
-
     async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
         """Return the versions of a type that processors of a queue have announced lately.
 

@@ -20,7 +20,6 @@ from milepost_contracts.messages.worker_events import (
 )
 from milepost_contracts.status.redis_keys import Keys
 from milepost_redis.calls import execute, milliseconds, milliseconds_since_1970, raising
-from milepost_redis.parsing import parse_known
 from milepost_redis.scripts import Argument, Script
 from milepost_tracker.errors import StoreUnavailable
 
@@ -69,14 +68,6 @@ class RedisWorkerStore:
                 if int(last) / 1000 >= begin and queue in queues.split(","):
                     found.add(version)
         return frozenset(found)
-
-    async def running_jobs(self) -> set[str]:
-        with raising(StoreUnavailable):
-            instances: Any = await self._redis.zrange(self._keys.processors, 0, -1)
-            keys = [self._keys.processor(instance.decode()) for instance in instances]
-            heartbeats: Any = await self._redis.mget(keys) if keys else []
-        known = parse_known(Heartbeat, [body for body in heartbeats if body])
-        return {job.id for heartbeat in known for job in heartbeat.running}
 
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
         queues = ",".join(sorted({job_type.queue for job_type in announcement.types}))
