@@ -3,7 +3,8 @@
 What differs from stock Dramatiq 2.2:
 - queues are those of `milepost_contracts.messages.topology`, declared elsewhere: Dramatiq adds none;
 - a message keeps the broker's delivery counts, from which the delivery number follows;
-- consumers set the consumer timeout that the jobs need, and the connection survives a handler that holds the GIL;
+- consumers ask for the consumer timeout that the jobs need, which some versions of RabbitMQ heed;
+- the connection survives a handler that holds the GIL;
 - a processor takes only what it can start within a moment (`flow`), and one job of a quarantine queue at a time;
 - a job that it can't run, and that another processor may run, is put off;
 - a message belongs to the consumer that received it: acks after a reconnect, with a tag that now means another
