@@ -30,6 +30,7 @@ async def test_the_duty_that_ends_lost_jobs_waits_for_the_view(complete, connect
         SimpleNamespace(complete=complete),
         SimpleNamespace(every=timedelta(days=1)),
         SimpleNamespace(),
+        SimpleNamespace(),
     )
     (act,) = [act for _, act in made if act.__name__ == "end_overdue"]
     await act()

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 
 import aio_pika
@@ -17,6 +18,10 @@ COMMANDS = ("job.submitted.#",)
 EVENTS = ("job.started.#", "job.progressed.#", "job.succeeded.#", "job.failed.#")
 
 
+LATE = timedelta(seconds=5)
+"""A job that waits for this much longer than it should is held back."""
+
+
 def restart_broker(scene: Scene) -> Proof:
     """Restart RabbitMQ with SIGTERM, for its quorum queues have one member only."""
     cluster = scene.cluster
@@ -25,6 +30,23 @@ def restart_broker(scene: Scene) -> Proof:
         cluster.stop("rabbitmq")
         refused = not probes.broker_answers(cluster)
     return Proof({"restart of RabbitMQ": cluster.pid("rabbitmq") != before, "connection refused": refused})
+
+
+def stop_dead_lettering(scene: Scene) -> Proof:
+    """End what passes messages on when their delay is over, as RabbitMQ may do at its start (its issue 16652)."""
+    cluster = scene.cluster
+    cluster.rabbitmqctl("eval", "ok = supervisor:terminate_child(rabbit_sup, rabbit_fifo_dlx_sup).")
+    jobs = scene.submit(10, "raise-once")
+
+    def held_back() -> int:
+        late = [one for one in map(scene.document, jobs) if one.get("status") == "retrying"]
+        return sum(datetime.fromisoformat(str(one["run_at"])) + LATE < datetime.now(UTC) for one in late)
+
+    stuck = wait_for(held_back, within=20, at_least=len(jobs))
+    scene.all_end(jobs, within=300)
+    with cluster.held_down("rabbitmq"):
+        cluster.stop("rabbitmq")
+    return Proof({"jobs held back": stuck})
 
 
 def restart_while_jobs_end(scene: Scene) -> Proof:

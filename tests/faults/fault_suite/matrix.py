@@ -16,6 +16,7 @@ from fault_suite.harm_broker import (
     revoke,
     rotate_password,
     spoil,
+    stop_dead_lettering,
 )
 from fault_suite.harm_deploy import add_field, add_type, run_odd_handlers
 from fault_suite.harm_queues import (
@@ -134,6 +135,12 @@ MATRIX: tuple[Fault, ...] = (
     Fault(
         name="RabbitMQ: restarted while jobs end, some with a cancel pending",
         act=restart_while_jobs_end,
+        max_extra_runs=3 * THREADS,
+        recovers_within=30,
+    ),
+    Fault(
+        name="RabbitMQ: nothing is passed on when its delay is over, until a restart",
+        act=stop_dead_lettering,
         max_extra_runs=3 * THREADS,
         recovers_within=30,
     ),

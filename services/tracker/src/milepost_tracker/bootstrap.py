@@ -35,6 +35,7 @@ from milepost_tracker.core.dead_letters import DeadLetterHandler
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.core.reaper import Reaper
 from milepost_tracker.core.reconciliation import Reconciliation, reconcile
+from milepost_tracker.core.redelivery import Redelivery
 from milepost_tracker.core.replay import Replayed, Replayer
 from milepost_tracker.core.republish import Republisher
 from milepost_tracker.core.unrouted import UnroutedHandler
@@ -119,6 +120,7 @@ async def run(settings: TrackerSettings) -> None:
     workers = WorkerProjector(worker_store)
     unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
     republisher = Republisher(unfinished, publisher, retention=settings.retention)
+    redelivery = Redelivery(unfinished, parts.store, parts.job_counts, parts.queue_counts, router, shards=range(SHARDS))
     dead_letter_handler = DeadLetterHandler(
         publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
     )
@@ -144,7 +146,9 @@ async def run(settings: TrackerSettings) -> None:
         asyncio.create_task(replayer.watch(consumer.link.wait_up)),
         *(
             asyncio.create_task(duties.every(pause, act))
-            for pause, act in _periodic_duties(parts, consumer, status, reaper, replayer, republisher, router)
+            for pause, act in _periodic_duties(
+                parts, consumer, status, reaper, replayer, republisher, redelivery, router
+            )
         ),
     ]
     for task in tasks:
@@ -194,6 +198,7 @@ def _periodic_duties(
     reaper: Reaper,
     replayer: Replayer,
     republisher: Republisher,
+    redelivery: Redelivery,
     router: RabbitMessageRouter,
 ) -> list[tuple[timedelta, Callable[[], Awaitable[None]]]]:
     """Return the periodic duties beside the projection, and the pause before each."""
@@ -217,6 +222,8 @@ def _periodic_duties(
             open=dict(reconciliation.open),
             held=dict(reconciliation.held),
         )
+        if duties.is_current(status, replayer, is_connected=lambda: consumer.link.is_up):
+            await redelivery.redeliver(reconciliation.difference)
 
     async def declare() -> None:
         await router.declare(await parts.job_counts.queues())

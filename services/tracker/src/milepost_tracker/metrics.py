@@ -14,6 +14,9 @@ unrouted = Counter("milepost_messages_unrouted_total", "Messages whose queue did
 missing_queues = Counter(
     "milepost_queues_missing_total", "Queues of Milepost that did not exist any more, and were declared again"
 )
+redelivered = Counter(
+    "milepost_jobs_redelivered_total", "Jobs whose delay was over, that no queue had, and that were published again"
+)
 lost = Counter("milepost_jobs_lost_total", "Jobs that ended as lost: their next event did not arrive in time")
 replays = Counter("milepost_replays_total", "Replays of the log because Redis had lost writes")
 open_jobs = Gauge("milepost_jobs_open", "Jobs that have not ended, by the status view", ["status"])

@@ -14,14 +14,19 @@ from milepost_tracker.errors import EventLogUnavailable, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 MAX_LAG = timedelta(seconds=10)
-"""While the view lags more than this, no job is ended as lost: its event may be on its way."""
+"""While the view lags more than this, no job is ended as lost or published again: its event may be on its way."""
+
+
+def is_current(status: StatusProjector, replayer: Replayer, *, is_connected: Callable[[], bool]) -> bool:
+    """Whether the view has all events but the latest ones, so that what it lacks may be concluded from."""
+    return status.behind < MAX_LAG and replayer.complete and is_connected()
 
 
 async def end_overdue(
     reaper: Reaper, status: StatusProjector, replayer: Replayer, *, is_connected: Callable[[], bool]
 ) -> None:
     """End overdue jobs, unless the view may lack the events that they wait for."""
-    await reaper.end_overdue(receiving=status.behind < MAX_LAG and replayer.complete and is_connected())
+    await reaper.end_overdue(receiving=is_current(status, replayer, is_connected=is_connected))
 
 
 async def every(pause: timedelta, act: Callable[[], Awaitable[None]]) -> None:

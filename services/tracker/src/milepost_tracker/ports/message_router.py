@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-#: What the message is to pass next: the delay levels, the entry queue of its job queue or the webhooks' queue, or the
-#: queues of every event.
-Stage = Literal["levels", "entry", "events"]
+#: What the message is to pass next: the delay levels, the entry queue of its job queue or the webhooks' queue, its work
+#: queue, or the queues of every event.
+Stage = Literal["levels", "entry", "work", "events"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class RabbitMessageRouter:
         self._exchanges: dict[Stage, Exchange] = {
             "levels": topology.delay_exchange(LEVELS - 1),
             "entry": topology.entry,
+            "work": topology.commands,
             "events": topology.internal,
         }
 
