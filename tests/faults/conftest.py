@@ -23,7 +23,12 @@ def pytest_generate_tests(metafunc):
         rows = [fault for fault in metafunc.module.MATRIX if full or fault.star]
         seeds = [int(seed) for seed in metafunc.config.getoption("--seeds").split(",")]
         metafunc.parametrize("seed", seeds, ids="seed {}".format, scope="module")
-        metafunc.parametrize("fault", rows, ids=[fault.name for fault in rows])
+        metafunc.parametrize("fault", [_parameter(fault) for fault in rows])
+
+
+def _parameter(fault):
+    known = fault.known_failure
+    return pytest.param(fault, id=fault.name, marks=[] if known is None else pytest.mark.xfail(reason=known))
 
 
 @pytest.fixture(scope="session")

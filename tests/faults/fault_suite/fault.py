@@ -161,5 +161,7 @@ class Fault:
     may_miss_webhooks: bool = False
     #: Whether no job fails, is slow or canceled: the test is too short to wait for one that is retried or requeued.
     only_quick_successes: bool = False
+    #: Why the row fails for now; nothing if it must pass.
+    known_failure: str | None = None
     #: Seconds for which ended jobs are kept, if that is so short that they are gone before all is checked.
     retention: float | None = None

@@ -139,7 +139,7 @@ def _changes(redis: Redis) -> int:
     return int(redis.info("persistence")["rdb_changes_since_last_save"])
 
 
-def _row(name: str, act: Act, **allowed: float) -> Fault:
+def _row(name: str, act: Act, **allowed: float | str) -> Fault:
     allowed = {"recovers_within": 30, "max_extra_runs": 6 * THREADS, **allowed}
     return Fault(name=name, act=act, **allowed)  # type: ignore[arg-type]
 
@@ -151,7 +151,11 @@ MATRIX = (
     _row("three nodes: link of one flaps 5 times", cut_off(seconds=4, times=5), max_gap=20),
     _row("three nodes: majority lost for 30 s", lose_majority),
     _row("three nodes: all killed", kill_all_nodes),
-    _row("Redis: failover, and the demoted one stays reachable for 20 s", fail_over_beside_the_master),
+    _row(
+        "Redis: failover, and the demoted one stays reachable for 20 s",
+        fail_over_beside_the_master,
+        known_failure="each of two Redis masters is served and projected into by those who reach it",
+    ),
     _row("Redis: failover to a replica that lags", fail_over),
     # The last one: a stream's replicas do not all come back after a full disk.
     _row("three nodes: disk of one full, for real", fill_disk),

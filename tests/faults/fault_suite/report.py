@@ -36,6 +36,9 @@ with a replica behind a switch, all on one machine. A node whose disk was full i
 does not recover by itself (RabbitMQ 3.10). Wrong clocks are set with libfaketime. A process that takes more than 500 MB
 is killed, as a container's kernel would.
 
+One row fails for now: while half of the clients stay connected to a Redis master that was demoted, both masters take
+writes and answer reads, so a reader who asks both sees a status go back. No job is lost by it.
+
 - **what it did**: the proof that the fault took hold, as observed from outside the services: processes that were gone,
   submissions that were refused, messages that were published twice. A row without a proof fails as vacuous.
 - **not accepted**, **unknown**: answered 503, or not at all; answered 503 with the job's id.
