@@ -240,7 +240,8 @@ MATRIX: tuple[Fault, ...] = (
         star=True,
     ),
     Fault(name="Redis: kill -9 and restart", act=kill_redis, star=True),
-    Fault(name="Redis: FLUSHALL", act=flush_redis, star=True, max_extra_runs=THREADS),
+    # The guarantee is 30 s for 10,000 jobs; the log has nearly as many by now.
+    Fault(name="Redis: FLUSHALL", act=flush_redis, star=True, max_extra_runs=THREADS, recovers_within=30),
     Fault(
         name="Redis: an older snapshot restored, trackers running",
         act=restore_snapshot(trackers=True),
