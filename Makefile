@@ -57,7 +57,7 @@ DASHBOARD := $(FOREIGN)/.venv/bin/pytest -q -c $(FOREIGN)/dashboard/pytest.ini $
 # The random seeds for the load of 'make faults'.
 SEEDS ?= 1,2,3
 
-faults: $(READY) ## Run the full fault matrix and write docs/faults.md: about 45 minutes for each of SEEDS="1,2,3"
+faults: $(READY) ## Run the full fault matrix and write docs/faults.md: about an hour for each of SEEDS="1,2,3"
 	@.venv/bin/pytest tests/faults -p no:randomly --faults full --seeds $(SEEDS) $(ARGS)
 
 BENCH_READY := bench/.venv/.complete

@@ -58,6 +58,17 @@ def work_on(params: Work, run: Run) -> None:
         run.progress(step + 1, steps)
 
 
+def resume(params: Work, run: Run) -> None:
+    """Save after each step of 50 ms, and continue where an interrupted attempt stopped."""
+    if run.saved_state is not None:
+        note(run, params, "resume")
+    steps = max(1, params.milliseconds // 50)
+    for step in range(run.saved_state or 0, steps):
+        pause(0.05)
+        run.save(step + 1)
+        run.progress(step + 1, steps)
+
+
 def leak() -> None:
     """Allocate memory until this process is killed; 2 GB at most."""
     hoard = []
@@ -80,6 +91,8 @@ def chaos(params: Work, run: Run) -> Done:
         raise RetryLater(after=timedelta(seconds=1, milliseconds=params.milliseconds), reason="not yet")
     if params.behave == "deaf":
         pause(params.milliseconds / 1000)
+    elif params.behave == "resume":
+        resume(params, run)
     elif params.behave != "later":
         work_on(params, run)
     if params.behave == "raise-always":

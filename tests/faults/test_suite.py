@@ -6,6 +6,7 @@ import pytest
 from fault_suite.executions import Executions
 from fault_suite.fault import Fault, Scene
 from fault_suite.ledger import Ledger, Seen, Submitted
+from fault_suite.previous import NotInHistory, install
 from fault_suite.proof import Proof, Vacuous
 from fault_suite.receiver import Receiver
 from fault_suite.scenario import cause
@@ -164,3 +165,10 @@ def test_one_end_has_one_webhook_id():
         (found,) = receiver.contradictions()
         assert found.startswith("k:")
         assert ["succeeded"] == receiver.ends_of("j")
+
+
+def test_a_version_that_this_clone_does_not_have_is_not_installed(tmp_path):
+    """For example in a shallow clone: the rows about two versions are skipped, and say what to do."""
+    with pytest.raises(NotInHistory, match="git fetch --unshallow"):
+        install(tmp_path, "0" * 40)
+    assert not list(tmp_path.iterdir())

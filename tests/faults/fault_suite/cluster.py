@@ -25,7 +25,7 @@ from milepost_stack.state import ProcessState, StackState
 
 MAX_MEMORY = 500_000_000
 """Bytes; a service that takes more is killed, as the kernel of a container would."""
-READY_TIMEOUT = 30.0
+READY_TIMEOUT = 60.0
 RESTART_INTERVAL = 0.5
 """Seconds between checks for ended services, which are restarted, as by an orchestrator."""
 

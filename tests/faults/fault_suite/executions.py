@@ -14,6 +14,8 @@ class Executions:
     finishes: Counter[str] = field(default_factory=Counter)
     #: The starts of each behaviour.
     behaviours: Counter[str] = field(default_factory=Counter)
+    #: Those that continued where an interrupted attempt had stopped.
+    resumed: set[str] = field(default_factory=set)
     #: When each start was, as Unix time by the handler's clock.
     started_at: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     #: When the last record was.
@@ -37,3 +39,5 @@ class Executions:
             self.started_at[nonce].append(at)
         elif entry["what"] == "finish":
             self.finishes[nonce] += 1
+        elif entry["what"] == "resume":
+            self.resumed.add(nonce)

@@ -39,6 +39,10 @@ is killed, as a container's kernel would.
 One row fails for now: while half of the clients stay connected to a Redis master that was demoted, both masters take
 writes and answer reads, so a reader who asks both sees a status go back. No job is lost by it.
 
+In the rows about two versions, some services have the code of the previous version, installed from the history of the
+repository with the dependencies that it locks. The first of these rows begins with servers that only that version has
+used. Each row says how much the services of each version did.
+
 - **what it did**: the proof that the fault took hold, as observed from outside the services: processes that were gone,
   submissions that were refused, messages that were published twice. A row without a proof fails as vacuous.
 - **not accepted**, **unknown**: answered 503, or not at all; answered 503 with the job's id.
