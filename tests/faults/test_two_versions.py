@@ -28,7 +28,7 @@ def two_versions(start_stack, chaos_settings, previous, seed):
     stack.down()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_no_accepted_job_is_lost_beside_the_previous_version(fault, seed, two_versions, check_fault):
     """In every order of an upgrade or a rollback, and with each service older or newer than the others."""
     check_fault(fault, seed, two_versions)

@@ -99,7 +99,7 @@ def _submit_all_kinds(scene: Scene) -> Jobs:
 def _effects(scene: Scene, jobs: Jobs) -> dict[str, int]:
     """Let a job kill its workers, wait until all have ended, and return how many went the way they were made for."""
     deadly = scene.submit(1, "kill")
-    scene.all_end([*jobs.interrupted, *jobs.canceled, *jobs.others, *deadly], within=60)
+    scene.all_end([*jobs.interrupted, *jobs.canceled, *jobs.others, *deadly], within=180)
     resumed = scene.executions().resumed
     return {
         "jobs continued where they were interrupted": sum(one.nonce in resumed for one in jobs.interrupted),
