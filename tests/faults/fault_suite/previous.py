@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 UV = ROOT / ".milepost" / "tools" / "bin" / "uv"
 
-PREVIOUS_VERSION = "c9693021dbbfd4d0929cfe21420c2f94c967a394"
+PREVIOUS_VERSION = "64f9e207ac5a4829b77db4d3279a87faa091f576"
 """What the services of this version must run beside: the tag of the last release, or a commit while there is none.
 
-This commit is the last one with the queues of before ADR 32. Earlier trackers sent a stream progress before its start.
+Trackers of before this commit tell a stream progress before its start, whatever runs beside them.
 """
 
 

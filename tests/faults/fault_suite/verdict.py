@@ -23,8 +23,8 @@ GONE = "gone"
 EXAMPLES = 3
 """How many sentences of one kind are reported."""
 
-_LONG_DELAY = re.compile(r"\.(level|delay)\.(0[89]|[12][0-9])$")
-"""The delay levels from 256 s on; before ADR 32, their names began with `delay`."""
+_LONG_DELAY = re.compile(r"\.level\.(0[89]|[12][0-9])$")
+"""The delay levels from 256 s on."""
 
 
 @dataclass(frozen=True)

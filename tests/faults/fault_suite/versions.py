@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -64,8 +65,8 @@ class TwoVersions(Cluster):
         """
         super().__init__(stack, ledger)
         self._pythons = {PREVIOUS: str(previous), THIS: sys.executable}
-        #: What processes that were replaced have done, by their kind and version.
-        self._done: Counter[tuple[str, str]] = Counter()
+        #: What each process had done when it was asked last, by its pid, with its kind and version.
+        self._done: dict[int, tuple[str, str, int]] = {}
 
     def version_of(self, name: str) -> str | None:
         """Return the version of a process, from its command line as the kernel has it; None if it does not run."""
@@ -75,29 +76,37 @@ class TwoVersions(Cluster):
 
     def replace(self, name: str, version: str) -> bool:
         """Run a service with a version, and wait until all services are ready; return whether it ran another one."""
-        if (before := self.version_of(name)) == version:
+        if self.version_of(name) == version:
             return False
-        self._done[name.partition("-")[0], before or ""] += self._done_by(name)
         self._process(name).command[0] = self._pythons[version]
         self.terminate(name)
         self.wait_until_ready()
         return self.version_of(name) == version
 
+    def terminate(self, name: str) -> None:
+        """Restart a process gracefully; what it has done so far counts."""
+        self._ask(name)
+        super().terminate(name)
+
     def done(self) -> Counter[tuple[str, str]]:
-        """Return how much the processes of each kind and version have done; a killed one is not counted."""
-        counted = self._done.copy()
+        """Return how much the processes of each kind and version have done; of a killed one, what it said last."""
+        counted: Counter[tuple[str, str]] = Counter()
         for kind in ORDER:
             for name in self.names(kind):
-                counted[kind, self.version_of(name) or ""] += self._done_by(name)
+                self._ask(name)
+        for kind, version, count in self._done.values():
+            counted[kind, version] += count
         return counted
 
-    def _done_by(self, name: str) -> int:
-        try:
+    def _ask(self, name: str) -> None:
+        """Ask a process how much it has done; one that was killed does not answer."""
+        pid, version, kind = self.pid(name), self.version_of(name), name.partition("-")[0]
+        with suppress(httpx.HTTPError):
             text = httpx.get(f"{self._process(name).url}/metrics", timeout=5).text
-        except httpx.HTTPError:  # it was killed
-            return 0
-        samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
-        return int(sum(one.value for one in samples if one.name == WORK[name.partition("-")[0]]))
+            samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
+            if pid is not None and version is not None:
+                count = int(sum(one.value for one in samples if one.name == WORK[kind]))
+                self._done[pid] = kind, version, count
 
     def depths(self) -> dict[str, int]:
         """Return the number of ready messages in each queue of either version that is empty when the cluster is idle.
