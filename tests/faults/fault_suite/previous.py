@@ -13,7 +13,7 @@ UV = ROOT / ".milepost" / "tools" / "bin" / "uv"
 PREVIOUS_VERSION = "64f9e207ac5a4829b77db4d3279a87faa091f576"
 """What the services of this version must run beside: the tag of the last release, or a commit while there is none.
 
-Trackers of before this commit tell a stream progress before its start, whatever runs beside them.
+Trackers of before this commit tell a stream progress before its start: the rows would show that fault of theirs.
 """
 
 
