@@ -10,6 +10,11 @@ from milepost_service.settings import SettingsError, load
 KEY = "1:" + "ab" * 32
 
 
+@pytest.fixture(autouse=True)
+def rabbitmq_url(monkeypatch):
+    monkeypatch.setenv("MILEPOST_RABBITMQ_URL", "amqp://milepost:secret@127.0.0.1/")
+
+
 @pytest.mark.parametrize(
     "variables, named",
     [
@@ -19,7 +24,8 @@ KEY = "1:" + "ab" * 32
         ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_MAX_UPLOAD": "100000"}, "MILEPOST_MAX_UPLOAD"),
         ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_PORT": "0"}, "MILEPOST_PORT"),
         ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_ACCESS_FILE": "/nowhere/access.json"}, "MILEPOST_ACCESS_FILE"),
-        ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_CORS_ORIGINS": "app.example.com"}, "MILEPOST_CORS_ORIGINS"),
+        ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_CORS_ORIGINS": "app.example.com"}, "MILEPOST_CORS_ORIGINS:"),
+        ({"MILEPOST_ID_KEYS": KEY, "MILEPOST_MAX_BODY": "16777217"}, "MILEPOST_MAX_BODY"),
     ],
 )
 def test_an_invalid_setting_raises_one_line(monkeypatch, variables, named):

@@ -69,6 +69,7 @@ def test_settings_are_comma_separated_lists(monkeypatch):
     monkeypatch.setenv("MILEPOST_WEBHOOK_NETWORKS", "10.1.0.0/16, ::1/128")
     monkeypatch.setenv("MILEPOST_WEBHOOK_PORTS", "443,8000-8999")
     monkeypatch.setenv("MILEPOST_WEBHOOK_KEYS", f"1:{'ab' * 32}")
+    monkeypatch.setenv("MILEPOST_ALLOW", "guest")
     settings = load(CallbackSettings)
     assert (ip_network("10.1.0.0/16"), ip_network("::1/128")) == settings.callback_policy.networks
     assert ((443, 443), (8000, 8999)) == settings.callback_policy.ports

@@ -1,18 +1,22 @@
 """Settings from the environment, prefix `MILEPOST_`. An invalid one is reported in one sentence, with exit code 2."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import AnyUrl, BeforeValidator, Field, UrlConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AnyUrl, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-PREFIX = "MILEPOST_"
+from milepost_service.exemptions import Exemptions, Risk, server_risks
+from milepost_service.known_settings import PREFIX, unknown_settings
+from milepost_service.secret_files import SecretFiles, UnreadableSecret
+from milepost_service.server_urls import RabbitUrl, RedisUrl
+
 EXIT_MISCONFIGURED = 2
-
-RabbitUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
-RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss"])]
 
 
 def _seconds(value: object) -> object:
@@ -47,10 +51,34 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     """`console`, `json`, or `auto`: console if standard error is a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    allow: Exemptions = frozenset()
+    """What the service refuses to start with otherwise, separated by commas."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, files of secrets, then variables."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, SecretFiles(settings_cls), env_settings
+
+    def risks(self) -> Iterator[Risk]:
+        """Return the reasons not to start, allowed or not."""
+        return server_risks(self.rabbitmq_url, self.redis_url)
 
 
 class SettingsError(Exception):
     """A setting is invalid or can't be used."""
+
+    def __init__(self, problem: str, *more: str) -> None:
+        super().__init__(problem)
+        #: One sentence each; the first is the message.
+        self.problems = (problem, *more)
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -60,23 +88,46 @@ def load(settings: Callable[[], S]) -> S:
     """Read the settings.
 
     Raises:
-        SettingsError: A setting is invalid. The message names the first such variable, and does not contain its value.
+        SettingsError: A setting is invalid, unknown or unsafe. The message names the variable, and does not contain its
+            value.
     """
+    problems = unknown_settings(os.environ)
     try:
-        return settings()
+        loaded = settings()
+    except UnreadableSecret as error:
+        raise SettingsError(*problems, str(error)) from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{PREFIX}{name}: {message}" if name else message) from error
+        problems += [_sentence(one) for one in error.errors(include_input=False, include_url=False)]
+        raise SettingsError(*problems) from error
+    problems += [str(risk) for risk in loaded.risks() if risk.exemption not in loaded.allow]
+    if problems:
+        raise SettingsError(*problems)
+    return loaded
 
 
-def exit_misconfigured(message: str) -> NoReturn:
-    """Print the message to standard error and exit with code 2."""
-    print_misconfigured(message)
+def _sentence(error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "url_parsing":
+        message += "; write each of / ? # @ : % in a user or password percent-encoded, '/' as %2F"
+    return f"{PREFIX}{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message
+
+
+@contextmanager
+def blaming(setting: str) -> Iterator[None]:
+    """Raise a `SettingsError` that names this setting in place of any error."""
+    try:
+        yield
+    except Exception as error:
+        raise SettingsError(f"{PREFIX}{setting}: {str(error).partition(chr(10))[0]}") from error
+
+
+def exit_misconfigured(*messages: str) -> NoReturn:
+    """Print the messages to standard error and exit with code 2."""
+    print_misconfigured(*messages)
     raise SystemExit(EXIT_MISCONFIGURED)
 
 
-def print_misconfigured(message: str) -> None:
-    """Print the message to standard error, as every service does before it exits with `EXIT_MISCONFIGURED`."""
-    print(f"milepost: {message}", file=sys.stderr)  # noqa: T201 - the logs may not be set up yet
+def print_misconfigured(*messages: str) -> None:
+    """Print the messages to standard error, as every service does before it exits with `EXIT_MISCONFIGURED`."""
+    for message in messages:
+        print(f"milepost: {message}", file=sys.stderr)  # noqa: T201 - the logs may not be set up yet

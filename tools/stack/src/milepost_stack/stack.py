@@ -16,7 +16,8 @@ from milepost_stack.state import ProcessState, StackState
 Say = Callable[[str], None]
 
 RABBITMQ_URL, REDIS_URL, ID_KEYS = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ID_KEYS"
-CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY")
+ALLOW = "MILEPOST_ALLOW"
+CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY", "MILEPOST_API_KEY_FILE")
 """Settings of the `milepost` command, which no service reads."""
 DEFAULT_PORT = 8800
 
@@ -57,6 +58,7 @@ class Stack:
             AlreadyUp: A stack of this name is running.
             StackError: Something did not start; nothing is left running.
         """
+        _inherited_settings(os.environ)
         old = self.state
         if old is not None and any(processes.find(process) for process in old.processes):
             how = f"press Ctrl-C in its terminal, or run 'stack down --name {self.name}'"
@@ -166,6 +168,7 @@ class Stack:
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
         environment = state.environment = {
+            ALLOW: "guest",  # a stack is for development and tests
             **_inherited_settings(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
@@ -240,10 +243,17 @@ def _webhook_settings() -> dict[str, str]:
 
 
 def _inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the services' settings in the environment, with absolute paths: a restart uses the same."""
+    """Return the services' settings in the environment, with absolute paths: a restart uses the same.
+
+    Raises:
+        StackError: A secret is in a file.
+    """
     settings = {
         name: value for name, value in environment.items() if processes.is_setting(name) and name not in CLIENT_SETTINGS
     }
+    for name in settings:
+        if name.endswith("_FILE") and name != "MILEPOST_ACCESS_FILE":
+            raise StackError(f"{name} is for services that you start yourself: set {name.removesuffix('_FILE')}")
     if (access_file := settings.get("MILEPOST_ACCESS_FILE")) is not None:
         settings["MILEPOST_ACCESS_FILE"] = str(Path(access_file).absolute())
     return settings

@@ -22,6 +22,7 @@ from milepost_client._async.group import AsyncJobGroup
 from milepost_client._async.handle import AsyncJobHandle
 from milepost_client._async.transport import AsyncTransport
 from milepost_client._async.watching import watch_jobs
+from milepost_client.environment import api_key_from_environment
 from milepost_client.errors import PartlySubmitted
 from milepost_client.files import LocalFile, find_files
 from milepost_client.submissions import BatchItem, Refusal, Submission, SubmittedBatch, in_requests
@@ -33,7 +34,6 @@ from milepost_contracts.status.document import JobDocument
 
 DEFAULT_URL = "http://127.0.0.1:8800"
 URL_VARIABLE = "MILEPOST_URL"
-KEY_VARIABLE = "MILEPOST_API_KEY"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/\[\]]+)(/.*)?$")
 RETRY_TIMEOUT = timedelta(seconds=10)
@@ -49,12 +49,13 @@ class AsyncClient:
 
     Args:
         url: URL of the gateway; by default `MILEPOST_URL`, or http://127.0.0.1:8800.
-        api_key: An API key or a JSON Web Token; `MILEPOST_API_KEY` by default.
+        api_key: An API key or a JSON Web Token; by default `MILEPOST_API_KEY`, or the contents of the file that
+            `MILEPOST_API_KEY_FILE` names.
         retry_timeout: How long a request is retried.
         http: Your own HTTP client, for proxies, certificates, or a `milepost_client.testing.FakeGateway`.
 
     Raises:
-        ValueError: The URL or the key is invalid.
+        ValueError: The URL or the key is invalid, or the key's file can't be read.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._http = http or httpx.AsyncClient(timeout=TIMEOUT)
-        if key := (api_key or environ.get(KEY_VARIABLE) or "").strip():
+        if key := (api_key or api_key_from_environment() or "").strip():
             if not (key.isascii() and key.isprintable()):
                 raise ValueError("The API key has characters other than printable ASCII.")
             self._http.headers["Authorization"] = f"Bearer {key}"

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from milepost_client import Client
-from milepost_client._sync.client import KEY_VARIABLE, URL_VARIABLE
+from milepost_client._sync.client import URL_VARIABLE
 from milepost_client.cli.config import BadConfig, read_config
+from milepost_client.environment import KEY_VARIABLE, api_key_from_environment
 
 RETRY_TIMEOUT = timedelta(seconds=2)
 """How long the command retries a request: short, because a person waits."""
@@ -31,10 +32,11 @@ def connect(url: str | None = None, api_key: str | None = None) -> Client:
     """Return a client of the gateway named by the arguments, the environment or the configuration file."""
     config = read_config()
     gateway = url or os.environ.get(URL_VARIABLE) or config.url
-    key = api_key or os.environ.get(KEY_VARIABLE)
-    if key is None and gateway == config.url:  # the file's key is for the file's gateway
-        key = config.api_key
+    given = api_key if api_key != os.environ.get(KEY_VARIABLE) else None
     try:
+        key = given or api_key_from_environment()
+        if key is None and gateway == config.url:  # the file's key is for the file's gateway
+            key = config.api_key
         return Client(gateway, api_key=key, retry_timeout=RETRY_TIMEOUT)
     except ValueError as error:
         raise BadConfig(str(error)) from error

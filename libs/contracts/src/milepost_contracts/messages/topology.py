@@ -63,6 +63,7 @@ PUT_BACK = (JobInterrupted.fact, JobQuarantined.fact)
 """Facts whose job goes back to its work or quarantine queue at once. They pass the entry queue, which never refuses."""
 RUNNABLE = (JobSubmitted.fact, JobInterrupted.fact, *WAITING)
 """Facts that lead from the entry queue to the work queue."""
+LOG_MAX_BYTES = 10 * 1024**3
 PROGRESS_LENGTH = 10_000
 CONTROL_LENGTH = 10_000
 DROP_OLDEST = arguments(queue_type="quorum", max_length=PROGRESS_LENGTH, overflow="drop-head", delivery_limit=UNLIMITED)
@@ -76,6 +77,8 @@ class Topology:
     namespace: str = "milepost"
     #: How long the log keeps lifecycle events.
     log_retention: timedelta = timedelta(days=7)
+    #: How large the log may become, in bytes, before it drops its oldest events; 0 means without a limit.
+    log_max_bytes: int = LOG_MAX_BYTES
     #: How often a job whose worker died is delivered again.
     delivery_limit: int = DELIVERY_LIMIT
 
@@ -308,10 +311,11 @@ class Topology:
     @cached_property
     def log(self) -> Queue:
         """Every lifecycle event of the retention, to rebuild the view from (law 9)."""
+        limit = {"max_length_bytes": self.log_max_bytes} if self.log_max_bytes else {}
         return Queue(
             name=self._name("log.jobs"),
             bindings=(*self._lifecycle_bindings(), Binding(exchange=self.republished, key="")),
-            arguments=arguments(queue_type="stream", max_age=f"{int(self.log_retention.total_seconds())}s"),
+            arguments=arguments(queue_type="stream", max_age=f"{int(self.log_retention.total_seconds())}s", **limit),
         )
 
     @cached_property
