@@ -1,5 +1,6 @@
 """Declares the exchanges and queues of `milepost_contracts.messages.topology`."""
 
+import re
 from collections.abc import Iterable
 
 import aiormq.exceptions
@@ -8,6 +9,13 @@ from aio_pika.abc import AbstractConnection
 from milepost_contracts.messages.broker_objects import Exchange, Queue
 from milepost_contracts.messages.former_bindings import FormerBinding
 from milepost_rabbit.errors import TopologyMismatch
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost '(?P<vhost>[^']+)': "
+    r"received (?P<expected>.+?) but current is (?P<actual>.+)"
+)
+"""What RabbitMQ answers. Values are as in `the value '5' of type 'long'`, or `none`."""
+_VALUE = re.compile(r"the value '?(.*?)'?( of type .*)?$")
 
 
 async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
@@ -31,9 +39,22 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
             for binding in queue.bindings:
                 await declared.bind(binding.exchange.name, binding.key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
-        raise TopologyMismatch(f"a queue or exchange exists with other arguments: {error}") from error
+        raise TopologyMismatch(_difference(str(error))) from error
     finally:
         await channel.close()
+
+
+def _difference(reply: str) -> str:
+    """Return RabbitMQ's reply as a sentence that compares what was expected with what exists."""
+    found = _INEQUIVALENT.search(reply)
+    if found is None:
+        return f"a queue or exchange exists with other arguments: {reply}"
+    expected, actual = (_VALUE.sub(r"\1", found[which].strip("' ")) for which in ("expected", "actual"))
+    return (
+        f"the {found['kind']} {found['name']} in the vhost {found['vhost']} exists with other arguments: "
+        f"{found['argument']} is {actual}, and {expected} is expected. "
+        f"Change the settings to fit it, or delete the {found['kind']}, which loses what it holds"
+    )
 
 
 async def unbind(connection: AbstractConnection, bindings: Iterable[FormerBinding]) -> None:
