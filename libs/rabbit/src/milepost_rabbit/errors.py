@@ -4,6 +4,7 @@ RabbitError
 ├── NotAccepted        the broker certainly did not store the message
 ├── OutcomeUnknown     no publisher confirm; the broker may have stored the message
 │   └── Refused        a queue refused the message; other queues may have stored it
+├── LoginFailed        the broker can't be reached, or refuses the user or the vhost
 └── TopologyMismatch   a queue or exchange exists with other arguments
 """
 
@@ -26,3 +27,7 @@ class Refused(OutcomeUnknown):
 
 class TopologyMismatch(RabbitError):  # noqa: N818
     """A queue or exchange exists at the broker with other arguments."""
+
+
+class LoginFailed(RabbitError):  # noqa: N818
+    """The broker can't be reached, or refuses the user or the vhost."""

@@ -1,13 +1,16 @@
 """Serve Milepost's HTTP API until SIGTERM or SIGINT. Settings are environment variables, `MILEPOST_…`."""
 
-import argparse
+import sys
 
 import uvicorn
 
 from milepost_gateway.api.server import ReadTimeoutProtocol, Server
 from milepost_gateway.bootstrap import create_app
+from milepost_gateway.check import report
 from milepost_gateway.settings import GatewaySettings
-from milepost_service import logs
+from milepost_redis.server_check import ServerCheck, UnsafeRedis
+from milepost_service import check, logs
+from milepost_service.exemptions import Exemption
 from milepost_service.settings import SettingsError, exit_misconfigured, load
 
 MAX_WEBSOCKET_MESSAGE = 4_096
@@ -16,11 +19,19 @@ MAX_WEBSOCKET_MESSAGE = 4_096
 
 def main() -> None:
     """Start the gateway."""
-    argparse.ArgumentParser(prog="milepost-gateway", description=__doc__).parse_args()
+    arguments = check.parser("gateway", "Serve Milepost's HTTP API until SIGTERM or SIGINT.").parse_args()
     try:
         settings = load(GatewaySettings)
+        if arguments.check:
+            sys.exit(report(settings))
+        _run(settings)
     except SettingsError as error:
+        exit_misconfigured(*(error.problems if arguments.check else error.problems[:1]))
+    except UnsafeRedis as error:
         exit_misconfigured(str(error))
+
+
+def _run(settings: GatewaySettings) -> None:
     logs.configure(service="gateway", level=settings.log_level, log_format=settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -34,7 +45,10 @@ def main() -> None:
         ws_max_size=MAX_WEBSOCKET_MESSAGE,
         http=ReadTimeoutProtocol,
     )
+    redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
+    redis_check.start()
     Server(config, app.state.closing).listen_and_run()
+    redis_check.raise_if_refused()
 
 
 if __name__ == "__main__":

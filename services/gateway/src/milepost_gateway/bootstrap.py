@@ -80,6 +80,7 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_service.callback_urls import Resolver
 from milepost_service.garbage_collector import freeze_gc
+from milepost_service.settings import blaming
 
 REDIS_TIMEOUT = 1.0
 MAX_REDIS_CONNECTIONS = 32
@@ -119,7 +120,13 @@ class Policy:
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Return the ASGI app; it connects when it starts and closes when it stops."""
+    """Return the ASGI app; it connects when it starts and closes when it stops.
+
+    Raises:
+        SettingsError: The blob storage can't be opened.
+    """
+    with blaming("BLOBS_URL"):
+        blob_store = ObjectBlobStore(settings.blobs_url, namespace=settings.namespace)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -131,7 +138,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         resolver = Resolver(settings.callback_policy)
         adapters = Adapters(
             access_rules=AccessFile(settings.access_file),
-            blob_store=ObjectBlobStore(settings.blobs_url, namespace=settings.namespace),
+            blob_store=blob_store,
             broker=broker,
             change_feed=change_feed,
             host_resolver=resolver if settings.signing else None,

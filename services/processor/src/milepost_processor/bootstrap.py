@@ -42,9 +42,11 @@ from milepost_processor.core.resume_keeper import ResumeKeeper
 from milepost_processor.core.runner import Runner
 from milepost_processor.core.watchdog import Watchdog
 from milepost_processor.settings import ProcessorSettings
+from milepost_redis.server_check import ServerCheck
+from milepost_service.exemptions import Exemption
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
-from milepost_service.settings import SettingsError
+from milepost_service.settings import SettingsError, blaming
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +56,16 @@ INTERRUPT_GRACE = timedelta(seconds=5)
 
 
 def run(settings: ProcessorSettings, handlers: Handlers) -> int:
-    """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash."""
+    """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash.
+
+    Raises:
+        SettingsError, UnsafeRedis: This processor must not run with these settings or servers.
+    """
     stop = StopSignals()
+    redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
+    redis_check.start()
+    with blaming("BLOBS_URL"):
+        files = BlobFiles(settings.blobs_url, namespace=settings.namespace)
     log_thread_errors()
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
     url, keys, topology = str(settings.rabbitmq_url), Keys(namespace=settings.namespace), _topology(settings)
@@ -68,7 +78,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         handlers,
         claims=claims,
         publisher=publisher,
-        files=BlobFiles(settings.blobs_url, namespace=settings.namespace),
+        files=files,
         run_async=loop.run,
         instance=instance,
         claim_patience=settings.claim_patience,
@@ -95,6 +105,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         health.close()
         if problem:
             raise SettingsError(problem)
+        redis_check.raise_if_refused()
         return 0
     loop.start()
     worker = receiving = _create_worker(settings, topology, handlers, runner, publisher)
@@ -126,6 +137,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     publisher.close()
     health.close()
     log.info("processor_stopped", instance=instance)
+    redis_check.raise_if_refused()
     return 0
 
 

@@ -15,9 +15,12 @@ import uvloop
 
 from milepost_contracts.clock import now
 from milepost_rabbit.errors import TopologyMismatch
-from milepost_service import logs
+from milepost_redis.server_check import ServerCheck, UnsafeRedis
+from milepost_service import check, logs
+from milepost_service.exemptions import Exemption
 from milepost_service.settings import SettingsError, exit_misconfigured, load
 from milepost_tracker.bootstrap import rebuild, reconcile_once, run
+from milepost_tracker.check import report
 from milepost_tracker.core.reconciliation import Reconciliation
 from milepost_tracker.core.replay import Replayed
 from milepost_tracker.errors import EventLogUnavailable, StoreUnavailable
@@ -32,7 +35,9 @@ def main() -> None:
     try:
         settings = load(TrackerSettings)
     except SettingsError as error:
-        exit_misconfigured(str(error))
+        exit_misconfigured(*(error.problems if arguments.check else error.problems[:1]))
+    if arguments.check:
+        sys.exit(report(settings))
     level = settings.log_level if arguments.command in (None, "run") else "error"
     logs.configure(service="tracker", level=level, log_format=settings.log_format)
     try:
@@ -41,8 +46,13 @@ def main() -> None:
         elif arguments.command == "reconcile":
             _reconcile(settings)
         else:
+            redis_check = ServerCheck(
+                str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow
+            )
+            redis_check.start()
             uvloop.run(run(settings))
-    except (SettingsError, TopologyMismatch) as error:
+            redis_check.raise_if_refused()
+    except (SettingsError, UnsafeRedis, TopologyMismatch) as error:
         exit_misconfigured(str(error))
     except (EventLogUnavailable, StoreUnavailable) as error:
         sys.exit(f"milepost-tracker: {error}")
@@ -51,7 +61,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="milepost-tracker", description=__doc__)
+    parser = check.parser("tracker", "Project events into the status view until SIGTERM or SIGINT.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="project events until stopped (the default)")
     rebuilding = commands.add_parser("rebuild", help="rebuild the status view from the log")

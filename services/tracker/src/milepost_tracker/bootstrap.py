@@ -58,7 +58,9 @@ class _Parts:
 
     def __init__(self, settings: TrackerSettings) -> None:
         self.url = str(settings.rabbitmq_url)
-        self.topology = Topology(namespace=settings.namespace, log_retention=settings.retention)
+        self.topology = Topology(
+            namespace=settings.namespace, log_retention=settings.retention, log_max_bytes=settings.log_max_bytes
+        )
         self.keys = Keys(namespace=settings.namespace)
         self.redis = Redis.from_url(str(settings.redis_url), socket_timeout=5, socket_connect_timeout=5)
         self.store = RedisStatusStore(self.redis, self.keys, retention=settings.retention, live_for=settings.live_for)

@@ -75,6 +75,14 @@ class ObjectBlobStore:
                 log.warning("blob_not_removed", key=key, error=str(error))
 
 
+async def describe_store(url: str) -> str:
+    """Return that the objects of a storage can be listed, or raise the error of the storage."""
+    store = from_url(url, client_options={"timeout": "5s"}, retry_config={"max_retries": 1})
+    async for _ in obstore.list(store, chunk_size=1):
+        break
+    return "its objects can be listed"
+
+
 async def _chunks(found: "GetResult") -> AsyncIterator[bytes]:
     async for chunk in found.stream(min_chunk_size=CHUNK_SIZE):
         yield bytes(chunk)

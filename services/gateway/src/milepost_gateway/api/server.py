@@ -5,7 +5,9 @@ event loop are sent together.
 """
 
 import asyncio
+import signal
 import socket
+import threading
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from milepost_service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +118,21 @@ class Server(uvicorn.Server):
         self._closing = closing
 
     def listen_and_run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
-        listening = self.config.bind_socket()
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            SettingsError: It can't listen on this host and port.
+        """
+        try:
+            listening = self.config.bind_socket()
+        except SystemExit as error:  # uvicorn raises it in place of the OSError
+            where = f"{self.config.host}, port {self.config.port}"
+            raise SettingsError(
+                f"MILEPOST_HOST and MILEPOST_PORT: can't listen on {where}: {error.__context__}"
+            ) from error
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)  # uvicorn raises it once more after it has stopped
         # asyncio sets it only on sockets that name their protocol, and this one does not. Without it the body of a
         # response waited 40 ms for the client's acknowledgment of the head.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -111,6 +111,13 @@ class BlobFiles:
         return _BlobOutputs(self._store, self._folder, f"jobs/{job.id}/{job.execution}")
 
 
+def describe_store(url: str) -> str:
+    """Return that the objects of a storage can be listed, or raise the error of the storage."""
+    store = from_url(url, client_options={"timeout": "5s"}, retry_config={"max_retries": 1})
+    next(iter(obstore.list(store, chunk_size=1)), None)
+    return "its objects can be listed"
+
+
 class _Digested(io.RawIOBase):
     """Passes on what is written, and computes its size and digest."""
 
