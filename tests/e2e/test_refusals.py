@@ -1,19 +1,21 @@
 """A service that can't work with its configuration reports it in one sentence and exits with 2."""
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 KEYS = {"MILEPOST_ID_KEYS": "1:" + "ab" * 32}
+SERVICES = ["gateway", "tracker", "processor"]
 
 
-def start(service, settings):
+def start(service, settings, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
     return subprocess.run(
-        [sys.executable, "-m", f"milepost_{service}"],
-        env={**environment, **settings},
+        [sys.executable, "-m", f"milepost_{service}", *arguments],
+        env={**environment, "MILEPOST_ALLOW": "guest", **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -37,6 +39,15 @@ def start(service, settings):
         ("tracker", {"MILEPOST_HEALTH_HOST": "300.1.1.1"}, "MILEPOST_HEALTH_HOST"),
         ("processor", {"MILEPOST_HEALTH_HOST": "300.1.1.1"}, "MILEPOST_HEALTH_HOST"),
         ("processor", {"MILEPOST_RABBITMQ_URL": "http://x"}, "MILEPOST_RABBITMQ_URL"),
+        ("processor", {"MILEPOST_BLOBS_URL": "file:///proc/nope"}, "MILEPOST_BLOBS_URL"),
+        ("gateway", {**KEYS, "MILEPOST_BLOBS_URL": "file:///proc/nope"}, "MILEPOST_BLOBS_URL"),
+        ("gateway", {**KEYS, "MILEPOST_HOST": "10.99.99.99", "MILEPOST_OPEN": "true"}, "MILEPOST_HOST"),
+        ("gateway", {**KEYS, "MILEPOST_CORS_ORIGINS": "example.com"}, "MILEPOST_CORS_ORIGINS:"),
+        *((one, {**KEYS, "MILEPOST_RABBITMQ_URL": "amqp://"}, "MILEPOST_RABBITMQ_URL") for one in SERVICES),
+        *((one, {**KEYS, "MILEPOST_RABBITMQ_URL": "amqp://u@127.0.0.1/"}, "MILEPOST_RABBITMQ_URL") for one in SERVICES),
+        *((one, {**KEYS, "MILEPOST_REDIS_URL": "redis://127.0.0.1/x"}, "MILEPOST_REDIS_URL") for one in SERVICES),
+        *((one, {**KEYS, "MILEPOST_ALLOW": ""}, "add guest to MILEPOST_ALLOW") for one in SERVICES),
+        *((one, {**KEYS, "MILEPOST_THREAD": "3"}, "did you mean MILEPOST_THREADS?") for one in SERVICES),
     ],
 )
 def test_an_invalid_configuration_exits_with_code_2(service, settings, error):
@@ -48,7 +59,34 @@ def test_an_invalid_configuration_exits_with_code_2(service, settings, error):
     assert 1 == len([line for line in done.stderr.splitlines() if not line.startswith("{")]), "one line besides the log"
 
 
-@pytest.mark.parametrize("service", ["gateway", "tracker", "processor"])
+def test_a_taken_port_exits_with_code_2():
+    """The sentence names the settings and the reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = start("gateway", {**KEYS, "MILEPOST_PORT": str(taken.getsockname()[1])})
+    assert 2 == done.returncode, done.stderr
+    assert "milepost: MILEPOST_HOST and MILEPOST_PORT: can't listen" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_check_without_servers_fails(service):
+    """It prints all of it, and which servers fail."""
+    nowhere = {"MILEPOST_RABBITMQ_URL": "amqp://u:hunter2@127.0.0.1:1/", "MILEPOST_REDIS_URL": "redis://127.0.0.1:1/0"}
+    done = start(service, {**KEYS, **nowhere}, "--check")
+    assert 2 == done.returncode
+    assert "it would not work: RabbitMQ, Redis failed" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_check_names_everything_that_is_refused():
+    """And not only the first, as a start does."""
+    settings = {"MILEPOST_RABBITMQ_URL": "amqp://guest:guest@broker.example/", "MILEPOST_PREFECTH": "5"}
+    done = start("tracker", {**settings, "MILEPOST_ALLOW": ""}, "--check")
+    assert 2 == done.returncode
+    assert 4 == len(done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_a_help_text(service):
     """`--help` needs no settings."""
     done = subprocess.run(
