@@ -126,6 +126,24 @@ def test_a_client_sends_its_api_key(gateway, monkeypatch):
         assert expected == gateway.requests[-1].headers["authorization"]
 
 
+def test_a_client_reads_its_api_key_from_a_file(gateway, monkeypatch, tmp_path):
+    """Without the newline at its end; a file and a key contradict each other."""
+    monkeypatch.delenv("MILEPOST_API_KEY", raising=False)
+    monkeypatch.setenv("MILEPOST_API_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(ValueError, match=r"MILEPOST_API_KEY_FILE: .*key can't be read: No such file"):
+        Client("http://gateway.test")
+    (tmp_path / "key").write_text("\n")
+    with pytest.raises(ValueError, match="is empty"):
+        Client("http://gateway.test")
+    (tmp_path / "key").write_text("mp_file\n")
+    with Client("http://gateway.test", http=httpx.Client(transport=httpx.MockTransport(gateway))) as client:
+        client.types()
+    assert "Bearer mp_file" == gateway.requests[-1].headers["authorization"]
+    monkeypatch.setenv("MILEPOST_API_KEY", "mp_environment")
+    with pytest.raises(ValueError, match="are both set"):
+        Client("http://gateway.test")
+
+
 def test_a_429_raises_unavailable_with_its_retry_after(client, gateway):
     """The request is valid and can be sent again later."""
     problem = Problem.of(ProblemType.TOO_MANY_JOBS, "The limit of 2 unfinished jobs is reached.").model_dump_json()

@@ -8,7 +8,7 @@ import pytest
 
 from milepost_stack import free_ports, install, processes, rabbitmq
 from milepost_stack.errors import NotInstalled, NotUp, StackError, StartFailed
-from milepost_stack.stack import Stack
+from milepost_stack.stack import Size, Stack
 from milepost_stack.state import ProcessState, StackState
 
 
@@ -121,3 +121,12 @@ def test_stopping_an_unknown_stack_is_an_error(tmp_path):
     """The error names the stack."""
     with pytest.raises(NotUp, match="there is no stack 'x'"):
         Stack(tmp_path, "x", quiet).down()
+
+
+@pytest.mark.parametrize("secret", ["MILEPOST_RABBITMQ_URL", "MILEPOST_ID_KEYS"])
+def test_a_stack_refuses_a_secret_in_a_file(tmp_path, monkeypatch, secret):
+    """It sets these itself, and a service would find both."""
+    monkeypatch.setenv(f"{secret}_FILE", "/run/secrets/one")
+    with pytest.raises(StackError, match=f"{secret}_FILE .* set {secret}"):
+        Stack(tmp_path, "one", print).up(Size())
+    assert not (tmp_path / "one").exists()

@@ -293,3 +293,10 @@ def test_a_processor_leaves_the_bindings_of_an_earlier_tracker_alone():
     """It may be deployed before the trackers: their queues have no other bindings then."""
     trackers = {queue.name for queue in TOPOLOGY.shared_queues}
     assert not trackers & {one.to for one in former_work_bindings(TOPOLOGY, ["cpu"])}
+
+
+def test_the_log_has_a_limit_unless_it_is_zero():
+    """A log without one fills the broker's disk."""
+    assert 10 * 1024**3 == dict(Topology().log.arguments)["x-max-length-bytes"]
+    assert 5_000 == dict(Topology(log_max_bytes=5_000).log.arguments)["x-max-length-bytes"]
+    assert "x-max-length-bytes" not in dict(Topology(log_max_bytes=0).log.arguments)
