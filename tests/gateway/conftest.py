@@ -11,6 +11,7 @@ from gateway_fakes.change_feed import FakeChangeFeed
 from gateway_fakes.host_resolver import FakeResolver
 from gateway_fakes.idempotency_store import FakeIdempotencyStore
 from gateway_fakes.job_index import FakeJobIndex
+from gateway_fakes.params_validator import FakeParamsValidator
 from gateway_fakes.poison_store import FakePoisonStore
 from gateway_fakes.status_store import FakeStatusStore
 from gateway_fakes.token_verifier import FakeTokenVerifier
@@ -62,6 +63,11 @@ def webhook_log(view):
 
 
 @pytest.fixture
+def params_validator():
+    return FakeParamsValidator()
+
+
+@pytest.fixture
 def poison_store(view):
     return FakePoisonStore(view)
 
@@ -100,6 +106,7 @@ def app(
     idempotency_store,
     worker_store,
     webhook_log,
+    params_validator,
     poison_store,
     rules,
     tokens,
@@ -115,6 +122,7 @@ def app(
         host_resolver=Resolver(CALLBACK_POLICY, find=resolver),
         idempotency_store=idempotency_store,
         job_index=FakeJobIndex(view),
+        params_validator=params_validator,
         poison_store=poison_store,
         status_store=HotCache(FakeStatusStore(view), change_feed),
         token_verifier=tokens,

@@ -11,6 +11,7 @@ from samples import HEARTBEAT
 
 from milepost_contracts.clock import now
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
+from milepost_gateway.ports.params_validator import Verdict
 
 JOB = {"type": "count", "params": {"steps": 3}}
 
@@ -276,6 +277,33 @@ async def test_an_unusable_schema_affects_only_its_own_type(http, types, worker_
         worker_store.types = [*types, types[0].model_copy(update={"type": "broken", "params_schema": schema})]
         problem(await http.post("/v1/jobs", json={"type": "broken"}), 422, "unknown-job-type")
         assert 202 == (await http.post("/v1/jobs", json=JOB)).status_code
+
+
+@pytest.mark.parametrize(
+    "verdict, status, slug, text",
+    [
+        (Verdict(valid=False), 422, "invalid-params", "they don't match the schema of tree"),
+        (Verdict(valid=False, in_time=False), 422, "invalid-params", "they don't match the schema of tree"),
+        (Verdict(valid=None), 422, "invalid-params", "they take too long to check against the schema of tree"),
+        (Verdict(valid=None, in_time=False), 503, "not-accepted", "could not be checked in time"),
+        (Verdict(valid=True), 202, None, None),
+    ],
+)
+async def test_params_that_take_long_to_check_get_a_true_answer(
+    http, types, worker_store, params_validator, verdict, status, slug, text
+):
+    """Without the validation errors, if finding them takes too long; 503 only if a repeat can succeed."""
+    schema = {"properties": {"of": {"$ref": "#"}}}
+    worker_store.types = [*types, types[0].model_copy(update={"type": "tree", "params_schema": schema})]
+    params_validator.verdict = verdict
+    response = await http.post("/v1/jobs", json={"type": "tree", "params": {"of": {}}})
+    if slug is None:
+        assert status == response.status_code
+        return
+    body = problem(response, status, slug)
+    assert text in str(body)
+    if status == 422:
+        assert ["/params"] == [error["pointer"] for error in body["errors"]]
 
 
 BOUNDARY = b"BoundaryOfTheTest"

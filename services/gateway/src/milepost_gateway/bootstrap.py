@@ -23,6 +23,7 @@ from milepost_contracts.status.redis_keys import Keys
 from milepost_gateway.adapters.access_rules import AccessFile
 from milepost_gateway.adapters.blob_store import ObjectBlobStore
 from milepost_gateway.adapters.broker import RabbitBroker
+from milepost_gateway.adapters.params_validator import ProcessValidator
 from milepost_gateway.adapters.redis.change_feed import RedisChangeFeed
 from milepost_gateway.adapters.redis.hot_cache import HotCache
 from milepost_gateway.adapters.redis.idempotency_store import RedisIdempotencyStore
@@ -71,6 +72,7 @@ from milepost_gateway.ports.change_feed import ChangeFeed
 from milepost_gateway.ports.host_resolver import HostResolver
 from milepost_gateway.ports.idempotency_store import IdempotencyStore
 from milepost_gateway.ports.job_index import JobIndex
+from milepost_gateway.ports.params_validator import ParamsValidator
 from milepost_gateway.ports.poison_store import PoisonStore
 from milepost_gateway.ports.status_store import StatusStore
 from milepost_gateway.ports.token_verifier import TokenVerifier
@@ -98,6 +100,7 @@ class Adapters:
     host_resolver: HostResolver | None
     idempotency_store: IdempotencyStore
     job_index: JobIndex
+    params_validator: ParamsValidator
     poison_store: PoisonStore
     status_store: StatusStore
     token_verifier: TokenVerifier
@@ -135,7 +138,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         topology = Topology(namespace=settings.namespace, log_retention=settings.retention)
         broker = RabbitBroker(str(settings.rabbitmq_url), topology)
         change_feed = RedisChangeFeed(subscriber, keys)
-        resolver = Resolver(settings.callback_policy)
+        resolver, validator = Resolver(settings.callback_policy), ProcessValidator()
         adapters = Adapters(
             access_rules=AccessFile(settings.access_file),
             blob_store=blob_store,
@@ -144,6 +147,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             host_resolver=resolver if settings.signing else None,
             idempotency_store=RedisIdempotencyStore(redis, keys),
             job_index=RedisJobIndex(redis, keys),
+            params_validator=validator,
             poison_store=RedisPoisonStore(redis, keys),
             status_store=HotCache(RedisStatusStore(redis, keys), change_feed),
             token_verifier=JwtVerifier(),
@@ -161,6 +165,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await cancel_and_wait(tasks)
             await broker.link.close()
             resolver.close()
+            await validator.close()
             await redis.aclose()
             await subscriber.aclose()
 
@@ -182,7 +187,7 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
     """Build the core on these adapters; `closing` is set when the process is to stop."""
     keyring, store, index, broker = policy.keyring, adapters.status_store, adapters.job_index, adapters.broker
     retention, change_feed = policy.retention, adapters.change_feed
-    job_types = KnownTypes(adapters.worker_store)
+    job_types = KnownTypes(adapters.worker_store, adapters.params_validator)
     statuses = Statuses(keyring=keyring, store=store, index=index, retention=retention)
     retry = Retry(statuses=statuses, broker=broker)
     quotas = Quotas(rules=adapters.access_rules, index=index)

@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -48,7 +48,7 @@ class UnsupportedMediaType(Exception):  # noqa: N818
 BODY_TIMEOUT = 10.0
 """Seconds within which the next piece of a body must arrive."""
 _LONG_JSON = 256 * 1024
-"""JSON with more bytes is parsed in a thread, so that it does not block other requests."""
+"""A batch with more bytes is parsed job by job, so that other requests get to run."""
 _BATCH_BODY = 8 * 1024 * 1024
 
 
@@ -60,11 +60,6 @@ class BodyLimits:
     """Bytes of a body with files."""
     files: int
     """Number of files."""
-
-    @property
-    def for_batches(self) -> "BodyLimits":
-        """The limits of a request for many jobs, which may be larger."""
-        return replace(self, body=max(self.body, _BATCH_BODY))
 
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
@@ -125,11 +120,35 @@ async def read_model(request: Request, kind: type[M], limits: BodyLimits) -> M:
         MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: It is invalid; the class says how.
         RequestStopped: It stopped arriving.
     """
+    return read_strictly(kind, _json(await _read_json(request, limits.body)))
+
+
+async def read_batch(request: Request, kind: type[M], limits: BodyLimits) -> M:
+    """Read a JSON object whose one field is `jobs`, as a value of this kind.
+
+    Raises:
+        MalformedRequest, UnsupportedMediaType, PayloadTooLarge, InvalidSubmission: It is invalid; the class says how.
+        RequestStopped: It stopped arriving.
+    """
+    body = await _read_json(request, max(limits.body, _BATCH_BODY))
+    if len(body) <= _LONG_JSON:
+        return read_strictly(kind, _json(body))
+    jobs = []
+    try:
+        for job in strict_json.items(body, "jobs", longest=_LONG_JSON):
+            jobs.append(job)
+            await asyncio.sleep(0)
+    except strict_json.ItemTooLong as error:
+        raise PayloadTooLarge(f"The job {len(jobs)} has more than {_LONG_JSON} bytes.") from error
+    except strict_json.NotStrictJson as error:
+        raise MalformedRequest(str(error)) from error
+    return read_strictly(kind, {"jobs": jobs})
+
+
+async def _read_json(request: Request, limit: int) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("Send application/json.")
-    body = b"".join([chunk async for chunk in _limited(request, limits.body)])
-    value = await asyncio.to_thread(_json, body) if len(body) > _LONG_JSON else _json(body)
-    return read_strictly(kind, value)
+    return b"".join([chunk async for chunk in _limited(request, limit)])
 
 
 class _FormTooLarge(MultiPartException):

@@ -17,7 +17,7 @@ from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.core.idempotency import IdempotencyClaim
 from milepost_gateway.core.job_types import KnownType
-from milepost_gateway.core.submission import Acceptance, Submission
+from milepost_gateway.core.submission import CHECK_TIMEOUT, Acceptance, Submission
 from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
 from milepost_gateway.ports.broker import Submitted
 from milepost_gateway.ports.job_index import JobIndex
@@ -27,8 +27,6 @@ MAX_CALLBACK_HOSTS = 10
 """Maximum number of hosts in the callback URLs of a batch: each is resolved before the answer."""
 MAX_CONCURRENT_SUBMISSIONS = 100
 """Jobs of a batch that are submitted concurrently."""
-_CHECKS_PER_YIELD = 20
-"""Jobs that are checked before other requests get to run."""
 _SIZE_DIGITS = 3
 """Hex digits at the end of a batch's id, with its number of jobs."""
 
@@ -87,11 +85,11 @@ class Batches:
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
         await self._resolve_hosts(jobs)
+        until = asyncio.get_running_loop().time() + CHECK_TIMEOUT
         for number, job in enumerate(jobs):
-            if number % _CHECKS_PER_YIELD == 0:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # let other requests run
             try:
-                valid[number] = await self._check(job, unknown, hosts)
+                valid[number] = await self._check(job, unknown, hosts, tenant=tenant, until=until)
             except GatewayError as error:
                 outcomes.append(_located(error, number))
             else:
@@ -105,20 +103,26 @@ class Batches:
 
         async def accept(number: int) -> None:
             submission, known = valid[number]
-            async with slots:
-                try:
-                    outcomes[number] = await self.acceptance.submit(
-                        submission,
-                        known,
-                        tenant=tenant,
-                        batch=batch_id,
-                        traceparent=traceparent,
-                        job_id=None if claim is None else claim.nth(tenant, number),
-                    )
-                except GatewayError as error:
-                    outcomes[number] = error
+            try:
+                outcomes[number] = await self.acceptance.submit(
+                    submission,
+                    known,
+                    tenant=tenant,
+                    batch=batch_id,
+                    traceparent=traceparent,
+                    job_id=None if claim is None else claim.nth(tenant, number),
+                )
+            except GatewayError as error:
+                outcomes[number] = error
+            finally:
+                slots.release()
 
-        await asyncio.gather(*(accept(number) for number in valid))
+        tasks = []
+        for number in valid:
+            await slots.acquire()
+            tasks.append(asyncio.create_task(accept(number)))
+            await asyncio.sleep(0)  # each encodes its job: let other requests run
+        await asyncio.gather(*tasks)
         return BatchOutcomes(batch_id=batch_id, outcomes=outcomes)
 
     async def _resolve_hosts(self, jobs: Sequence[Any]) -> None:
@@ -130,7 +134,7 @@ class Batches:
         await asyncio.gather(*(callback_urls.check(url) for url in urls_by_host), return_exceptions=True)
 
     async def _check(
-        self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]
+        self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str], *, tenant: str, until: float
     ) -> tuple[Submission, KnownType]:
         submission = Submission.read(job)
         if submission.callback_url is not None:
@@ -141,7 +145,7 @@ class Batches:
         if submission.type in unknown:
             raise unknown[submission.type]
         try:
-            return submission, await self.acceptance.check(submission)
+            return submission, await self.acceptance.check(submission, tenant=tenant, until=until)
         except UnknownJobType as error:
             unknown[submission.type] = error
             raise

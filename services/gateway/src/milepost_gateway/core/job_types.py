@@ -7,15 +7,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
-import jsonschema_rs
+import pydantic_core
 import structlog
 
 from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.messages.worker_events import HEARTBEAT_INTERVAL, Heartbeat, JobType
-from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
+from milepost_gateway.core.params_schema import MAX_STEPS, quick_validator
+from milepost_gateway.errors import InvalidParams, NotAccepted, StoreUnavailable, UnknownJobType
+from milepost_gateway.ports.params_validator import ParamsValidator
 from milepost_gateway.ports.worker_store import WorkerStore
 
 log = structlog.get_logger(__name__)
@@ -27,26 +29,51 @@ ALL_HEARD_AFTER = 2 * HEARTBEAT_INTERVAL
 """Every live processor has named its types in a heartbeat once the store has recorded announcements for this long."""
 MAX_SUGGESTIONS = 3
 """Number of known names in the error for an unknown type."""
-MAX_ERRORS = 20
+MAX_COMPARED = 200
+"""Number of known names that an unknown one is compared with."""
 
 
 @dataclass(frozen=True)
 class KnownType:
-    """An announced type with its schema compiled."""
+    """An announced type, and how to check params against its schema."""
 
     announced: JobType
-    validator: Any
+    validator: ParamsValidator
+    #: The schema as JSON.
+    schema: bytes
+    #: Checks small params at once, with its steps for each byte; nothing if the schema may take long for small ones.
+    quick: tuple[Any, int] | None
 
-    def check(self, params: Mapping[str, Any]) -> None:
-        """Raise `InvalidParams`, with up to 20 validation errors, if the params don't match the schema."""
-        places = []
-        for error in self.validator.iter_errors(params):
-            pointer = "/params" + "".join(f"/{_escaped(step)}" for step in error.instance_path)
-            places.append(ProblemDetail(pointer=pointer, detail=error.message[:500]))
-            if len(places) == MAX_ERRORS:
-                break
-        if places:
-            raise InvalidParams(places)
+    async def check(self, params: Mapping[str, Any], as_json: bytes, *, tenant: str, until: float) -> None:
+        """Return if the params, also given as JSON, match the schema.
+
+        Raises:
+            InvalidParams: They don't match; carries up to 20 validation errors, or one if finding them takes too long.
+                Or they take too long to check.
+            NotAccepted: They could not be checked until this time of the event loop.
+        """
+        valid: bool | None = None
+        if self.quick is not None:
+            quick, steps = self.quick
+            if steps * len(as_json) <= MAX_STEPS:
+                valid = quick.is_valid(params)
+        if valid:
+            return
+        verdict = await self.validator.validate(self.schema, as_json, tenant=tenant, until=until)
+        valid = verdict.valid if valid is None else valid
+        if valid:
+            return
+        if valid is None and not verdict.in_time:
+            raise NotAccepted("the params could not be checked in time")
+        raise InvalidParams(verdict.errors or [self._unlocated(valid)])
+
+    def _unlocated(self, valid: bool | None) -> ProblemDetail:
+        """Return the error for params whose validation errors were not found."""
+        if valid is None:
+            detail = f"they take too long to check against the schema of {self.announced.type}"
+        else:
+            detail = f"they don't match the schema of {self.announced.type}; finding out where takes too long"
+        return ProblemDetail(pointer="/params", detail=detail)
 
 
 @dataclass
@@ -54,7 +81,10 @@ class KnownTypes:
     """The announced job types. Reads the worker store every two seconds, and at once for an unknown name."""
 
     store: WorkerStore
+    validator: ParamsValidator
     _types: dict[str, KnownType] = field(default_factory=dict)
+    #: Announced types whose schema can't be used.
+    _unusable: dict[str, JobType] = field(default_factory=dict)
     _started_at: float = field(default_factory=time.monotonic)
     _read_at: float = float("-inf")
     #: When a live processor last served each queue.
@@ -68,13 +98,23 @@ class KnownTypes:
         Raises:
             StoreUnavailable: The store does not answer; the known types are kept.
         """
-        types = dict(self._types)  # a type that the store has lost is still accepted
-        for announced in await self.store.job_types():
-            try:
-                types[announced.type] = self._compiled(announced)
-            except ValueError as error:
-                log.warning("schema_unusable", type=announced.type, error=str(error))
-        self._types = types
+        for announced in await self.store.job_types():  # a type that the store has lost is still accepted
+            known = self._types.get(announced.type)
+            if announced not in (known and known.announced, self._unusable.get(announced.type)):
+                await self._add(announced)
+
+    async def _add(self, announced: JobType) -> None:
+        """Add a type, or its new version, if its schema can be used."""
+        await asyncio.sleep(0)  # let requests run
+        schema = pydantic_core.to_json(announced.params_schema)
+        quick = quick_validator(schema)
+        if quick is None:
+            self._unusable[announced.type] = announced  # for the moment, so that it is checked once
+            if (fault := await self.validator.find_fault(schema)) is not None:
+                log.warning("schema_unusable", type=announced.type, error=fault)
+                return
+        self._unusable.pop(announced.type, None)
+        self._types[announced.type] = KnownType(announced, self.validator, schema, quick)
 
     def serves(self, queue: str) -> bool:
         """Whether a live processor served this queue lately; true if the store could not be read."""
@@ -112,9 +152,15 @@ class KnownTypes:
                 )
             if any(name in heartbeat.types for heartbeat in await self.processors()):
                 raise StoreUnavailable(f"a processor serves {name!r}, and will announce it within seconds")
-            near = difflib.get_close_matches(name, self._types, n=MAX_SUGGESTIONS, cutoff=0.5)
-            raise UnknownJobType(name, near or sorted(self._types)[:MAX_SUGGESTIONS], known=len(self._types))
+            raise UnknownJobType(name, self._near(name), known=len(self._types))
         return found
+
+    def _near(self, name: str) -> Sequence[str]:
+        """Return similar known names, or some others."""
+        known = sorted(self._types)
+        if len(known) > MAX_COMPARED:
+            known = [one for one in known if one.startswith(name[:1])][:MAX_COMPARED] or known[:MAX_COMPARED]
+        return difflib.get_close_matches(name, known, n=MAX_SUGGESTIONS, cutoff=0.5) or known[:MAX_SUGGESTIONS]
 
     async def all(self) -> Sequence[JobType]:
         """Return all types, by name."""
@@ -133,12 +179,6 @@ class KnownTypes:
         """Return the seconds that jobs of a queue have waited lately for their start, if known."""
         return None if queue is None else self._queue_wait.get(queue)
 
-    def _compiled(self, announced: JobType) -> KnownType:
-        known = self._types.get(announced.type)
-        if known is not None and known.announced == announced:
-            return known
-        return KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse))
-
 
 def _queue_wait(heartbeats: Sequence[Heartbeat]) -> dict[str, float]:
     """Return the seconds that jobs wait at present, by queue: 0 if one of its processors has an idle thread."""
@@ -150,13 +190,3 @@ def _queue_wait(heartbeats: Sequence[Heartbeat]) -> dict[str, float]:
         for queue, seconds in heartbeat.queue_wait.items():
             by_queue[queue].append(0.0 if queue in idle else seconds)
     return {queue: sum(seconds) / len(seconds) for queue, seconds in by_queue.items()}
-
-
-def _refuse(uri: str) -> NoReturn:
-    """Refuse references to other schemas: the gateway fetches no URL that a processor names."""
-    raise ValueError(f"the schema refers to {uri}")
-
-
-def _escaped(step: str | int) -> str:
-    """Escape a token of a JSON pointer (RFC 6901)."""
-    return str(step).replace("~", "~0").replace("/", "~1")

@@ -1,5 +1,6 @@
 """Accepts jobs: parse → check → id → store the files → one confirmed publish → 202 (law 1)."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ from milepost_gateway.ports.blob_store import BlobStore
 from milepost_gateway.ports.broker import Broker, Submitted
 
 MAX_TAGS = 16
+CHECK_TIMEOUT = 5.0
+"""Seconds within which the params of a request must be checked, where that takes long."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -177,14 +180,14 @@ class Acceptance:
         Raises:
             GatewayError: The job was not accepted, or that can't be known; the class says which.
         """
-        known = await self.check(submission)
+        known = await self.check(submission, tenant=tenant, until=asyncio.get_running_loop().time() + CHECK_TIMEOUT)
         await self.quotas.acquire(tenant)
         return await self.submit(
             submission, known, tenant=tenant, uploads=uploads, traceparent=traceparent, job_id=job_id
         )
 
-    async def check(self, submission: Submission) -> KnownType:
-        """Return the job type of a valid submission.
+    async def check(self, submission: Submission, *, tenant: str, until: float) -> KnownType:
+        """Return the job type of a valid submission. Params that take long are checked until this time of the loop.
 
         Raises:
             UnknownJobType, InvalidSubmission, PayloadTooLarge: It is invalid.
@@ -197,10 +200,10 @@ class Acceptance:
         if submission.queue not in (None, known.announced.queue):
             detail = f"the queue of the job type {submission.type} is {known.announced.queue}"
             raise InvalidSubmission([ProblemDetail(pointer="/queue", detail=detail)])
-        size = len(pydantic_core.to_json(submission.params))
-        if size > MAX_PARAMS:
-            raise PayloadTooLarge(f"The params have {size} bytes as JSON; {MAX_PARAMS} are allowed.")
-        known.check(submission.params)
+        params = pydantic_core.to_json(submission.params)
+        if len(params) > MAX_PARAMS:
+            raise PayloadTooLarge(f"The params have {len(params)} bytes as JSON; {MAX_PARAMS} are allowed.")
+        await known.check(submission.params, params, tenant=tenant, until=until)
         if submission.callback_url is not None:
             await self.callback_urls.check(submission.callback_url)
         return known
