@@ -46,18 +46,21 @@ def get():
     server = HealthServer.__new__(HealthServer)
     missing, alive = [], [True]
 
-    def call(path, *, without=(), dead=False):
+    def call(path, *, without=(), dead=False, token=None):
         missing[:], alive[:] = without, [not dead]
         statuses = []
         body = server._app(
-            {"PATH_INFO": path, "REQUEST_METHOD": "GET", "QUERY_STRING": ""},
+            {"PATH_INFO": path, "REQUEST_METHOD": "GET", "QUERY_STRING": ""}
+            | ({} if token is None else {"HTTP_AUTHORIZATION": f"Bearer {token}"}),
             lambda status, _: statuses.append(status),
         )
         return statuses[0], b"".join(body).decode()
 
+    server._authorization = None
     server._unready = lambda: missing
     server._alive = lambda: alive[0]
     server._metrics = make_wsgi_app()
+    call.server = server
     return call
 
 
@@ -89,3 +92,14 @@ def test_other_paths_are_not_found(get):
     status, body = get("/elsewhere")
     assert "404 Not Found" == status
     assert "/readyz" in body
+
+
+def test_with_a_token_only_its_owner_reads_metrics_and_what_is_missing(get):
+    """Probes need none: an orchestrator sees the status alone."""
+    get.server._authorization = b"Bearer the-token"
+    assert "200 OK" == get("/livez")[0]
+    assert ("200 OK", "ready\n") == get("/readyz")
+    assert ("503 Service Unavailable", "not ready\n") == get("/readyz", without=["rabbitmq"])
+    assert "not ready: rabbitmq\n" == get("/readyz", without=["rabbitmq"], token="the-token")[1]
+    assert ["401 Unauthorized"] * 2 == [get("/metrics", token=token)[0] for token in (None, "another")]
+    assert "200 OK" == get("/metrics", token="the-token")[0]

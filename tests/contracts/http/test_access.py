@@ -1,5 +1,6 @@
 """API keys and the access file."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -46,11 +47,20 @@ def test_a_revoked_key_is_removed_and_the_others_stay():
     assert other == access.key(other_text)
 
 
+GRANTS = {"tenants": ["acme"], "scopes": ["read"]}
+
+
+def issuer(**changes):
+    """Return an access file with an issuer of tokens; `None` leaves a field out."""
+    entry = {"issuer": "i", "audience": "a", "jwks_url": "https://i/keys", **GRANTS, **changes}
+    return json.dumps({"issuers": [{name: value for name, value in entry.items() if value is not None}]})
+
+
 def test_a_written_access_file_reads_back_the_same(tmp_path):
     """This includes issuers and limits; the permissions of the file are kept."""
     access = Access.model_validate(
         {
-            "issuers": [{"issuer": "https://i", "audience": "milepost", "jwks_url": "https://i/keys"}],
+            "issuers": [{"issuer": "https://i", "audience": "milepost", "jwks_url": "https://i/keys", **GRANTS}],
             "limits": {"acme": {"live_jobs": 3}, "*": {"jobs_per_second": 0.5}},
         }
     ).with_key(create_key("acme", READ)[1])
@@ -77,8 +87,13 @@ def test_a_tenant_has_its_own_limits_or_the_default_ones():
         ('{"limits": {"acme": {"live": 3}}}', "live: Extra"),
         ('{"limits": {"A": {}}}', "limits.A"),
         ('{"keys": [{"id": "zz"}]}', "keys.0.id"),
-        ('{"issuers": [{"issuer": "i", "audience": "a", "jwks_url": "http://far/keys"}]}', "https"),
-        ('{"issuers": [{"issuer": "i", "audience": "a", "jwks_url": "file:///etc/passwd"}]}', "https"),
+        (issuer(jwks_url="http://far/keys"), "https"),
+        (issuer(jwks_url="file:///etc/passwd"), "https"),
+        (issuer(tenants=None), 'issuers.0: an issuer needs "tenants", a list'),
+        (issuer(scopes=None), 'and "scopes", a list'),
+        (issuer(tenants=[]), "issuers.0.tenants"),
+        (issuer(tenants=["a", "B"]), "issuers.0.tenants"),
+        (issuer(scopes=["root"]), "issuers.0.scopes"),
     ],
 )
 def test_an_invalid_access_file_is_refused_with_the_place(tmp_path, text, expected_text):

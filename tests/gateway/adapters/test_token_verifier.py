@@ -68,7 +68,9 @@ def publisher():
 @pytest.fixture
 def issuer(publisher):
     url = f"http://127.0.0.1:{publisher.server.server_port}/keys"
-    return Issuer(issuer="https://i", audience="milepost", jwks_url=url, tenant_claim="org")
+    return Issuer(
+        issuer="https://i", audience="milepost", jwks_url=url, tenant_claim="org", tenants={"*"}, scopes={"read"}
+    )
 
 
 def token(key=EC_KEY, *, algorithm="ES256", key_id="one", expires_in=60, **claims):
@@ -78,11 +80,11 @@ def token(key=EC_KEY, *, algorithm="ES256", key_id="one", expires_in=60, **claim
 
 
 async def test_a_valid_token_returns_its_claims(issuer, publisher):
-    """And the name of the tenant claim; the key set is fetched once."""
+    """And their issuer; the key set is fetched once."""
     tokens = JwtVerifier()
     for _ in range(3):
-        claims, name = await tokens.verify(token(), [issuer])
-        assert ("acme", "read") == (claims[name], claims["scope"])
+        claims, found = await tokens.verify(token(), [issuer])
+        assert (issuer, "acme", "read") == (found, claims["org"], claims["scope"])
     assert 1 == publisher.requests
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
@@ -20,7 +21,8 @@ from milepost_gateway.core.authentication import STREAM_TOKEN_TTL
 
 COUNT = {"type": "count"}
 UNREADABLE = Unreadable(id="1", queue="q", reason="no JSON", at=now(), size=1, excerpt="?").model_dump_json().encode()
-ISSUER = {"issuer": "https://i", "audience": "milepost", "jwks_url": "https://i/keys", "tenant_claim": "org"}
+ISSUER = {"issuer": "https://i", "audience": "milepost", "jwks_url": "https://i/keys", "tenant_claim": "org",
+          "tenants": ["acme", "other"], "scopes": ["read", "submit"]}  # fmt: skip
 
 
 @pytest.fixture
@@ -217,7 +219,75 @@ async def test_tenant_and_scopes_come_from_the_claims_of_a_token(key, rules, tok
     assert status == answer.status_code
 
 
+@pytest.mark.parametrize(
+    "tenants, tenant, status",
+    [(["acme"], "acme", 202), (["acme"], "other", 401), (["*"], "other", 202), (["*"], "default", 401),
+     (["*", "default"], "default", 202)],
+)  # fmt: skip
+async def test_an_issuer_may_only_name_its_tenants(key, rules, tokens, http, tenants, tenant, status):
+    """`default` must be named: its admins see what belongs to no tenant."""
+    rules.access = Access.model_validate({"issuers": [{**ISSUER, "tenants": tenants}]})
+    tokens.good["a.b.c"] = {"org": tenant, "scope": "submit"}
+    answer = await http.post("/v1/jobs", json=COUNT, headers={"Authorization": "Bearer a.b.c"})
+    assert status == answer.status_code
+
+
+async def test_an_issuer_may_only_grant_its_scopes(key, rules, tokens, http):
+    """A token of another system that may name `default` is no admin for that."""
+    tokens.good["a.b.c"] = {"org": "default", "scope": "read submit admin"}
+    for scopes, status in ((["read"], 403), (["read", "admin"], 200)):
+        rules.access = Access.model_validate({"issuers": [{**ISSUER, "tenants": ["default"], "scopes": scopes}]})
+        answer = await http.get("/metrics", headers={"Authorization": "Bearer a.b.c"})
+        assert status == answer.status_code
+
+
+METRICS_TOKEN = {"Authorization": "Bearer a-token-of-a-scraper"}
+
+
+@pytest.fixture
+def metrics_token(app):
+    deps = app.state.dependencies
+    authentication = replace(deps.authentication, metrics_token="a-token-of-a-scraper")
+    app.state.dependencies = replace(deps, authentication=authentication)
+    return METRICS_TOKEN
+
+
+async def test_an_open_gateway_with_a_metrics_token_asks_for_it(http, metrics_token):
+    """Else it would not be a secret."""
+    problem(await http.get("/metrics"), 401, "unauthenticated")
+    assert 200 == (await http.get("/metrics", headers=metrics_token)).status_code
+
+
+async def test_the_metrics_token_opens_the_metrics_alone(key, http, metrics_token):
+    """A scraper needs no admin's key, which may delete jobs."""
+    assert 200 == (await http.get("/metrics", headers=metrics_token)).status_code
+    problem(await http.get("/v1/jobs", headers=metrics_token), 401, "unauthenticated")
+    problem(await http.get("/metrics", headers={"Authorization": "Bearer another"}), 401, "unauthenticated")
+    problem(await http.get("/metrics"), 401, "unauthenticated")
+    assert 200 == (await http.get("/livez")).status_code
+
+
 # Limits.
+
+
+async def test_a_retry_counts_as_a_submission(acme, rules, http, view, broker, keyring):
+    """Else a tenant submits its old jobs again as fast as it can."""
+    rules.access = rules.access.model_copy(update={"limits": {"acme": Limits(jobs_per_second=0.02)}})
+    job = ENDED.model_copy(update={"id": keyring.issue("acme"), "tenant": "acme"})
+    view.project(JobSucceeded(job=job))
+    assert 202 == (await http.post(f"/v1/jobs/{job.id}/retry", headers=acme)).status_code
+    problem(await http.post(f"/v1/jobs/{job.id}/retry", headers=acme), 429, "too-many-requests")
+    assert 1 == len(broker.submitted)
+
+
+async def test_jobs_are_counted_only_when_the_limit_may_be_reached(acme, rules, http, app):
+    """A count asks each of 256 shards of Redis: 2,049 commands a second for each tenant with a limit, before."""
+    rules.access = rules.access.model_copy(update={"limits": {"acme": Limits(live_jobs=1_000)}})
+    deps = app.state.dependencies
+    for _ in range(60):  # a job a second
+        assert 202 == (await http.post("/v1/jobs", json=COUNT, headers=acme)).status_code
+        deps.quotas._counts["acme"].at -= 1
+    assert 4 == deps.job_index.counted
 
 
 async def test_a_tenant_over_its_submission_rate_gets_429(acme, other, rules, http, broker):

@@ -10,6 +10,8 @@ from milepost_gateway.ports.job_index import Place
 class FakeJobIndex:
     def __init__(self, view):
         self._view = view
+        #: How often jobs were counted.
+        self.counted = 0
 
     async def page(self, *, tenant, type_name, status, before, limit, batch=None):
         self._view.check()
@@ -49,11 +51,12 @@ class FakeJobIndex:
         _, found = await self.tagged(tag, tenant=tenant, since=0, limit=len(self._view.snapshots), newest=True)
         return [job_id for job_id, _ in found if not self._view.snapshots[job_id].status.terminal][:limit]
 
-    async def counts(self, *, tenant, batch=None):
+    async def counts(self, *, tenant, batch=None, statuses=tuple(Status)):
         self._view.check()
+        self.counted += 1
         found = Counter(
             snapshot.status
             for snapshot in self._view.snapshots.values()
             if tenant == snapshot.job.tenant and batch in (None, snapshot.job.batch)
         )
-        return {status: found[status] for status in Status}
+        return {status: found[status] for status in statuses}

@@ -10,4 +10,4 @@ class FakeTokenVerifier:
     async def verify(self, token, issuers):
         if token not in self.good:
             raise Unauthenticated("not a known token")
-        return self.good[token], issuers[0].tenant_claim
+        return self.good[token], issuers[0]

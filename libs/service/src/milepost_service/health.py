@@ -1,5 +1,6 @@
 """`/livez`, `/readyz` and `/metrics` for a process without another HTTP server, on a separate thread."""
 
+import hmac
 import os
 import socket
 import stat
@@ -13,6 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import structlog
 from prometheus_client import make_wsgi_app
+from pydantic import SecretStr
 
 from milepost_service.settings import SettingsError
 
@@ -48,7 +50,15 @@ class HealthServer:
         SettingsError: It can't listen on this host and port.
     """
 
-    def __init__(self, *, host: str, port: int, unready: Unready, alive: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        unready: Unready,
+        alive: Callable[[], bool] = lambda: True,
+        token: SecretStr | None = None,
+    ) -> None:
         """Begin to serve.
 
         Args:
@@ -56,9 +66,11 @@ class HealthServer:
             port: The port to listen on.
             unready: The parts that are not ready, for `/readyz`.
             alive: Whether the process works, for `/livez`; called from the server's threads.
+            token: If given, the metrics and what is not ready are only told to requests that have it.
         """
         self._unready = unready
         self._alive = alive
+        self._authorization = None if token is None else f"Bearer {token.get_secret_value()}".encode()
         self._metrics = make_wsgi_app()
         try:
             self._server = make_server(host, port, self._app, server_class=_Server, handler_class=_Quiet)
@@ -84,9 +96,9 @@ class HealthServer:
         self._thread.join()
 
     def _app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
+        path, trusted = environ.get("PATH_INFO", "/"), self._is_trusted(environ)
         if path == "/metrics":
-            answer: Iterable[bytes] = self._metrics(environ, start_response)
+            answer: Iterable[bytes] = (self._metrics if trusted else _require_token)(environ, start_response)
             return answer
         if path == "/livez":
             if not self._alive():
@@ -95,9 +107,20 @@ class HealthServer:
         if path == "/readyz":
             missing = self._unready()
             if missing:
-                return _plain(start_response, "503 Service Unavailable", "not ready: " + ", ".join(missing))
+                why = "not ready" + (": " + ", ".join(missing) if trusted else "")
+                return _plain(start_response, "503 Service Unavailable", why)
             return _plain(start_response, "200 OK", "ready")
         return _plain(start_response, "404 Not Found", "use /livez, /readyz or /metrics")
+
+    def _is_trusted(self, environ: WSGIEnvironment) -> bool:
+        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        return self._authorization is None or hmac.compare_digest(given, self._authorization)
+
+
+def _require_token(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    del environ
+    headers = [("WWW-Authenticate", "Bearer")]
+    return _plain(start_response, "401 Unauthorized", "the metrics token is required", headers)
 
 
 def _is_open(descriptor: int) -> bool:
@@ -107,6 +130,8 @@ def _is_open(descriptor: int) -> bool:
         return False
 
 
-def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+def _plain(
+    start_response: StartResponse, status: str, text: str, headers: Iterable[tuple[str, str]] = ()
+) -> list[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *headers])
     return [text.encode() + b"\n"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import AnyUrl, BeforeValidator, Field, ValidationError
+from pydantic import AnyUrl, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -48,6 +48,8 @@ class ServiceSettings(BaseSettings):
     """Prefix of every name in RabbitMQ and Redis, so that deployments can share both."""
     retention: Duration = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
     """How long a job is kept after it ended. It must be the same for gateway, processor and tracker."""
+    metrics_token: SecretStr | None = Field(default=None, min_length=16)
+    """If set, `/metrics` answers only requests with `Authorization: Bearer` and this token."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """`console`, `json`, or `auto`: console if standard error is a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -119,6 +119,7 @@ class Policy:
     limits: BodyLimits
     #: Whether callers need no API key or token.
     open: bool
+    metrics_token: str | None = None
     projection_timeout: timedelta = timedelta(seconds=2)
 
 
@@ -180,6 +181,7 @@ def _policy(settings: GatewaySettings) -> Policy:
         retention=settings.retention,
         limits=BodyLimits(body=settings.max_body, upload=settings.max_upload, files=settings.max_files),
         open=settings.access_file is None,
+        metrics_token=settings.metrics_token and settings.metrics_token.get_secret_value(),
     )
 
 
@@ -189,8 +191,8 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
     retention, change_feed = policy.retention, adapters.change_feed
     job_types = KnownTypes(adapters.worker_store, adapters.params_validator)
     statuses = Statuses(keyring=keyring, store=store, index=index, retention=retention)
-    retry = Retry(statuses=statuses, broker=broker)
     quotas = Quotas(rules=adapters.access_rules, index=index)
+    retry = Retry(statuses=statuses, broker=broker, quotas=quotas)
     acceptance = Acceptance(
         keyring=keyring,
         job_types=job_types,
@@ -204,7 +206,11 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
     )
     return Dependencies(
         authentication=Authentication(
-            rules=adapters.access_rules, tokens=adapters.token_verifier, keyring=keyring, open=policy.open
+            rules=adapters.access_rules,
+            tokens=adapters.token_verifier,
+            keyring=keyring,
+            open=policy.open,
+            metrics_token=policy.metrics_token,
         ),
         quotas=quotas,
         acceptance=acceptance,

@@ -94,6 +94,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
+        token=settings.metrics_token,
         unready=lambda: _unready(publisher, worker),
         alive=lambda: stop.is_awaited,
     )

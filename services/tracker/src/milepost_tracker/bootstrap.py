@@ -136,7 +136,10 @@ async def run(settings: TrackerSettings) -> None:
     batching = Batching(size=settings.batch_size, prefetch=settings.prefetch)
     consumer = RabbitConsumer(parts.url, parts.topology, projects, batching, on_open=replayer.audit_soon)
     health = HealthServer(
-        host=settings.health_host, port=settings.health_port, unready=lambda: _unready(consumer, replayer)
+        host=settings.health_host,
+        port=settings.health_port,
+        unready=lambda: _unready(consumer, replayer),
+        token=settings.metrics_token,
     )
     resolver = Resolver(settings.callback_policy)
     webhook_queue = _webhooks(settings, parts, publisher, resolver)

@@ -14,14 +14,18 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from milepost_contracts.clock import now
 from milepost_contracts.values import Moment, TenantName
 
+DEFAULT_TENANT = "default"
+"""The tenant of all jobs at an open gateway; its admins also see what belongs to no tenant."""
+#: A tenant, or `*` for all others.
+TenantPattern = TenantName | Annotated[str, Field(pattern=r"^\*$")]
 _KEY = re.compile(r"mp_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
@@ -80,6 +84,24 @@ class Issuer(_Entry):
     """The URL of the keys that verify them: a JSON Web Key Set (RFC 7517)."""
     tenant_claim: str = "tenant"
     """The claim that names the tenant."""
+    tenants: frozenset[TenantPattern] = Field(min_length=1)
+    """The tenants that its tokens may name; `*` is all but `default`, whose admins see what belongs to no tenant."""
+    scopes: frozenset[Scope] = Field(min_length=1)
+    """The scopes that its tokens may grant."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_grants(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not {"tenants", "scopes"} <= value.keys():
+            raise ValueError(
+                'an issuer needs "tenants", a list of those that its tokens may name (or ["*"]: all but default), '
+                'and "scopes", a list of those that they may grant'
+            )
+        return value
+
+    def may_name(self, tenant: str) -> bool:
+        """Whether its tokens may name this tenant."""
+        return tenant in self.tenants or ("*" in self.tenants and tenant != DEFAULT_TENANT)
 
 
 class Limits(_Entry):
@@ -98,7 +120,7 @@ class Access(_Entry):
 
     keys: tuple[ApiKey, ...] = ()
     issuers: tuple[Issuer, ...] = ()
-    limits: dict[TenantName | Annotated[str, Field(pattern=r"^\*$")], Limits] = Field(default_factory=dict)
+    limits: dict[TenantPattern, Limits] = Field(default_factory=dict)
     """By tenant; `*` is for all others."""
 
     @field_validator("keys")
@@ -154,8 +176,8 @@ def read_access(path: Path) -> Access:
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path} is invalid: {where}{': ' if where else ''}{first['msg']}") from None
+        where, message = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{path} is invalid: {where}{': ' if where else ''}{message}") from None
 
 
 def write_access(path: Path, access: Access) -> None:

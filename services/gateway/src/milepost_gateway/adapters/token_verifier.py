@@ -73,7 +73,7 @@ class JwtVerifier:
     def __init__(self) -> None:
         self._published: dict[Issuer, _PublishedKeys] = {}
 
-    async def verify(self, token: str, issuers: Sequence[Issuer]) -> tuple[dict[str, Any], str]:
+    async def verify(self, token: str, issuers: Sequence[Issuer]) -> tuple[dict[str, Any], Issuer]:
         try:
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
             header = jwt.get_unverified_header(token)
@@ -97,4 +97,4 @@ class JwtVerifier:
             )
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is invalid: {error}") from error
-        return claims, issuer.tenant_claim
+        return claims, issuer

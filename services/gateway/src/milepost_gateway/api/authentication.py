@@ -40,8 +40,16 @@ async def authenticate_listener(connection: HTTPConnection) -> None:
     _set_caller(connection, caller)
 
 
+async def authenticate_metrics_reader(connection: HTTPConnection) -> None:
+    """Authenticate whoever reads metrics: by the metrics token, or as an admin."""
+    caller = await dependencies(connection).authentication.metrics_reader(_credential(connection))
+    caller.need(Scope.ADMIN)
+    _set_caller(connection, caller)
+
+
 MAY_READ, MAY_SUBMIT, MAY_ADMINISTER = (_may(scope) for scope in (Scope.READ, Scope.SUBMIT, Scope.ADMIN))
 MAY_LISTEN: Any = Depends(authenticate_listener)
+MAY_READ_METRICS: Any = Depends(authenticate_metrics_reader)
 
 
 def caller(connection: HTTPConnection) -> Caller:

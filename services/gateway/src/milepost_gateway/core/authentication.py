@@ -1,5 +1,6 @@
 """Authenticates callers by API key, JSON Web Token or stream token, or not at all if the gateway is open."""
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,15 +11,14 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
 from milepost_contracts.clock import now
-from milepost_contracts.http.access import Scope
+from milepost_contracts.http.access import DEFAULT_TENANT, Issuer, Scope
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import TenantName
 from milepost_gateway.errors import Forbidden, Unauthenticated
 from milepost_gateway.ports.access_rules import AccessRules
 from milepost_gateway.ports.token_verifier import TokenVerifier
 
-OPEN_TENANT = "default"
-"""The tenant of all jobs at an open gateway; its admins also see what belongs to no tenant."""
+OPEN_TENANT = DEFAULT_TENANT
 STREAM_TOKEN_TTL = timedelta(minutes=15)
 SCOPE_PREFIX = "milepost:"
 _TENANTS: TypeAdapter[str] = TypeAdapter(TenantName)
@@ -51,6 +51,8 @@ class Authentication:
     keyring: Keyring
     #: Whether callers need no API key or token.
     open: bool
+    #: Opens the metrics alone.
+    metrics_token: str | None = None
 
     async def caller(self, credential: str | None) -> Caller:
         """Return the caller with this API key or token.
@@ -69,6 +71,20 @@ class Authentication:
         if rules.issuers and credential.count(".") == 2:  # noqa: PLR2004 - RFC 7519
             return _caller_of(*await self.tokens.verify(credential, rules.issuers))
         raise Unauthenticated("the API key is unknown, revoked or expired")
+
+    async def metrics_reader(self, credential: str | None) -> Caller:
+        """Return the caller with this metrics token, or as `caller`.
+
+        Raises:
+            Unauthenticated: It is neither; or the gateway is open, and has a metrics token that this is not.
+            IssuerUnavailable: The token can't be verified now.
+        """
+        if self.metrics_token is not None:
+            if hmac.compare_digest((credential or "").encode(), self.metrics_token.encode()):
+                return Caller(tenant=OPEN_TENANT, scopes=frozenset({Scope.ADMIN}), name="metrics-token")
+            if self.open:
+                raise Unauthenticated("the metrics token is required, in the Authorization header")
+        return await self.caller(credential)
 
     def issue_stream_token(self, caller: Caller, job_ids: Sequence[str]) -> tuple[str, datetime]:
         """Return a token that opens streams of these jobs, and when it expires."""
@@ -96,17 +112,21 @@ def _sealed_text(head: str, job_ids: Sequence[str]) -> str:
     return f"{head}.{jobs}"
 
 
-def _caller_of(claims: dict[str, Any], tenant_claim: str) -> Caller:
+def _caller_of(claims: dict[str, Any], issuer: Issuer) -> Caller:
     granted = claims.get("scope", "")
     if not isinstance(granted, str):
         raise Unauthenticated("the token's claim scope is not a string")
     named = {word.removeprefix(SCOPE_PREFIX) for word in granted.split()}
     try:
-        tenant = _TENANTS.validate_python(claims.get(tenant_claim))
+        tenant = _TENANTS.validate_python(claims.get(issuer.tenant_claim))
     except ValidationError:
-        raise Unauthenticated(f"the token's claim {tenant_claim} is not a valid tenant name") from None
+        raise Unauthenticated(f"the token's claim {issuer.tenant_claim} is not a valid tenant name") from None
+    if not issuer.may_name(tenant):
+        raise Unauthenticated(
+            f"the token's issuer may not name the tenant {tenant}; the access file lists those it may"
+        )
     return Caller(
         tenant=tenant,
-        scopes=frozenset(scope for scope in Scope if scope in named),
+        scopes=frozenset(scope for scope in issuer.scopes if scope in named),
         name=str(claims.get("sub", "token"))[:100],
     )

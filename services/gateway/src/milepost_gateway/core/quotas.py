@@ -12,8 +12,10 @@ from milepost_gateway.errors import StoreUnavailable, TooManyJobs, TooManyReques
 from milepost_gateway.ports.access_rules import AccessRules
 from milepost_gateway.ports.job_index import JobIndex
 
-COUNT_INTERVAL = 1.0
-"""Seconds between two counts of a tenant's unfinished jobs; jobs that this gateway accepts meanwhile are added."""
+COUNT_INTERVAL = 3.0
+"""Seconds between two counts of a tenant's unfinished jobs at its limit: some may have ended."""
+NEAR_COUNT_INTERVAL, FAR_COUNT_INTERVAL = 5.0, 15.0
+"""The same from half of the limit on, and below. Jobs that this gateway accepts meanwhile are added."""
 LISTENER_RETRY_AFTER = 5.0
 """Seconds after which to try again when too many requests wait."""
 
@@ -72,14 +74,14 @@ class Quotas:
     async def _check_live_jobs(self, tenant: str, count: int, limit: int) -> None:
         known = self._counts.setdefault(tenant, _Count())
         async with known.counting:
-            if time.monotonic() - known.at > COUNT_INTERVAL:
+            if time.monotonic() - known.at > _count_interval(known.jobs, count, limit):
                 known.at = time.monotonic()
                 try:
-                    counted = await self.index.counts(tenant=tenant)
+                    counted = await self.index.counts(tenant=tenant, statuses=UNFINISHED)
                 except StoreUnavailable:  # jobs are accepted without the limit
                     known.jobs = None
                 else:
-                    known.jobs = sum(counted[status] for status in UNFINISHED)
+                    known.jobs = sum(counted.values())
         if known.jobs is None:
             return
         if known.jobs + count > limit:
@@ -103,3 +105,10 @@ class Quotas:
             self._listeners[tenant] -= 1
             if not self._listeners[tenant]:
                 del self._listeners[tenant]
+
+
+def _count_interval(jobs: int | None, more: int, limit: int) -> float:
+    """Return how old a count of a tenant's unfinished jobs may be: each costs over a thousand commands of Redis."""
+    if jobs is None or jobs + more > limit:
+        return COUNT_INTERVAL
+    return NEAR_COUNT_INTERVAL if jobs + more > limit / 2 else FAR_COUNT_INTERVAL

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from milepost_contracts.clock import now
 from milepost_contracts.values import MAX_RUN, Job
+from milepost_gateway.core.quotas import Quotas
 from milepost_gateway.core.status import Statuses
 from milepost_gateway.core.submission import submitted
 from milepost_gateway.errors import JobNotFinished, RunsExhausted
@@ -32,6 +33,7 @@ class Retry:
 
     statuses: Statuses
     broker: Broker
+    quotas: Quotas
 
     async def retry(self, job_id: str, *, tenant: str) -> Job:
         """Submit the next run of a job that has ended, and return it.
@@ -39,12 +41,14 @@ class Retry:
         Raises:
             JobUnknown, JobExpired: There is no such job, or it has expired.
             JobNotFinished: It has not ended yet.
+            TooManyRequests, TooManyJobs: The tenant may not submit one more job now.
             NotAccepted, OutcomeUnknown: The run was not accepted, or that can't be known; repeating is harmless.
             StoreUnavailable: Its status can't be read now.
         """
         _, snapshot = await self.statuses.known(job_id, tenant=tenant)
         if not snapshot.status.terminal:
             raise JobNotFinished(snapshot.status)
+        await self.quotas.acquire(tenant)
         return await self.next_run(snapshot.job)
 
     async def next_run(self, job: Job, *, after: timedelta = timedelta(0)) -> Job:

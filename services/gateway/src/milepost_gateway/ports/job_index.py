@@ -51,5 +51,7 @@ class JobIndex(Protocol):
         A few may have ended: the index is written after the view.
         """
 
-    async def counts(self, *, tenant: str, batch: str | None = None) -> Mapping[Status, int]:
-        """Return how many jobs of a tenant, or of one of its batches, there are in each state."""
+    async def counts(
+        self, *, tenant: str, batch: str | None = None, statuses: Sequence[Status] = tuple(Status)
+    ) -> Mapping[Status, int]:
+        """Return how many jobs of a tenant, or of one of its batches, there are in each of these states."""

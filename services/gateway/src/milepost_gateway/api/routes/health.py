@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from milepost_contracts.http.access import Scope
 from milepost_gateway.api import responses
-from milepost_gateway.api.authentication import MAY_ADMINISTER, tenant
+from milepost_gateway.api.authentication import MAY_READ_METRICS, tenant
 from milepost_gateway.api.dependencies import dependencies
 from milepost_gateway.core.authentication import OPEN_TENANT
 from milepost_gateway.errors import Forbidden, StoreUnavailable
@@ -45,7 +45,7 @@ async def livez() -> Response:
     openapi_extra=PUBLIC,
 )
 async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = False) -> Response:
-    """Check RabbitMQ and Redis now; with `verbose` answer JSON."""
+    """Check Redis now, and RabbitMQ every 2 s; with `verbose` answer JSON."""
     deps = dependencies(request)
     broker, redis = await asyncio.gather(deps.broker.answers(), deps.store.answers())
     checks = {"rabbitmq": broker, "redis": redis}
@@ -59,7 +59,7 @@ async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = Fal
 
 @router.get(
     "/metrics",
-    dependencies=[MAY_ADMINISTER],
+    dependencies=[MAY_READ_METRICS],
     summary="Get the metrics of this process, for Prometheus",
     response_class=PlainTextResponse,
     responses={
@@ -68,7 +68,7 @@ async def readyz(request: Request, verbose: Annotated[bool | str, Query()] = Fal
     },
 )
 async def metrics(request: Request) -> Response:
-    """Answer in Prometheus' text format. With an access file, only to admins of `default`: they cover all tenants."""
+    """Answer in Prometheus' text format, with the metrics token or to admins of `default`: they cover all tenants."""
     if tenant(request) != OPEN_TENANT:
         raise Forbidden(f"{Scope.ADMIN}, of the tenant {OPEN_TENANT}")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)

@@ -259,7 +259,7 @@ def _requested_or_ended(stored: StoredDocument) -> bool:
     response_model=JobDocument,
     responses={
         202: headers.sent(*headers.LOCATION, "Retry-After", "ETag"),
-        **responses.problems(400, 404, 409, 410, 503),
+        **responses.problems(400, 404, 409, 410, 429, 503),
     },
 )
 async def retry_job(request: Request, job_id: str) -> Response:
