@@ -1,6 +1,7 @@
 """The RabbitMQ adapter, without a broker."""
 
 import asyncio
+from types import SimpleNamespace
 
 from samples import SUBMITTED
 
@@ -24,3 +25,21 @@ async def test_checking_a_queue_and_publishing_share_one_timeout(monkeypatch):
     monkeypatch.setattr(broker._publisher, "publish", publish)
     await broker.submit(JobSubmitted(job=SUBMITTED))
     assert 0 < timeouts[0] <= CONFIRM_TIMEOUT - 0.19
+
+
+async def test_readiness_is_checked_once_however_many_ask(monkeypatch):
+    """Strangers may ask for it, and each check opens a channel at the broker."""
+    broker, checks = RabbitBroker("amqp://nowhere/", Topology()), []
+
+    async def check(connection):
+        checks.append(connection)
+        await asyncio.sleep(0)
+        return True
+
+    monkeypatch.setattr(broker, "_ask", check)
+    assert not await broker.answers()
+    broker.link = SimpleNamespace(connection=object())
+    assert [True] * 100 == await asyncio.gather(*(broker.answers() for _ in range(100)))
+    assert 1 == len(checks)
+    broker.link.connection = None
+    assert not await broker.answers(), "a lost connection is known at once"

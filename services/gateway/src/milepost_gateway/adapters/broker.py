@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.http import webhooks
@@ -21,6 +22,8 @@ from milepost_rabbit.depth import Depth, depths
 from milepost_rabbit.publisher import RabbitPublisher
 
 CONFIRM_TIMEOUT = 2.0
+ANSWER_TTL = 2.0
+"""Seconds for which it is known whether the broker answers: strangers may ask, and each check opens a channel."""
 
 
 class RabbitBroker:
@@ -32,6 +35,8 @@ class RabbitBroker:
         self._publisher = RabbitPublisher(url, name="gateway")
         self.link = self._publisher.link
         self._checks = QueueChecks(self._publisher)
+        self._answering = asyncio.Lock()
+        self._answered, self._asked_at = False, float("-inf")
 
     async def submit(self, command: Submitted) -> None:
         delay = command.delay if isinstance(command, JobScheduled) else timedelta(0)
@@ -82,6 +87,13 @@ class RabbitBroker:
         connection = self.link.connection
         if connection is None:
             return False
+        async with self._answering:
+            at = asyncio.get_running_loop().time()
+            if at - self._asked_at >= ANSWER_TTL:
+                self._answered, self._asked_at = await self._ask(connection), at
+            return self._answered
+
+    async def _ask(self, connection: AbstractConnection) -> bool:
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT):
                 await connection.ready()

@@ -33,4 +33,4 @@ class Broker(Protocol):
         """
 
     async def answers(self) -> bool:
-        """Whether the broker answers now."""
+        """Whether the broker answers now, or answered within the last 2 s."""
