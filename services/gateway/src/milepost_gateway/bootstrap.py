@@ -181,7 +181,7 @@ def _policy(settings: GatewaySettings) -> Policy:
         retention=settings.retention,
         limits=BodyLimits(body=settings.max_body, upload=settings.max_upload, files=settings.max_files),
         open=settings.access_file is None,
-        metrics_token=settings.metrics_token and settings.metrics_token.get_secret_value(),
+        metrics_token=None if settings.metrics_token is None else settings.metrics_token.get_secret_value(),
     )
 
 
