@@ -4,7 +4,8 @@ import sys
 
 import uvicorn
 
-from milepost_gateway.api.server import ReadTimeoutProtocol, Server
+from milepost_gateway.api.protocol import HttpProtocol
+from milepost_gateway.api.server import Server
 from milepost_gateway.bootstrap import create_app
 from milepost_gateway.check import report
 from milepost_gateway.settings import GatewaySettings
@@ -43,7 +44,7 @@ def _run(settings: GatewaySettings) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
         ws_max_size=MAX_WEBSOCKET_MESSAGE,
-        http=ReadTimeoutProtocol,
+        http=HttpProtocol,
     )
     redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
     redis_check.start()

@@ -40,6 +40,12 @@ class ProblemType(Enum):
     )
     REQUEST_TIMEOUT = ("request-timeout", HTTPStatus.REQUEST_TIMEOUT, "The request was not completed in time")
     TOO_LARGE = ("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
+    URI_TOO_LONG = ("uri-too-long", HTTPStatus.REQUEST_URI_TOO_LONG, "The path and query are too long")
+    HEADERS_TOO_LARGE = (
+        "headers-too-large",
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The headers are too large",
+    )
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

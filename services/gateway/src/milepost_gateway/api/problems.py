@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemDetail, ProblemType
 from milepost_contracts.states import Status
@@ -40,6 +41,16 @@ def install(app: FastAPI) -> None:
 async def describe(request: Request, error: errors.GatewayError) -> Problem:
     """Return the problem of this error, for a response that reports several."""
     return Problem.model_validate_json(bytes((await _gateway_error(request, error)).body))
+
+
+def app_of(kind: ProblemType, detail: str) -> ASGIApp:
+    """Return an ASGI app that answers every request with this problem."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        log.info("request_refused", problem=kind.slug, detail=detail)
+        await _problem(Request(scope), kind, detail)(scope, receive, send)
+
+    return app
 
 
 def _problem(
@@ -176,7 +187,7 @@ async def _stopped(request: Request, error: Exception) -> Response:
 
 
 async def _unsupported(request: Request, error: Exception) -> Response:
-    headers = {"Accept-Post": "application/json, multipart/form-data"}
+    headers = {"Accept-Post": "application/json, multipart/form-data", "Accept-Encoding": "identity"}
     return _problem(request, ProblemType.UNSUPPORTED_MEDIA_TYPE, str(error), headers=headers)
 
 

@@ -208,6 +208,8 @@ async def _read_form(form: FormData) -> SubmissionBody:
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in request.scope["headers"]):
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
     announced = header(request, b"content-length") or "0"
     if announced.isdigit() and int(announced) > limit:
         raise PayloadTooLarge(f"The body has {announced} bytes; {limit} are allowed.")
