@@ -140,6 +140,18 @@ async def test_an_unsupported_media_type_gets_415(http, media_type):
     assert "application/json" in response.headers["accept-post"]
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("path, body", [("jobs", JOB), ("jobs:batch", {"jobs": [JOB]})])
+async def test_a_content_encoding_gets_415(http, broker, coding, path, body):
+    """Nothing is guessed from bytes of another coding. Accept-Encoding says which is accepted."""
+    answer = await http.post(f"/v1/{path}", json=body, headers={"Content-Encoding": coding})
+    problem(answer, 415, "unsupported-media-type")
+    assert "identity" == answer.headers["accept-encoding"]
+    assert [] == broker.submitted
+    answer = await http.post(f"/v1/{path}", json=body, headers={"Content-Encoding": "Identity"})
+    assert answer.status_code in {202, 207}
+
+
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(http, broker):
     """By its Content-Length, or by the number of bytes received."""
     big = b'{"type":"count","params":{"a/b":"' + b"x" * 100_000 + b'"}}'

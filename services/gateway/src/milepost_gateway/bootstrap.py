@@ -34,6 +34,7 @@ from milepost_gateway.adapters.redis.webhook_log import RedisWebhookLog
 from milepost_gateway.adapters.redis.worker_store import RedisWorkerStore
 from milepost_gateway.adapters.token_verifier import JwtVerifier
 from milepost_gateway.api import openapi, problems, responses
+from milepost_gateway.api.browsers import BrowserPolicy
 from milepost_gateway.api.dependencies import Dependencies
 from milepost_gateway.api.fast_path import Gateway
 from milepost_gateway.api.requests import BodyLimits
@@ -170,7 +171,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await redis.aclose()
             await subscriber.aclose()
 
-    return build_app(lifespan, origins=settings.cors_origins)
+    return build_app(lifespan, origins=settings.cors_origins, hosts=settings.known_hosts)
 
 
 def _policy(settings: GatewaySettings) -> Policy:
@@ -265,9 +266,12 @@ def _redis(url: str) -> Redis:
     )
 
 
-def build_app(lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[str] = (), hosts: frozenset[str] | None = None
+) -> FastAPI:
     """Return the app without its core: the caller sets `app.state.dependencies`."""
     app = Gateway(
+        browsers=BrowserPolicy(hosts=hosts, origins=frozenset(origins)),
         title="Milepost",
         version=version("milepost-gateway"),
         summary="Submit a long-running job, get 202 Accepted, and follow every step.",

@@ -14,12 +14,14 @@ from milepost_service.callback_urls import CallbackSettings
 from milepost_service.settings import BlobsUrl
 
 
-def _origins(value: Any) -> Any:
+def _list(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
-Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)]
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_list)]
+HostName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9._-]+|[0-9a-f:.]+)$"), BeforeValidator(str.lower)]
+HostNames = Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(_list)]
 
 
 class GatewaySettings(CallbackSettings):
@@ -45,6 +47,18 @@ class GatewaySettings(CallbackSettings):
     """Allow a gateway without an access file to listen beyond loopback: everybody who reaches it may do everything."""
     cors_origins: Origins = ()
     """Origins whose web pages may call the gateway: `https://app.example.com,…`; `*` for any."""
+    hosts: HostNames = ()
+    """Names under which clients reach the gateway: `jobs.example.com,…`; `*` for any."""
+
+    @property
+    def known_hosts(self) -> frozenset[str] | None:
+        """The names that a `Host` header may have, besides addresses and `localhost`; `None` for any.
+
+        With an access file, any by default: a page that DNS rebinding brings here has no API key.
+        """
+        if "*" in self.hosts or (self.access_file is not None and not self.hosts):
+            return None
+        return frozenset(name.removesuffix(".") for name in (*self.hosts, self.host.lower()))
 
     @field_validator("id_keys")
     @classmethod

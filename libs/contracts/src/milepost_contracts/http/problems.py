@@ -28,6 +28,8 @@ class ProblemType(Enum):
     JOB_CANCELED = ("job-canceled", HTTPStatus.CONFLICT, "The job was canceled, so it has no result")
     UNAUTHENTICATED = ("unauthenticated", HTTPStatus.UNAUTHORIZED, "Not authenticated")
     FORBIDDEN = ("forbidden", HTTPStatus.FORBIDDEN, "Not allowed")
+    CROSS_ORIGIN = ("cross-origin", HTTPStatus.FORBIDDEN, "Not allowed to pages of other origins")
+    UNKNOWN_HOST = ("unknown-host", HTTPStatus.MISDIRECTED_REQUEST, "Unknown host")
     TOO_MANY_REQUESTS = ("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
     TOO_MANY_JOBS = ("too-many-jobs", HTTPStatus.TOO_MANY_REQUESTS, "Too many unfinished jobs")
     KEY_REUSED = ("key-reused", HTTPStatus.UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request")

@@ -13,6 +13,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from milepost_contracts.ids import looks_like_an_id
+from milepost_gateway.api import problems
+from milepost_gateway.api.browsers import BrowserPolicy
 from milepost_gateway.api.request_log import RequestLog, begin, end
 from milepost_gateway.api.responses import JOBS
 from milepost_gateway.api.routes.jobs import get_job, router, submit_job
@@ -30,11 +32,15 @@ SUBMIT, GET = _route(submit_job), _route(get_job)
 class Gateway(FastAPI):
     """The FastAPI app, with the fast path in front."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, browsers: BrowserPolicy, **settings: Any) -> None:
         super().__init__(**settings)
+        self._browsers = browsers
         self._framework = RequestLog(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and (refusal := self._browsers.refusal(scope)) is not None:
+            await RequestLog(problems.app_of(*refusal))(scope, receive, send)
+            return
         found = _find(scope) if scope["type"] == "http" else None
         if found is None:
             await self._framework(scope, receive, send)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.requests import HTTPConnection
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -44,17 +45,17 @@ async def describe(request: Request, error: errors.GatewayError) -> Problem:
 
 
 def app_of(kind: ProblemType, detail: str) -> ASGIApp:
-    """Return an ASGI app that answers every request with this problem."""
+    """Return an ASGI app that answers every request or WebSocket handshake with this problem."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         log.info("request_refused", problem=kind.slug, detail=detail)
-        await _problem(Request(scope), kind, detail)(scope, receive, send)
+        await _problem(HTTPConnection(scope), kind, detail)(scope, receive, send)
 
     return app
 
 
 def _problem(
-    request: Request,
+    request: HTTPConnection,
     kind: ProblemType,
     detail: str,
     *,
