@@ -231,3 +231,14 @@ def test_the_polling_example_shows_a_job_until_its_end(context):
     page.goto(f"{(EXAMPLES / 'poll.html').as_uri()}?gateway={URL}")
     expect(page.locator("#state")).to_have_text("succeeded", timeout=30_000)
     assert page.evaluate("bar.value") == 100
+
+
+def test_the_docs_are_shown_without_the_internet(page):
+    """All that `/docs` loads is from this gateway, and its content security policy is kept. Requests can be tried out."""
+    page.goto(f"{URL}/docs")
+    expect(page.locator("#operations-jobs-list_jobs")).to_be_visible()
+    page.locator("#operations-health-livez").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    page.screenshot(path=MADE / "docs.png")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(not KEY, reason="this gateway has no API keys")
 
 
 def test_the_dashboard_and_its_streams_work_with_a_key(show, submit):
-    """The page asks for it, keeps it in the tab, and never puts it into an address."""
+    """The page asks for it, keeps it in memory only, and never puts it into an address."""
     job_id = submit("walk", steps=60)
     page = show()
     requested = []
@@ -27,3 +27,8 @@ def test_the_dashboard_and_its_streams_work_with_a_key(show, submit):
     expect(row.locator(".status")).to_have_text("succeeded")
     assert any("/v1/events?" in url and "token=" in url for url in requested)
     assert not any(KEY in url for url in requested)
+    stored = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    assert KEY not in page.evaluate(stored)
+    assert [] == page.context.cookies()
+    page.reload()
+    expect(page.locator("h1")).to_have_text("Sign in")

@@ -171,7 +171,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await redis.aclose()
             await subscriber.aclose()
 
-    return build_app(lifespan, origins=settings.cors_origins, hosts=settings.known_hosts)
+    return build_app(lifespan, origins=settings.cors_origins, hosts=settings.known_hosts, docs=settings.docs)
 
 
 def _policy(settings: GatewaySettings) -> Policy:
@@ -267,7 +267,11 @@ def _redis(url: str) -> Redis:
 
 
 def build_app(
-    lifespan: Lifespan[FastAPI] | None = None, *, origins: Sequence[str] = (), hosts: frozenset[str] | None = None
+    lifespan: Lifespan[FastAPI] | None = None,
+    *,
+    origins: Sequence[str] = (),
+    hosts: frozenset[str] | None = None,
+    docs: bool = True,
 ) -> FastAPI:
     """Return the app without its core: the caller sets `app.state.dependencies`."""
     app = Gateway(
@@ -277,6 +281,8 @@ def build_app(
         summary="Submit a long-running job, get 202 Accepted, and follow every step.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own pages load scripts of another host
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.closing = asyncio.Event()
@@ -287,5 +293,5 @@ def build_app(
     for routes in (jobs, batches, downloads, streams, websocket, dead_letters, webhooks, workers):
         app.include_router(routes.router, responses=responses.AUTHENTICATED)
     app.include_router(health.router)
-    dashboard.install(app)
+    dashboard.install(app, docs=docs)
     return app

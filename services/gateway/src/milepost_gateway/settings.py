@@ -49,6 +49,8 @@ class GatewaySettings(CallbackSettings):
     """Origins whose web pages may call the gateway: `https://app.example.com,…`; `*` for any."""
     hosts: HostNames = ()
     """Names under which clients reach the gateway: `jobs.example.com,…`; `*` for any."""
+    docs: bool = True
+    """Serve the documentation of the HTTP interface at `/docs`."""
 
     @property
     def known_hosts(self) -> frozenset[str] | None:

@@ -204,7 +204,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     kinds = {
         HTTPStatus.NOT_FOUND: (
             ProblemType.NOT_FOUND,
-            "No resource has this path. /docs lists all paths.",
+            "No resource has this path. /openapi.json lists all paths.",
         ),
         HTTPStatus.METHOD_NOT_ALLOWED: (
             ProblemType.METHOD_NOT_ALLOWED,

@@ -1,7 +1,7 @@
 // Requests to the gateway, with the user's key; a problem document becomes an error with its title and detail.
 
 const base = new URL("./", location.href);
-const KEY = "milepost-key";
+let apiKey = null; // in memory only: storage and cookies outlive the page, and a cookie goes to other ports of the host too
 
 export class Problem extends Error {
   constructor(status, body) {
@@ -12,11 +12,11 @@ export class Problem extends Error {
 }
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (text) => (text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY)),
+  isSet: () => apiKey !== null,
+  set: (text) => (apiKey = text),
 };
 
-const headers = () => (key.get() ? { Authorization: `Bearer ${key.get()}` } : {});
+const headers = () => (key.isSet() ? { Authorization: `Bearer ${apiKey}` } : {});
 
 export const address = (path) => new URL(path.replace(/^\//, ""), base);
 
@@ -140,7 +140,7 @@ export class Stream {
     if (!this.#ids.length) return this.onState("live");
     this.onState("connecting");
     const query = new URLSearchParams(this.#ids.map((id) => ["job", id]));
-    if (key.get()) {
+    if (key.isSet()) {
       const { token } = await fetchJson(`v1/events/stream-token?${query}`, { method: "POST" });
       query.set("token", token); // an EventSource can't send headers; the token opens only this stream, for 15 minutes
     }

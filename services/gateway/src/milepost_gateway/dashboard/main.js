@@ -68,8 +68,8 @@ function login() {
     route();
   };
   return html`<h1>Sign in</h1><p>${app.locked}</p>
-    <form @submit=${signIn}><div class="field"><label for="key">API key or token</label><input id="key" type="password" autocomplete="off" required>
-      <small>${key.get() ? "The gateway refused the key. " : ""}The key is kept in this tab only and removed when you close it.</small></div><p class="actions"><button type="submit" class="main">Sign in</button></p></form>`;
+    <form @submit=${signIn}><div class="field"><label for="key">API key or token</label><input id="key" type="password" autocomplete="current-password" required>
+      <small>${key.isSet() ? "The gateway refused the key. " : ""}The key is kept in the memory of this page only: a reload asks for it again.</small></div><p class="actions"><button type="submit" class="main">Sign in</button></p></form>`;
 }
 
 /** Remove the key, and show the login form if the gateway needs one. */
@@ -91,7 +91,7 @@ function route() {
   else view = new Jobs(app, query);
   document.title = `${view.title} · Milepost`;
   const current = ["submit", "workers", "dead"].includes(first) ? `#/${first}` : "#/";
-  render(NAV.map(([href, name]) => html`<a href=${href} aria-current=${href === current ? "page" : "false"}>${name}</a>`).concat(key.get() ? html`<button type="button" class="plain" @click=${signOut}>Sign out</button>` : []), document.getElementById("nav"));
+  render(NAV.map(([href, name]) => html`<a href=${href} aria-current=${href === current ? "page" : "false"}>${name}</a>`).concat(key.isSet() ? html`<button type="button" class="plain" @click=${signOut}>Sign out</button>` : []), document.getElementById("nav"));
   const shown = view;
   view.enter().then(() => shown === view && app.update());
   draw();

@@ -1,5 +1,6 @@
-"""The dashboard at `/`: static files of this package, which call only this gateway."""
+"""The dashboard at `/`, and the documentation of the HTTP interface at `/docs`: files that call only this gateway."""
 
+from importlib import resources
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -17,13 +18,29 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-router = APIRouter(include_in_schema=False)
+# Swagger UI sets style attributes, and has its icons in its stylesheet.
+DOCS_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": HEADERS["Content-Security-Policy"]
+    .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+    .replace("img-src 'self'", "img-src 'self' data:"),
+}
+SWAGGER_UI = resources.files("fastapi_offline") / "static"
+"""Swagger UI, as this package brings it."""
+
+router, docs_router = APIRouter(include_in_schema=False), APIRouter(include_in_schema=False)
 
 
 @router.get("/")
 def show_dashboard() -> Response:
     """Answer the page. It shows only what the user's API key may read."""
     return FileResponse(FOLDER / "index.html", headers=HEADERS)
+
+
+@docs_router.get("/docs")
+def show_docs() -> Response:
+    """Answer the page with the OpenAPI document."""
+    return FileResponse(FOLDER / "docs.html", headers=DOCS_HEADERS)
 
 
 class _Files(StaticFiles):
@@ -33,7 +50,10 @@ class _Files(StaticFiles):
         return response
 
 
-def install(app: FastAPI) -> None:
-    """Serve the page and its files."""
+def install(app: FastAPI, *, docs: bool) -> None:
+    """Serve the dashboard and its files, and with `docs` the documentation."""
     app.include_router(router)
     app.mount("/dashboard", _Files(directory=FOLDER), name="dashboard")
+    if docs:
+        app.include_router(docs_router)
+        app.mount("/docs/assets", _Files(directory=str(SWAGGER_UI)), name="docs")
