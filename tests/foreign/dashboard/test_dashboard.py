@@ -234,7 +234,7 @@ def test_the_polling_example_shows_a_job_until_its_end(context):
 
 
 def test_the_docs_are_shown_without_the_internet(page):
-    """All that `/docs` loads is from this gateway, and its content security policy is kept. Requests can be tried out."""
+    """`/docs` loads only files of this gateway, and keeps its content security policy. Requests can be tried out."""
     page.goto(f"{URL}/docs")
     expect(page.locator("#operations-jobs-list_jobs")).to_be_visible()
     page.locator("#operations-health-livez").click()
