@@ -20,7 +20,7 @@ def _list(value: Any) -> Any:
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_list)]
-HostName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9._-]+|[0-9a-f:.]+)$"), BeforeValidator(str.lower)]
+HostName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9._-]+)$"), BeforeValidator(str.lower)]
 HostNames = Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(_list)]
 
 
