@@ -1,6 +1,5 @@
 """The services read each other's messages: the same bytes, without a broker."""
 
-import jsonschema_rs
 import pytest
 from dramatiq.message import Message, get_encoder, set_encoder
 from samples import SUBMITTED
@@ -40,7 +39,7 @@ def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event
 def test_the_gateway_validates_params_against_the_announced_schema(definition):
     """The handler's model and the announced schema reject the same unknown field."""
     announced = definition.announcement()
-    known = KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema))
+    known = KnownType.of(announced)
     with pytest.raises(Exception, match="params"):
         known.check({"a_typo": 1})
     with pytest.raises(ValueError, match="a_typo"):

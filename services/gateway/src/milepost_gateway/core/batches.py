@@ -16,8 +16,7 @@ from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.core.idempotency import IdempotencyClaim
-from milepost_gateway.core.job_types import KnownType
-from milepost_gateway.core.submission import Acceptance, Submission
+from milepost_gateway.core.submission import Acceptance, Checked, Submission
 from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
 from milepost_gateway.ports.broker import Submitted
 from milepost_gateway.ports.job_index import JobIndex
@@ -83,7 +82,7 @@ class Batches:
             TooManyRequests, TooManyJobs: The tenant may not submit so many now.
         """
         outcomes: list[Submitted | GatewayError] = []
-        valid: dict[int, tuple[Submission, KnownType]] = {}
+        valid: dict[int, Checked] = {}
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
         await self._resolve_hosts(jobs)
@@ -104,12 +103,10 @@ class Batches:
         slots = asyncio.Semaphore(MAX_CONCURRENT_SUBMISSIONS)
 
         async def accept(number: int) -> None:
-            submission, known = valid[number]
             async with slots:
                 try:
                     outcomes[number] = await self.acceptance.submit(
-                        submission,
-                        known,
+                        valid[number],
                         tenant=tenant,
                         batch=batch_id,
                         traceparent=traceparent,
@@ -129,9 +126,7 @@ class Batches:
         urls_by_host = list(by_host.values())[:MAX_CALLBACK_HOSTS]
         await asyncio.gather(*(callback_urls.check(url) for url in urls_by_host), return_exceptions=True)
 
-    async def _check(
-        self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]
-    ) -> tuple[Submission, KnownType]:
+    async def _check(self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]) -> Checked:
         submission = Submission.read(job)
         if submission.callback_url is not None:
             hosts.add(self.acceptance.callback_urls.host(submission.callback_url))
@@ -141,7 +136,7 @@ class Batches:
         if submission.type in unknown:
             raise unknown[submission.type]
         try:
-            return submission, await self.acceptance.check(submission)
+            return await self.acceptance.check(submission)
         except UnknownJobType as error:
             unknown[submission.type] = error
             raise

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jsonschema_rs
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.messages.worker_events import HEARTBEAT_INTERVAL, Heartbeat, JobType
+from milepost_contracts.secret_params import MASK, SecretParams, Secrets, escaped, place_of
 from milepost_gateway.errors import InvalidParams, StoreUnavailable, UnknownJobType
 from milepost_gateway.ports.worker_store import WorkerStore
 
@@ -35,18 +36,56 @@ class KnownType:
     """An announced type with its schema compiled."""
 
     announced: JobType
+    #: Its messages contain no values if the type has secret params.
     validator: Any
+    secret_params: SecretParams
+
+    @classmethod
+    def of(cls, announced: JobType) -> Self:
+        """Compile the schema of a type.
+
+        Raises:
+            ValueError: It is unusable.
+        """
+        secret_params = SecretParams(announced.params_schema)
+        mask = "the value" if secret_params.exist else None
+        validator = jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse, mask=mask)
+        return cls(announced, validator, secret_params)
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raise `InvalidParams`, with up to 20 validation errors, if the params don't match the schema."""
         places = []
         for error in self.validator.iter_errors(params):
-            pointer = "/params" + "".join(f"/{_escaped(step)}" for step in error.instance_path)
-            places.append(ProblemDetail(pointer=pointer, detail=error.message[:500]))
+            pointer = "".join(f"/{escaped(step)}" for step in error.instance_path)
+            places.append(ProblemDetail(pointer=f"/params{pointer}", detail=error.message[:500]))
             if len(places) == MAX_ERRORS:
                 break
         if places:
-            raise InvalidParams(places)
+            raise InvalidParams(self._without_secrets(params, places))
+
+    def split(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], Secrets]:
+        """Return the params as they are shown, and the secrets among them.
+
+        Raises:
+            InvalidParams: A secret is the mask: the params are those that a job has shown.
+        """
+        shown, secrets = self.secret_params.split(params)
+        masks = [pointer for pointer, value in secrets.items() if value == MASK]
+        if masks:
+            detail = "it is secret, and this is only its mask: give the secret itself"
+            raise InvalidParams([ProblemDetail(pointer=f"/params{pointer}", detail=detail) for pointer in masks])
+        return shown, secrets
+
+    def _without_secrets(self, params: Mapping[str, Any], errors: list[ProblemDetail]) -> list[ProblemDetail]:
+        """Return the errors without the names that occur inside of secrets."""
+        secrets = {f"/params{pointer}": value for pointer, value in self.secret_params.split(params)[1].items()}
+        shown = []
+        for error in errors:
+            place = place_of(error.pointer, secrets)
+            if place is not None and isinstance(secrets[place], dict | list):
+                error = ProblemDetail(pointer=place, detail="the value does not match the schema")  # noqa: PLW2901
+            shown.append(error)
+        return shown
 
 
 @dataclass
@@ -137,7 +176,7 @@ class KnownTypes:
         known = self._types.get(announced.type)
         if known is not None and known.announced == announced:
             return known
-        return KnownType(announced, jsonschema_rs.Draft202012Validator(announced.params_schema, retriever=_refuse))
+        return KnownType.of(announced)
 
 
 def _queue_wait(heartbeats: Sequence[Heartbeat]) -> dict[str, float]:
@@ -155,8 +194,3 @@ def _queue_wait(heartbeats: Sequence[Heartbeat]) -> dict[str, float]:
 def _refuse(uri: str) -> NoReturn:
     """Refuse references to other schemas: the gateway fetches no URL that a processor names."""
     raise ValueError(f"the schema refers to {uri}")
-
-
-def _escaped(step: str | int) -> str:
-    """Escape a token of a JSON pointer (RFC 6901)."""
-    return str(step).replace("~", "~0").replace("/", "~1")

@@ -18,6 +18,7 @@ _KEPT = (
     "tags",
     "batch",
     "params",
+    "sealed",
     "files",
     "callback_url",
     "created_at",
