@@ -52,9 +52,12 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
             yield str(value)
 
 
-def _forms(secret: str) -> Iterable[str]:
-    quoted = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]
-    return secret, *quoted, quote(secret), quote(secret, safe=""), quote_plus(secret)
+def _forms(secret: str) -> Iterator[str]:
+    """Return the forms in which a secret occurs in texts: a log line may be the JSON of the `repr` of one."""
+    for form in (secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        yield form
+        for is_ascii in (True, False):
+            yield json.dumps(form, ensure_ascii=is_ascii)[1:-1]
 
 
 NOTHING_SECRET = Masking()

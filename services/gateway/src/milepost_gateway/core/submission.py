@@ -86,7 +86,7 @@ class Submission(Value):
     type: str = Field(min_length=1, max_length=64, examples=["digest-files"])
     """One of the announced job types."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    """Must match the type's schema; see `/v1/job-types`."""
+    """Must match the type's schema; see `/v1/job-types`. What it marks `writeOnly` or `format: password` is sealed."""
     queue: QueueName | None = None
     """If given, it must be the queue of the type."""
     run_at: FutureMoment | None = None
