@@ -18,6 +18,7 @@ SECRET = 'hun"ter\n2é/+ x'
 FORMS = [
     SECRET,
     repr(SECRET)[1:-1],
+    repr(SECRET.encode())[2:-1],
     'hun\\"ter\\n2\\u00e9/+ x',
     'hun\\"ter\\n2é/+ x',
     json.dumps(repr(SECRET)[1:-1])[1:-1],
@@ -85,9 +86,11 @@ def test_a_secret_is_masked_as_it_is_escaped_and_encoded(form):
 
 
 def test_all_texts_and_numbers_of_a_secret_are_masked_but_short_ones():
-    """A secret may be an object. A short text would hide other words."""
-    masking = Masking([{"user": "alice", "pins": [1234, 12, True], "none": None}, "abc"])
-    assert f"{MASK} {MASK} 12 True None abc" == masking("alice 1234 12 True None abc")
+    """A secret may be an object, whose names are secret unless the schema has them. A short text would hide words."""
+    masking = Masking(
+        [{"user": "alice", "pins": [1234, 12, True], "none": None, "a-token": 1}, "abc", "none"], ["user"]
+    )
+    assert f"user {MASK} {MASK} {MASK} 12 True abc {MASK}" == masking("user alice 1234 a-token 12 True abc none")
 
 
 def test_of_two_secrets_the_longer_is_masked_first():

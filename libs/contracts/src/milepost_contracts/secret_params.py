@@ -68,6 +68,8 @@ class SecretParams:
         }
         #: Whether a reference may be relative to a part of the schema that has an identity of its own.
         self._has_parts = any("$id" in node for node in nodes if node is not schema)
+        #: The names of members that the schema gives away.
+        self.names = frozenset(name for node in nodes for name in _children(node, "properties"))
         self._root: _Place | None = None
         if any(_is_mark(node) for node in nodes):
             self._leading = self._find_leading()

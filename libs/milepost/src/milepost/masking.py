@@ -1,7 +1,7 @@
 """Keeps secret params secret: marks them in the JSON Schema of the params, and masks them in texts."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -16,10 +16,16 @@ MIN_LENGTH = 4
 
 
 class Masking:
-    """Masks secrets in texts, where they occur as they are, escaped or encoded as in a URL."""
+    """Masks secrets in texts, where they occur as they are, escaped or encoded as in a URL.
 
-    def __init__(self, secrets: Iterable[Any] = ()) -> None:
-        forms = {form for secret in _texts(secrets) for form in _forms(secret) if len(form) >= MIN_LENGTH}
+    Args:
+        secrets: Texts, numbers, and objects and arrays of them.
+        names: The names of members in such objects that are no secrets.
+    """
+
+    def __init__(self, secrets: Iterable[Any] = (), names: Collection[str] = ()) -> None:
+        texts = _texts(secrets, names)
+        forms = {form for secret in texts for form in _forms(secret) if len(form) >= MIN_LENGTH}
         self._forms = sorted(forms, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -42,19 +48,23 @@ class SecretsMarked(GenerateJsonSchema):
 _SERIALIZE_SECRET = dict(TypeAdapter(Secret[int]).core_schema["serialization"])["function"]
 
 
-def _texts(values: Iterable[Any]) -> Iterator[str]:
+def _texts(values: Iterable[Any], names: Collection[str]) -> Iterator[str]:
     stack = list(values)
     while stack:
         value = stack.pop()
-        if isinstance(value, dict | list):
-            stack += value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            stack += value.values()
+            yield from (name for name in value if name not in names)
+        elif isinstance(value, list):
+            stack += value
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             yield str(value)
 
 
 def _forms(secret: str) -> Iterator[str]:
     """Return the forms in which a secret occurs in texts: a log line may be the JSON of the `repr` of one."""
-    for form in (secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret)):
+    shown = repr(secret)[1:-1], repr(secret.encode())[2:-1]
+    for form in (secret, *shown, quote(secret), quote(secret, safe=""), quote_plus(secret)):
         yield form
         for is_ascii in (True, False):
             yield json.dumps(form, ensure_ascii=is_ascii)[1:-1]

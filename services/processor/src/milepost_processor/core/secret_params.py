@@ -27,9 +27,9 @@ class ParamsOpener:
 
     def __init__(self, handlers: Handlers, sealer: Sealer) -> None:
         self._sealer = sealer
-        schemas = {name: SecretParams(one.params_schema()) for name, one in handlers.definitions.items()}
+        self._schemas = {name: SecretParams(one.params_schema()) for name, one in handlers.definitions.items()}
         #: The types with secret params.
-        self.types = {name: one for name, one in schemas.items() if one.exist}
+        self.types = {name: one for name, one in self._schemas.items() if one.exist}
         self._maskings: dict[int, Masking] = {}
 
     @property
@@ -55,7 +55,8 @@ class ParamsOpener:
             params, secrets = self._sealer.open(job)
         except CannotOpen as error:
             raise SecretsUnreadable(str(error)) from error
-        return OpenedParams(params, Masking(secrets.values()))
+        names = self._schemas[job.type].names if job.type in self._schemas else ()
+        return OpenedParams(params, Masking(secrets.values(), names))
 
     @contextmanager
     def masking_logs(self, opened: OpenedParams) -> Iterator[None]:
