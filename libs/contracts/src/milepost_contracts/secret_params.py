@@ -29,6 +29,8 @@ _INSIDE = (*_REST, *_EVERY_ITEM, "properties", "patternProperties", "prefixItems
 _INSEPARABLE = ("propertyNames", "contentSchema")
 
 Node = dict[str, Any]
+#: The steps to a value, the last one first; a pointer is made only of those that lead to secrets.
+_Path = tuple["_Path | None", str | int]
 _ANYTHING: Node = {}
 #: Secrets by their JSON pointers.
 Secrets = dict[str, JsonValue]
@@ -42,6 +44,8 @@ class _Place:
     is_secret: bool = False
     #: The names of members that are described one by one.
     names: frozenset[str] = frozenset()
+    #: How many items are described one by one.
+    listed: int = 0
     #: The places of the members by their names; `None` is the name of all others.
     members: dict[str | None, "_Place | None"] = field(default_factory=dict)
     #: The places of the items; the last is that of all others.
@@ -83,23 +87,27 @@ class SecretParams:
     def split(self, params: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], Secrets]:
         """Return the params with masks, and the secrets. If the params as a whole are secret, none is shown."""
         secrets: Secrets = {}
-        shown = self._masked(self._root, dict(params), "", secrets)
+        shown = self._shown(self._root, dict(params), None, secrets)
         return (shown if isinstance(shown, dict) else {}), secrets
 
-    def _masked(self, place: _Place | None, value: JsonValue, pointer: str, secrets: Secrets) -> JsonValue:
+    def _shown(self, place: _Place | None, value: Any, path: _Path | None, secrets: Secrets) -> Any:
         if place is None:
             return value
         if place.is_secret:
-            secrets[pointer] = value
+            secrets[_pointer(path)] = value
             return MASK
         if isinstance(value, dict):
             return {
-                name: self._masked(self._member(place, name), inner, f"{pointer}/{escaped(name)}", secrets)
+                name: self._shown(inside, inner, (path, name), secrets)
+                if (inside := self._member(place, name)) is not None
+                else inner
                 for name, inner in value.items()
             }
         if isinstance(value, list):
             return [
-                self._masked(self._item(place, index), inner, f"{pointer}/{index}", secrets)
+                self._shown(inside, inner, (path, index), secrets)
+                if (inside := self._item(place, index)) is not None
+                else inner
                 for index, inner in enumerate(value)
             ]
         return value
@@ -120,7 +128,7 @@ class SecretParams:
         return self._place(inner) if is_described else _SECRET
 
     def _item(self, place: _Place, index: int) -> _Place | None:
-        key = min(index, max(len(_listed(node)) for node in place.nodes))
+        key = min(index, place.listed)
         if key not in place.items:
             inner: list[Node] = []
             for node in place.nodes:
@@ -140,7 +148,8 @@ class SecretParams:
             if len(self._places) >= MAX_PLACES or any(self._is_secret(node) for node in nodes.values()):
                 return _SECRET
             names = frozenset(name for node in nodes.values() for name in _children(node, "properties"))
-            self._places[key] = _Place(tuple(nodes.values()), names=names)
+            listed = max(len(_listed(node)) for node in nodes.values())
+            self._places[key] = _Place(tuple(nodes.values()), names=names, listed=listed)
         return self._places[key]
 
     def _closure(self, schemas: Iterable[Node]) -> dict[int, Node]:
@@ -231,6 +240,14 @@ def place_of(pointer: str, secrets: Secrets) -> str | None:
 def escaped(step: str | int) -> str:
     """Escape a step of a JSON pointer (RFC 6901)."""
     return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def _pointer(path: _Path | None) -> str:
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"/{escaped(step)}")
+    return "".join(reversed(steps))
 
 
 def _steps(pointer: str) -> list[str]:
