@@ -144,19 +144,28 @@ async def test_a_repeat_is_recognised_by_its_secrets_too(http, broker):
     problem(await http.post("/v1/jobs", json=other, headers=headers), 422, "key-reused")
 
 
-async def test_the_record_of_a_key_is_not_a_plain_digest(http, idempotency_store, monkeypatch):
+async def test_the_record_of_a_key_is_no_plain_digest_of_secrets(http, idempotency_store, monkeypatch):
     """A secret of low entropy could be guessed from it. The record is a MAC, keyed by the id keys."""
-    seen = []
 
     async def fingerprint(body):
-        seen.append(body)
         return "digest"
 
     monkeypatch.setattr("milepost_gateway.api.routes.jobs.fingerprint", fingerprint)
-    await http.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": '"once"'})
-    (record,) = idempotency_store.records.values()
-    assert seen
-    assert "digest" not in str(record)
+    for number, job in enumerate((JOB, {"type": "count"})):
+        await http.post("/v1/jobs", json=job, headers={"Idempotency-Key": f'"{number}"'})
+    with_secrets, without = [record.fingerprint for record in idempotency_store.records.values()]
+    assert "digest" not in with_secrets
+    assert "digest" == without, "gateways of earlier releases recognise a repeat"
+
+
+async def test_a_repeat_is_recognised_after_its_type_has_got_a_secret(http, broker, worker_store):
+    """The record was made before."""
+    for schema in ({}, SCHEMA):
+        worker_store.types = [FETCH.model_copy(update={"type": "changing", "params_schema": schema})]
+        await http.get("/v1/job-types")
+        job = {"type": "changing", "params": {"token": CANARY}}
+        assert 202 == (await http.post("/v1/jobs", json=job, headers={"Idempotency-Key": '"k"'})).status_code
+    assert 1 == len(broker.submitted)
 
 
 async def test_the_schema_is_listed_as_it_was_announced(http):

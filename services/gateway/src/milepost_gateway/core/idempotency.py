@@ -62,8 +62,12 @@ class Idempotency:
         return min(MAX_KEY_TTL, self.retention)
 
     @asynccontextmanager
-    async def claim(self, tenant: str, key: str, fingerprint: str) -> AsyncIterator[IdempotencyClaim]:
+    async def claim(
+        self, tenant: str, key: str, fingerprint: str, *, has_secrets: bool = True
+    ) -> AsyncIterator[IdempotencyClaim]:
         """Hold the key while the job is submitted; keep it if the job was accepted, or may have been.
+
+        Of a request that may have secrets, a MAC is stored: from a plain digest, a short secret could be guessed.
 
         Raises:
             KeyReused: The key belongs to another request.
@@ -72,9 +76,8 @@ class Idempotency:
         """
         period_start = self._period_start()
         job_id = self.keyring.issue(tenant, at=period_start, name=key)
-        # A MAC, as secrets can be guessed from a plain digest.
-        sealed = self.keyring.seal(fingerprint)
-        record = IdempotencyRecord(job_id=job_id, fingerprint=sealed, accepted=False, at=now(), nonce=token_hex(8))
+        stored = self.keyring.seal(fingerprint) if has_secrets else fingerprint
+        record = IdempotencyRecord(job_id=job_id, fingerprint=stored, accepted=False, at=now(), nonce=token_hex(8))
         try:
             earlier = await self.store.claim(tenant, key, record, lasts=self._ttl)
         except StoreUnavailable as error:
@@ -86,7 +89,7 @@ class Idempotency:
         except UnknownJobId as error:
             raise NotAccepted("another gateway signs ids with a key that this gateway does not have") from error
         if earlier is not None:
-            if not self.keyring.is_sealed(fingerprint, earlier.fingerprint):
+            if earlier.fingerprint != fingerprint and not self.keyring.is_sealed(fingerprint, earlier.fingerprint):
                 raise KeyReused
             if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT_TIMEOUT:
                 raise KeyInFlight

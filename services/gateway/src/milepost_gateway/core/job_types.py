@@ -115,6 +115,11 @@ class KnownTypes:
                 log.warning("schema_unusable", type=announced.type, error=str(error))
         self._types = types
 
+    def may_have_secrets(self, name: object) -> bool:
+        """Whether a job of this type may have secret params, as far as is known without a look into the store."""
+        known = self._types.get(name) if isinstance(name, str) else None
+        return known is None or known.secret_params.exist
+
     def serves(self, queue: str) -> bool:
         """Whether a live processor served this queue lately; true if the store could not be read."""
         at = time.monotonic()

@@ -105,7 +105,12 @@ async def submit_batch(request: Request) -> Response:
     key = idempotency_key(request)
     asked = await read_model(request, BatchRequest, deps.limits.for_batches)
     digest = blake2b(json.dumps(asked.jobs, sort_keys=True).encode(), digest_size=16).hexdigest()
-    claiming = nullcontext() if key is None else deps.idempotency.claim(tenant(request), f"batch\0{key}", digest)
+    has_secrets = any(deps.job_types.may_have_secrets(job.get("type")) for job in asked.jobs if isinstance(job, dict))
+    claiming = (
+        nullcontext()
+        if key is None
+        else deps.idempotency.claim(tenant(request), f"batch\0{key}", digest, has_secrets=has_secrets)
+    )
     async with claiming as claim:
         done = await deps.batches.submit(
             asked.jobs, tenant=tenant(request), traceparent=traceparent(request), claim=claim
