@@ -16,7 +16,7 @@ from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.core.idempotency import IdempotencyClaim
-from milepost_gateway.core.submission import Acceptance, Checked, Submission
+from milepost_gateway.core.submission import Acceptance, CheckedSubmission, Submission
 from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
 from milepost_gateway.ports.broker import Submitted
 from milepost_gateway.ports.job_index import JobIndex
@@ -82,7 +82,7 @@ class Batches:
             TooManyRequests, TooManyJobs: The tenant may not submit so many now.
         """
         outcomes: list[Submitted | GatewayError] = []
-        valid: dict[int, Checked] = {}
+        valid: dict[int, CheckedSubmission] = {}
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
         await self._resolve_hosts(jobs)
@@ -126,7 +126,7 @@ class Batches:
         urls_by_host = list(by_host.values())[:MAX_CALLBACK_HOSTS]
         await asyncio.gather(*(callback_urls.check(url) for url in urls_by_host), return_exceptions=True)
 
-    async def _check(self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]) -> Checked:
+    async def _check(self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str]) -> CheckedSubmission:
         submission = Submission.read(job)
         if submission.callback_url is not None:
             hosts.add(self.acceptance.callback_urls.host(submission.callback_url))

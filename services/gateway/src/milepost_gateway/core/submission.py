@@ -155,7 +155,7 @@ class Upload(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedSubmission:
     """A valid submission."""
 
     submission: Submission
@@ -196,7 +196,7 @@ class Acceptance:
         await self.quotas.acquire(tenant)
         return await self.submit(checked, tenant=tenant, uploads=uploads, traceparent=traceparent, job_id=job_id)
 
-    async def check(self, submission: Submission) -> Checked:
+    async def check(self, submission: Submission) -> CheckedSubmission:
         """Return a valid submission with its job type, and its secrets apart.
 
         Raises:
@@ -217,7 +217,7 @@ class Acceptance:
             self._check_sealing(known.announced.type, params, secrets)
         if submission.callback_url is not None:
             await self.callback_urls.check(submission.callback_url)
-        return Checked(submission=submission, known=known, params=params, secrets=secrets)
+        return CheckedSubmission(submission=submission, known=known, params=params, secrets=secrets)
 
     def _check_sealing(self, type_name: str, params: dict[str, JsonValue], secrets: Secrets) -> None:
         if not self.sealer.has_keys:
@@ -228,7 +228,7 @@ class Acceptance:
 
     async def submit(
         self,
-        checked: Checked,
+        checked: CheckedSubmission,
         *,
         tenant: str,
         uploads: Sequence[Upload] = (),
