@@ -1,11 +1,21 @@
 """The SDK, against canned responses."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import httpx
 import pytest
+from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 
-from milepost_client import Client, JobFailed, JobNotFound, Refused, StillRunning, Unavailable, find_files
+from milepost_client import (
+    Client,
+    JobFailed,
+    JobNotFound,
+    Refused,
+    StillRunning,
+    Submission,
+    Unavailable,
+    find_files,
+)
 from milepost_contracts.http.problems import MEDIA_TYPE, Problem, ProblemType
 
 
@@ -107,6 +117,32 @@ def test_files_are_sent_as_a_multipart_form(client, gateway, tmp_path):
     assert b'name="job"' in body
     assert b'filename="sub/a.txt"' in body
     assert b"aaa" in body
+
+
+def test_secret_params_of_a_model_are_sent_as_they_are():
+    """Pydantic would send their masks; the gateway seals what it gets."""
+
+    class Login(BaseModel):
+        pin: Secret[int]
+        born: date
+
+    class Params(BaseModel):
+        token: SecretStr = Field(alias="api-token")
+        raw: SecretBytes
+        logins: dict[str, Login]
+        optional: SecretStr | None = None
+
+    login = Login(pin=1234, born=date(2000, 1, 2))
+    params = Params(**{"api-token": "hunter2", "raw": b"bytes", "logins": {"a": login}})
+    sent = {
+        "api-token": "hunter2",
+        "raw": "bytes",
+        "logins": {"a": {"pin": 1234, "born": "2000-01-02"}},
+        "optional": None,
+    }
+    assert sent == Submission(type="count", params=params).body()["params"]
+    assert {"many": ["hunter2"]} == Submission(type="count", params={"many": [SecretStr("hunter2")]}).body()["params"]
+    assert "hunter2" not in repr(params)
 
 
 def test_a_missing_file_raises_before_anything_is_sent(client, gateway, tmp_path):

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 KEYS = {"MILEPOST_ID_KEYS": "1:" + "ab" * 32}
 SERVICES = ["gateway", "tracker", "processor"]
+SECRET_JOBS = {"MILEPOST_HANDLERS": "secret_jobs", "PYTHONPATH": str(Path(__file__).parent)}
 
 
 def start(service, settings, *arguments):
@@ -33,6 +35,8 @@ def start(service, settings, *arguments):
         ("processor", {"MILEPOST_HANDLERS": "no.such.module"}, "'no.such.module' can't be imported"),
         ("processor", {"MILEPOST_HANDLERS": "json"}, "'json' defines no job"),
         ("processor", {"MILEPOST_QUEUES": "cpuu"}, "'cpuu'"),
+        ("processor", SECRET_JOBS, "MILEPOST_SEAL_KEYS must be set, as for the gateways: params of fetch are secret"),
+        ("processor", {**SECRET_JOBS, "MILEPOST_SEAL_KEYS": "1:00"}, "MILEPOST_SEAL_KEYS"),
         ("processor", {"MILEPOST_THREADS": "0"}, "MILEPOST_THREADS"),
         ("processor", {"MILEPOST_BLOBS_URL": "nonsense"}, "MILEPOST_BLOBS_URL"),
         ("gateway", {**KEYS, "MILEPOST_BLOBS_URL": "nonsense"}, "MILEPOST_BLOBS_URL"),

@@ -26,9 +26,11 @@ from milepost_gateway.adapters.redis.hot_cache import HotCache
 from milepost_gateway.api.requests import BodyLimits
 from milepost_gateway.bootstrap import Adapters, Policy, build_app, wire
 from milepost_service.callback_urls import Resolver
+from milepost_service.sealing import Sealer
 
 KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
 CALLBACK_POLICY = CallbackPolicy(ports=parse_ports(DEFAULT_PORTS))
+SEALER = Sealer([SigningKey(number=1, secret=b"s" * 32)])
 WEBHOOK_KEYS = WebhookKeys([SigningKey(number=1, secret=b"w" * 32)])
 
 
@@ -131,6 +133,7 @@ def app(
     )
     policy = Policy(
         keyring=KEYRING,
+        sealer=SEALER,
         webhook_keys=WEBHOOK_KEYS,
         callback_policy=CALLBACK_POLICY,
         retention=RETENTION,

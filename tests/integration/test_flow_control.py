@@ -22,7 +22,9 @@ from milepost_processor.adapters.dramatiq.consumer import Consuming
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.put_off import Eligibility
+from milepost_processor.core.secret_params import ParamsOpener
 from milepost_rabbit.declare import declare
+from milepost_service.sealing import Sealer
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -40,11 +42,12 @@ class Processor:
         #: The events that took the place of messages.
         self.published = []
         definitions = {queue: replace(REGISTRY.definitions["sync"], type=queue, queue=queue) for queue in QUEUES}
+        handlers = Handlers(definitions)
         quarantines = {topology.quarantine_queue_name(queue) for queue in QUEUES}
         consuming = Consuming(
             timeout=timedelta(minutes=30),
             one_at_a_time=frozenset(quarantines),
-            eligibility=Eligibility(Handlers(definitions), delivery_limit=3),
+            eligibility=Eligibility(handlers, ParamsOpener(handlers, Sealer()), delivery_limit=3),
             publish=self._publish,
         )
         self.broker = CommandBroker(connection_url(url, heartbeat=timedelta(seconds=60)), consuming)

@@ -16,6 +16,7 @@ def test_all_lists_every_public_name():
         "files",
         "job",
         "json_form",
+        "masking",
         "meter",
         "pytest_plugin",
         "run",

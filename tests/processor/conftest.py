@@ -15,8 +15,10 @@ from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.values import Attempt
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.runner import Runner
+from milepost_processor.core.secret_params import ParamsOpener
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
+from milepost_service.sealing import Sealer
 
 
 class FakeClaims:
@@ -200,6 +202,7 @@ def runner(claims, publisher, files, run_async, queue_wait, monkeypatch):
     monkeypatch.setattr("milepost_processor.core.runner.MAX_CLAIM_PAUSE", 0.01)
     return Runner(
         REGISTRY,
+        opener=ParamsOpener(REGISTRY, Sealer()),
         claims=claims,
         publisher=publisher,
         files=files,

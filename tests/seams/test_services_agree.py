@@ -1,6 +1,5 @@
 """The services read each other's messages: the same bytes, without a broker."""
 
-import pydantic_core
 import pytest
 from dramatiq.message import Message, get_encoder, set_encoder
 from gateway_fakes.params_validator import FakeParamsValidator
@@ -12,7 +11,6 @@ from milepost_contracts.messages.job_events import JobSubmitted, decode_event, e
 from milepost_contracts.messages.topology import Topology
 from milepost_gateway.adapters.broker import CONFIRM_TIMEOUT
 from milepost_gateway.core.job_types import KnownType
-from milepost_gateway.core.params_schema import quick_validator
 from milepost_gateway.errors import InvalidParams
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_tracker.core.projector import decode_all
@@ -43,8 +41,7 @@ def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event
 async def test_the_gateway_validates_params_against_the_announced_schema(definition):
     """The handler's model and the announced schema reject the same unknown field."""
     announced = definition.announcement()
-    schema = pydantic_core.to_json(announced.params_schema)
-    known = KnownType(announced, FakeParamsValidator(), schema, quick_validator(schema))
+    known = KnownType.of(announced, FakeParamsValidator())
     assert known.quick is not None, "its params are checked without another process"
     with pytest.raises(InvalidParams, match="params"):
         await known.check({"a_typo": 1}, b'{"a_typo":1}', tenant="acme", until=0)

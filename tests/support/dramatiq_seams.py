@@ -20,6 +20,8 @@ from milepost_processor.adapters.dramatiq.consumer import Consuming
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.put_off import Eligibility
+from milepost_processor.core.secret_params import ParamsOpener
+from milepost_service.sealing import Sealer
 
 ACTOR = SUBMITTED.type
 HANDLERS = Handlers({ACTOR: replace(REGISTRY.definitions["sync"], type=ACTOR)})
@@ -38,7 +40,7 @@ class Ours:
         consuming = Consuming(
             timeout=timedelta(minutes=30),
             one_at_a_time=frozenset(),
-            eligibility=Eligibility(HANDLERS, delivery_limit=3),
+            eligibility=Eligibility(HANDLERS, ParamsOpener(HANDLERS, Sealer()), delivery_limit=3),
             publish=self.publish,
             nack_counts=False,
         )

@@ -30,6 +30,7 @@ from milepost_contracts.messages.worker_events import (
     ProcessorStopped,
     RunningJob,
 )
+from milepost_contracts.secret_params import MASK
 from milepost_contracts.values import Attempt, FileRef, Items, Job, JobError, Progress
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -126,6 +127,9 @@ _OUTPUT = FileRef(name="a.csv", size=3, key=f"jobs/{ID}/9f8e7d6c/0000", digest="
 VARIANTS: dict[str, Message] = {
     "job.interrupted.v1.state-file": JobInterrupted(
         job=RUNNING.model_copy(update={"worker": None, "saved_state_file": _STATE, "outputs": (_OUTPUT,)}), **_ENVELOPE
+    ),
+    "job.submitted.v1.sealed": JobSubmitted(
+        job=SUBMITTED.model_copy(update={"params": {"token": MASK}, "sealed": "1.c2VhbGVk"}), **_ENVELOPE
     ),
 }
 """Messages with fields that those of `SAMPLES` lack, by the names of their golden files."""

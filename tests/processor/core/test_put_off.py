@@ -25,6 +25,8 @@ from milepost_contracts.values import PutOff
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.put_off import PUT_OFF_LIMIT, Eligibility, given_back
 from milepost_processor.core.runner import Delivery
+from milepost_processor.core.secret_params import ParamsOpener
+from milepost_service.sealing import Sealer
 
 NAME = "sync"
 OWN_VERSION = REGISTRY.definitions[NAME].announcement().version
@@ -34,7 +36,7 @@ FIRST = Delivery(count=0)
 
 @pytest.fixture
 def eligibility():
-    return Eligibility(REGISTRY, delivery_limit=3)
+    return Eligibility(REGISTRY, ParamsOpener(REGISTRY, Sealer()), delivery_limit=3)
 
 
 def put_off(eligibility, job, delivery=FIRST, kind=JobSubmitted):
@@ -63,7 +65,7 @@ def test_a_schema_that_can_not_be_used_is_no_obstacle():
 
     served = Handlers({NAME: replace(REGISTRY.definitions[NAME], params=Unusable)})
     job = SUBMITTED.model_copy(update={"type": NAME, "type_version": "other"})
-    assert Eligibility(served, delivery_limit=3).obstacle(job) is None
+    assert Eligibility(served, ParamsOpener(served, Sealer()), delivery_limit=3).obstacle(job) is None
 
 
 def test_a_job_of_another_processors_type_waits_a_second_for_it(eligibility):

@@ -3,7 +3,7 @@
 import json
 
 from milepost_contracts.http.problems import ProblemDetail
-from milepost_gateway.core.params_schema import compiled, first_errors
+from milepost_gateway.core.params_schema import explaining, first_errors
 from milepost_gateway.ports.params_validator import Verdict
 
 
@@ -14,7 +14,7 @@ class FakeParamsValidator:
 
     async def find_fault(self, schema):
         try:
-            compiled(json.loads(schema))
+            explaining(json.loads(schema))
         except ValueError as error:
             return str(error)
         return None
@@ -22,6 +22,6 @@ class FakeParamsValidator:
     async def validate(self, schema, params, *, tenant, until):
         if self.verdict is not None:
             return self.verdict
-        validator, value = compiled(json.loads(schema)), json.loads(params)
+        validator, value = explaining(json.loads(schema)), json.loads(params)
         errors = tuple(ProblemDetail(pointer=one, detail=text) for one, text in first_errors(validator, value))
         return Verdict(valid=not errors, errors=errors)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pydantic_core
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter
 
 from milepost_client.errors import describe
 from milepost_contracts.http.problems import Problem
@@ -57,7 +57,25 @@ class Submission:
 
 
 def _plain(params: Mapping[str, Any] | BaseModel | None) -> Any:
-    return pydantic_core.to_jsonable_python(params if isinstance(params, BaseModel) else dict(params or {}))
+    """Return the params as JSON values, the secret ones too, which pydantic would mask."""
+    given = params if isinstance(params, BaseModel) else dict(params or {})
+    return _revealed(_ANY.dump_python(given, by_alias=True), pydantic_core.to_jsonable_python(given))
+
+
+def _revealed(dumped: Any, plain: Any) -> Any:
+    """Return a JSON value with its secrets in place of their masks; `dumped` is the same value with the secrets."""
+    if isinstance(dumped, _SECRETS):
+        return _plain({"secret": dumped.get_secret_value()})["secret"]
+    if isinstance(dumped, dict) and isinstance(plain, dict) and len(dumped) == len(plain):
+        pairs = zip(dumped.values(), plain.values(), strict=True)
+        return {key: _revealed(*pair) for key, pair in zip(plain, pairs, strict=True)}
+    if isinstance(dumped, list | tuple) and isinstance(plain, list) and len(dumped) == len(plain):
+        return [_revealed(*pair) for pair in zip(dumped, plain, strict=True)]
+    return plain
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_SECRETS = (SecretStr, SecretBytes, Secret)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 MAX_PARAMS = 64 * 1024
-"""Maximum bytes of a job's params as JSON: every event carries them."""
+"""Maximum bytes of a job's params as JSON, with what is sealed of them: every event carries them."""
 MAX_RESULT = 64 * 1024
 """Maximum bytes of a result inside an event and the document; larger ones are stored as files."""
 MAX_OUTPUTS = 100
@@ -190,6 +190,9 @@ class Job(Value):
     batch: str | None = Field(default=None, pattern=r"^[0-9a-z]{1,64}$", exclude_if=_is_none)
     """The batch that the job was submitted in."""
     params: dict[str, JsonValue]
+    """As they are shown: a mask stands in place of each secret."""
+    sealed: str | None = Field(default=None, max_length=MAX_PARAMS, pattern=r"^\d{1,3}\.", exclude_if=_is_none)
+    """The secrets among the params, encrypted for the processors of the deployment."""
     files: tuple[FileRef, ...] = ()
     callback_url: str | None = Field(default=None, max_length=MAX_CALLBACK_URL, exclude_if=_is_none)
     """The URL that gets a webhook when the job ends."""

@@ -74,7 +74,7 @@ Ending = Succeeded | Stopped | Deferred | Failed
 
 
 def attempt(definition: JobDefinition, params: Mapping[str, Any], run: Run, wait_for: Waiter) -> Ending:
-    """Call the handler once, and return how it ended.
+    """Call the handler once, and return how it ended. The secrets of the run are masked in the texts of its error.
 
     In an exception group, however deep, one exception decides: what stops a run that was asked to stop, else `Reject`,
     else `InputError`, else the `RetryLater` with the longest delay. Any other group is an exception like all others.
@@ -90,7 +90,7 @@ def attempt(definition: JobDefinition, params: Mapping[str, Any], run: Run, wait
             # A copy: what the author's code changes in it would be published as the job's params.
             valid = definition.params.model_validate(copy.deepcopy(params))
         except ValidationError as error:
-            return _failed("invalid-params", describe_errors(error))
+            return _failed(run, "invalid-params", describe_errors(error))
         encoded, result = call(definition, valid, run, wait_for)
         return Succeeded(encoded=encoded, result=result)
     except BaseException as raised:  # noqa: BLE001 - whatever it is, the attempt has ended
@@ -120,16 +120,16 @@ def ending_of(raised: BaseException, definition: JobDefinition, run: Run) -> End
     try:
         leaves = _leaves(raised)
         if run.stopped is not None and any(isinstance(one, _STOPS) for one in leaves):
-            return _stopped(run.stopped, definition)
+            return _stopped(run, run.stopped, definition)
         if isinstance(raised, InvalidResult):
-            return _failed("invalid-result", _text(raised))
-        return _asked_for(leaves) or Failed(error=_exception(raised), retryable=True, raised=raised)
+            return _failed(run, "invalid-result", _text(raised))
+        return _asked_for(leaves, run) or Failed(error=_exception(raised, run), retryable=True, raised=raised)
     except BaseException as odd:  # noqa: BLE001 - methods of the exception may raise anything
         if run.stopped is not None and isinstance(odd, RunStopped):
-            return _stopped(run.stopped, definition)
+            return _stopped(run, run.stopped, definition)
         name = type.__repr__(type(raised))
         message = f"{name} was raised and can't be described: that raised {type(odd).__name__}"
-        return Failed(error=_error("exception", message), retryable=True, raised=raised)
+        return Failed(error=_error(run, "exception", message), retryable=True, raised=raised)
 
 
 _STOPS = (RunStopped, asyncio.CancelledError, concurrent.futures.CancelledError)
@@ -148,41 +148,42 @@ def _leaves(raised: BaseException) -> list[BaseException]:
     return leaves
 
 
-def _asked_for(leaves: list[BaseException]) -> Ending | None:
+def _asked_for(leaves: list[BaseException], run: Run) -> Ending | None:
     """Return the ending that one of the exceptions asks for by its class."""
     for kind, final in (("rejected", Reject), ("input-error", InputError)):
         for one in leaves:
             if isinstance(one, final):
-                return _failed(kind, _text(one))
+                return _failed(run, kind, _text(one))
     later = [one for one in leaves if isinstance(one, RetryLater)]
     if not later:
         return None
     longest = max(later, key=lambda one: one.after)
-    return Deferred(error=_error("retry-later", _text(longest)), after=longest.after)
+    return Deferred(error=_error(run, "retry-later", _text(longest)), after=longest.after)
 
 
-def _stopped(reason: RunStopped, definition: JobDefinition) -> Ending:
+def _stopped(run: Run, reason: RunStopped, definition: JobDefinition) -> Ending:
     if isinstance(reason, TimedOut):
         message = f"the attempt took longer than the {definition.max_runtime} that its type allows"
-        return Failed(error=_error("timeout", message), retryable=True)
+        return Failed(error=_error(run, "timeout", message), retryable=True)
     return Stopped(reason=reason)
 
 
-def _failed(kind: str, message: str) -> Failed:
-    return Failed(error=_error(kind, message))
+def _failed(run: Run, kind: str, message: str) -> Failed:
+    return Failed(error=_error(run, kind, message))
 
 
-def _error(kind: str, message: str, **details: str) -> JobError:
-    return JobError(kind=kind, message=clipped(message, MAX_ERROR_TEXT), **details)
+def _error(run: Run, kind: str, message: str, **details: str) -> JobError:
+    return JobError(kind=kind, message=clipped(run.masking(message), MAX_ERROR_TEXT), **details)
 
 
-def _exception(raised: BaseException) -> JobError:
+def _exception(raised: BaseException, run: Run) -> JobError:
     name = clipped(type(raised).__qualname__, _MAX_NAME)
     text = _text(raised) or (_CANCELLED if isinstance(raised, asyncio.CancelledError) else name)
     if isinstance(raised, BaseExceptionGroup):
         text += ": " + "; ".join(f"{type(one).__name__}: {_text(one)}" for one in _leaves(raised)[:_MAX_LEAVES])
-    trace = "".join(traceback.format_exception(type(raised), raised, _from_author(raised.__traceback__)))
-    return _error("exception", text, exception=name, traceback=clipped(trace[-_MAX_TRACEBACK:], _MAX_TRACEBACK))
+    lines = traceback.format_exception(type(raised), raised, _from_author(raised.__traceback__))
+    trace = run.masking("".join(lines))
+    return _error(run, "exception", text, exception=name, traceback=clipped(trace[-_MAX_TRACEBACK:], _MAX_TRACEBACK))
 
 
 def _from_author(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from milepost.errors import InvalidDefinition, InvalidResult
 from milepost.json_form import is_lazy, to_json
+from milepost.masking import SecretsMarked
 from milepost.run import Run
 from milepost.signature import function_of, handler_name, line_of, namespace_of, read_signature
 from milepost_contracts.messages.worker_events import JobType
@@ -71,6 +72,10 @@ class JobDefinition:
         except ValueError as error:
             raise InvalidResult(str(error)) from error
 
+    def params_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the params, in which every secret is marked."""
+        return self.params.model_json_schema(schema_generator=SecretsMarked)
+
     def announcement(self) -> JobType:
         """Return the job type as the processor announces it."""
         return JobType(
@@ -78,7 +83,7 @@ class JobDefinition:
             queue=self.queue,
             title=self.title,
             description=self.description,
-            params_schema=self.params.model_json_schema(),
+            params_schema=self.params_schema(),
             result_schema=self.result.json_schema(mode="serialization"),
             retries=self.retries,
             max_runtime=self.max_runtime,

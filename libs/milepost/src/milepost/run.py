@@ -20,6 +20,7 @@ from weakref import WeakSet
 from milepost.errors import RunStopped
 from milepost.files import File, Outputs, checked_media_type
 from milepost.json_form import to_json
+from milepost.masking import NOTHING_SECRET, Masking
 from milepost.meter import Meter, eta
 from milepost.subprocesses import Command, Program, ProgramOptions, Programs
 from milepost_contracts.values import (
@@ -72,6 +73,7 @@ class Run:
         saved_state: Any = None,
         outputs: Outputs | None = None,
         earlier_outputs: Iterable[str] = (),
+        masking: Masking = NOTHING_SECRET,
     ) -> None:
         #: The job's id, for the handler's own logs.
         self.job_id = job_id
@@ -82,6 +84,8 @@ class Run:
         self.token = token
         #: The uploaded files, in the client's order.
         self.files = files
+        #: Masks the secret params in the texts that the handler reports.
+        self.masking = masking
         #: The state, or a function that loads it.
         self._saved_state = saved_state
         #: What this attempt has saved last, or `None`.
@@ -320,7 +324,7 @@ class Run:
             total=total,
             percent=None if total is None else (100.0 if total == 0 else round(100 * done / total, 1)),
             unit=_truncated(unit, _MAX_UNIT),
-            message=_truncated(message, _MAX_MESSAGE),
+            message=_truncated(message and self.masking(message), _MAX_MESSAGE),
             rate=None if self._rate is None else round(self._rate, 3),
             eta_seconds=None if remaining is None else round(remaining, 1),
         )

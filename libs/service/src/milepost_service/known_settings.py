@@ -10,7 +10,7 @@ PREFIX = "MILEPOST_"
 FILE_SUFFIX = "_FILE"
 
 #: Settings that may be given as a file: `MILEPOST_ID_KEYS_FILE`.
-SECRETS = frozenset({"API_KEY", "ID_KEYS", "METRICS_TOKEN", "RABBITMQ_URL", "REDIS_URL", "WEBHOOK_KEYS"})
+SECRETS = frozenset({"API_KEY", "ID_KEYS", "METRICS_TOKEN", "RABBITMQ_URL", "REDIS_URL", "SEAL_KEYS", "WEBHOOK_KEYS"})
 
 #: All others. Services share their environment with the client, the stack and Compose.
 OTHERS = frozenset(

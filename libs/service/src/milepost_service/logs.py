@@ -26,8 +26,9 @@ log = structlog.get_logger(__name__)
 class StandardError(logging.Handler):
     """Writes lines to the file descriptor of standard error, whatever has become of `sys.stderr`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Callable[[str], str] = str) -> None:
         super().__init__()
+        self._mask = mask
         self._timeout = WRITE_TIMEOUT
         self._dropped = 0
 
@@ -46,7 +47,8 @@ class StandardError(logging.Handler):
         self.write(line)
 
     def write(self, line: str) -> None:
-        """Write a line, or drop it."""
+        """Write a line, masked, or drop it."""
+        line = self._mask(line)
         lock: Any = self.lock  # `logging` renews it in forked children
         if not lock.acquire(timeout=WRITE_TIMEOUT):
             return
@@ -82,8 +84,8 @@ class _Lines:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
-def configure(*, service: str, level: str, log_format: str) -> None:
-    """Configure the logging of this process, to standard error.
+def configure(*, service: str, level: str, log_format: str, mask: Callable[[str], str] = str) -> None:
+    """Configure the logging of this process, to standard error. `mask` takes out of each line what must not be in it.
 
     The handlers that the root logger has already are kept. Only what `logging.basicConfig` makes is replaced, because
     each line would be there twice; and if another handler writes to standard error, it does so alone.
@@ -100,7 +102,7 @@ def configure(*, service: str, level: str, log_format: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     )
-    handler = StandardError()
+    handler = StandardError(mask)
     handler.setLevel(level.upper())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -83,6 +83,7 @@ from milepost_gateway.settings import GatewaySettings
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_service.callback_urls import Resolver
 from milepost_service.garbage_collector import freeze_gc
+from milepost_service.sealing import Sealer
 from milepost_service.settings import blaming
 
 REDIS_TIMEOUT = 1.0
@@ -114,6 +115,7 @@ class Policy:
     """The configured values that the core uses."""
 
     keyring: Keyring
+    sealer: Sealer
     webhook_keys: WebhookKeys | None
     callback_policy: CallbackPolicy
     retention: timedelta
@@ -177,6 +179,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 def _policy(settings: GatewaySettings) -> Policy:
     return Policy(
         keyring=Keyring.parse(settings.id_keys.get_secret_value()),
+        sealer=Sealer.parse(settings.seal_keys.get_secret_value()),
         webhook_keys=settings.signing,
         callback_policy=settings.callback_policy,
         retention=settings.retention,
@@ -201,6 +204,7 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
         broker=broker,
         blob_store=adapters.blob_store,
         callback_urls=CallbackUrls(policy.callback_policy, adapters.host_resolver),
+        sealer=policy.sealer,
     )
     job_stream = JobStream(
         statuses=statuses, store=store, change_feed=change_feed, projection_timeout=policy.projection_timeout

@@ -11,6 +11,7 @@ from milepost_contracts.http.access import is_loopback, read_access
 from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
 from milepost_service.callback_urls import CallbackSettings
+from milepost_service.sealing import SealKeys
 from milepost_service.settings import BlobsUrl
 
 
@@ -33,6 +34,8 @@ class GatewaySettings(CallbackSettings):
     )
     """The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.
     """
+    seal_keys: SealKeys = SecretStr("")
+    """The keys that seal secret params, `NUMBER:HEX[,NUMBER:HEX…]`; the first seals. The same for every processor."""
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
     """Where the files of jobs are kept: a URL that gateway and processors can both reach."""
     max_body: int = Field(default=256 * 1024, ge=1_024, le=16 * 1024 * 1024)

@@ -10,10 +10,12 @@ from milepost_processor.adapters.os_process import EXIT_GRACE, crash, end_within
 from milepost_processor.bootstrap import run
 from milepost_processor.check import report
 from milepost_processor.core.handlers import load_handlers
+from milepost_processor.core.secret_params import ParamsOpener
 from milepost_processor.errors import HandlersUnusable
 from milepost_processor.settings import ProcessorSettings
 from milepost_redis.server_check import UnsafeRedis
 from milepost_service import check, logs
+from milepost_service.sealing import Sealer
 from milepost_service.settings import EXIT_MISCONFIGURED, SettingsError, load, print_misconfigured
 
 log = structlog.get_logger(__name__)
@@ -50,9 +52,12 @@ def _check() -> int:
 def _run() -> int:
     settings = load(ProcessorSettings)
     handlers = load_handlers(settings.handlers, settings.queues)
-    logs.configure(service="processor", level=settings.log_level, log_format=settings.log_format)
+    opener = ParamsOpener(handlers, Sealer.parse(settings.seal_keys.get_secret_value()))
+    if opener.missing_keys:
+        raise SettingsError(opener.missing_keys)
+    logs.configure(service="processor", level=settings.log_level, log_format=settings.log_format, mask=opener.mask)
     faulthandler.enable(logs.STDERR)
-    return run(settings, handlers)
+    return run(settings, handlers, opener)
 
 
 if __name__ == "__main__":

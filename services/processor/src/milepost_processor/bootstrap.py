@@ -40,6 +40,7 @@ from milepost_processor.core.put_off import Eligibility
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume_keeper import ResumeKeeper
 from milepost_processor.core.runner import Runner
+from milepost_processor.core.secret_params import ParamsOpener
 from milepost_processor.core.watchdog import Watchdog
 from milepost_processor.settings import ProcessorSettings
 from milepost_redis.server_check import ServerCheck
@@ -55,7 +56,7 @@ INTERRUPT_GRACE = timedelta(seconds=5)
 """How long interrupted handlers may take to stop before the process ends."""
 
 
-def run(settings: ProcessorSettings, handlers: Handlers) -> int:
+def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -> int:
     """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash.
 
     Raises:
@@ -76,6 +77,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     loop = HandlerLoop()
     runner = Runner(
         handlers,
+        opener=opener,
         claims=claims,
         publisher=publisher,
         files=files,
@@ -109,7 +111,8 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
         redis_check.raise_if_refused()
         return 0
     loop.start()
-    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher)
+    eligibility = Eligibility(handlers, opener, delivery_limit=settings.delivery_limit)
+    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, eligibility)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
@@ -238,12 +241,17 @@ def _create_watchdog(runner: Runner, claims: RedisClaims, loop: HandlerLoop, set
 
 
 def _create_worker(
-    settings: ProcessorSettings, topology: Topology, handlers: Handlers, runner: Runner, publisher: RabbitEventPublisher
+    settings: ProcessorSettings,
+    topology: Topology,
+    handlers: Handlers,
+    runner: Runner,
+    publisher: RabbitEventPublisher,
+    eligibility: Eligibility,
 ) -> CommandWorker:
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
-        eligibility=Eligibility(handlers, delivery_limit=settings.delivery_limit),
+        eligibility=eligibility,
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),
         queue_missing=publisher.declare_again,

@@ -3,6 +3,7 @@
 ProcessorError
 ├── HandlersUnusable   a handler package that can't be imported, or that contradicts another
 ├── ClaimsUnavailable  Redis does not answer a claim, or may have lost claims
+├── SecretsUnreadable  the secret params of a job can't be opened
 ├── DeliveredTooOften  the message goes to the dead-letter queue
 └── Stopping           the process stops: another one runs the job
 """
@@ -18,6 +19,10 @@ class HandlersUnusable(ProcessorError):  # noqa: N818 - these are named as condi
 
 class ClaimsUnavailable(ProcessorError):  # noqa: N818
     """Redis does not answer, or may have lost claims."""
+
+
+class SecretsUnreadable(ProcessorError):  # noqa: N818
+    """The secret params of this job can't be opened."""
 
 
 class Stopping(ProcessorError):  # noqa: N818

@@ -5,10 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
+from milepost_service.sealing import SealKeys
 from milepost_service.settings import BlobsUrl, Duration, ServiceSettings
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -20,6 +21,8 @@ class ProcessorSettings(ServiceSettings):
     `milepost.handlers`."""
     queues: Names = ()
     """Serve only these queues, separated by commas. Empty: every queue that a handler names."""
+    seal_keys: SealKeys = SecretStr("")
+    """The keys that open secret params, `NUMBER:HEX[,NUMBER:HEX…]`. The same for every gateway and processor."""
     threads: int = Field(default_factory=lambda: max(4, os.cpu_count() or 1), ge=1, le=1_000)
     """How many handlers run at once."""
     cancel_grace: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=1))

@@ -15,8 +15,8 @@ from milepost_stack.state import ProcessState, StackState
 
 Say = Callable[[str], None]
 
-RABBITMQ_URL, REDIS_URL, ID_KEYS = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ID_KEYS"
-ALLOW = "MILEPOST_ALLOW"
+RABBITMQ_URL, REDIS_URL, ALLOW = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ALLOW"
+ID_KEYS, SEAL_KEYS = "MILEPOST_ID_KEYS", "MILEPOST_SEAL_KEYS"
 CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY", "MILEPOST_API_KEY_FILE")
 """Settings of the `milepost` command, which no service reads."""
 DEFAULT_PORT = 8800
@@ -173,6 +173,7 @@ class Stack:
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
+            SEAL_KEYS: os.environ.get(SEAL_KEYS) or f"1:{token_hex(32)}",
             **_webhook_settings(),
             **({} if os.environ.get(RABBITMQ_URL) else {"MILEPOST_CONSUMER_TIMEOUT": str(rabbitmq.CONSUMER_TIMEOUT)}),
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),

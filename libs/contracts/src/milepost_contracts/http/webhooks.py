@@ -102,7 +102,7 @@ class WebhookTries(Value):
 
 def render(event: JobEvent) -> bytes:
     """Return the body of a webhook: the CloudEvent, with the additional field `timestamp` of Standard Webhooks."""
-    return encode_event(event)[:-1] + b',"timestamp":%b}' % pydantic_core.to_json(event.time)
+    return encode_event(event.shown)[:-1] + b',"timestamp":%b}' % pydantic_core.to_json(event.time)
 
 
 def routing_key(job: Job, *, after: timedelta) -> str:

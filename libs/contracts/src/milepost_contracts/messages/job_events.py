@@ -57,6 +57,13 @@ class JobEvent(Message):
     def data(self) -> Any:
         return self.job
 
+    @property
+    def shown(self) -> Self:
+        """This event as clients see it: without the sealed secrets, which are for processors."""
+        if self.job.sealed is None:
+            return self
+        return self.model_copy(update={"job": self.job.model_copy(update={"sealed": None})})
+
     def with_derived_id(self) -> Self:
         """Return this event with an id derived from its sequence: equal events of different publishers have one id."""
         return self.model_copy(update={"event_id": uuid5(NAMESPACE_URL, f"{self.source}/{self.sequence}").hex})

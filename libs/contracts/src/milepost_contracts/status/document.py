@@ -70,6 +70,7 @@ class JobDocument(Value):
     """When the document is deleted; known once the job has ended."""
     worker: str | None
     params: dict[str, JsonValue] | None
+    """Secret ones are masked: `**********`."""
     files: tuple[FileInfo, ...]
     items: Items
     result: JsonValue

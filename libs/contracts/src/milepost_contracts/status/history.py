@@ -4,8 +4,8 @@ from milepost_contracts.messages.job_events import JobEvent, encode_event
 
 
 def write(event: JobEvent) -> bytes:
-    """Render an event for Redis."""
-    return event.fact.removeprefix("job.").encode() + b"\n" + encode_event(event)
+    """Render an event for Redis, as clients see it."""
+    return event.fact.removeprefix("job.").encode() + b"\n" + encode_event(event.shown)
 
 
 def read(stored: bytes) -> tuple[str, bytes]:

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import Any
 
-from milepost_gateway.core.params_schema import MAX_DETAIL, compiled, first_errors
+from milepost_gateway.core.params_schema import MAX_DETAIL, explaining, first_errors
 
 CPU_LIMIT = 0.5
 """Seconds of processor time for a question."""
@@ -40,7 +40,7 @@ def _answer(question: dict[str, Any], validators: dict[int, Any]) -> None:
     number = question["number"]
     if "schema" in question:
         try:
-            validators[number] = compiled(question["schema"])
+            validators[number] = explaining(question["schema"])
         except ValueError as error:
             _say({"fault": str(error)[:MAX_DETAIL]})
             return

@@ -16,8 +16,7 @@ from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.states import Status
 from milepost_gateway.core.idempotency import IdempotencyClaim
-from milepost_gateway.core.job_types import KnownType
-from milepost_gateway.core.submission import CHECK_TIMEOUT, Acceptance, Submission
+from milepost_gateway.core.submission import CHECK_TIMEOUT, Acceptance, CheckedSubmission, Submission
 from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
 from milepost_gateway.ports.broker import Submitted
 from milepost_gateway.ports.job_index import JobIndex
@@ -81,7 +80,7 @@ class Batches:
             TooManyRequests, TooManyJobs: The tenant may not submit so many now.
         """
         outcomes: list[Submitted | GatewayError] = []
-        valid: dict[int, tuple[Submission, KnownType]] = {}
+        valid: dict[int, CheckedSubmission] = {}
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
         await self._resolve_hosts(jobs)
@@ -102,11 +101,9 @@ class Batches:
         slots = asyncio.Semaphore(MAX_CONCURRENT_SUBMISSIONS)
 
         async def accept(number: int) -> None:
-            submission, known = valid[number]
             try:
                 outcomes[number] = await self.acceptance.submit(
-                    submission,
-                    known,
+                    valid[number],
                     tenant=tenant,
                     batch=batch_id,
                     traceparent=traceparent,
@@ -135,7 +132,7 @@ class Batches:
 
     async def _check(
         self, job: Any, unknown: dict[str, UnknownJobType], hosts: set[str], *, tenant: str, until: float
-    ) -> tuple[Submission, KnownType]:
+    ) -> CheckedSubmission:
         submission = Submission.read(job)
         if submission.callback_url is not None:
             hosts.add(self.acceptance.callback_urls.host(submission.callback_url))
@@ -145,7 +142,7 @@ class Batches:
         if submission.type in unknown:
             raise unknown[submission.type]
         try:
-            return submission, await self.acceptance.check(submission, tenant=tenant, until=until)
+            return await self.acceptance.check(submission, tenant=tenant, until=until)
         except UnknownJobType as error:
             unknown[submission.type] = error
             raise

@@ -62,8 +62,12 @@ class Idempotency:
         return min(MAX_KEY_TTL, self.retention)
 
     @asynccontextmanager
-    async def claim(self, tenant: str, key: str, fingerprint: str) -> AsyncIterator[IdempotencyClaim]:
+    async def claim(
+        self, tenant: str, key: str, fingerprint: str, *, has_secrets: bool = True
+    ) -> AsyncIterator[IdempotencyClaim]:
         """Hold the key while the job is submitted; keep it if the job was accepted, or may have been.
+
+        Of a request that may have secrets, a MAC is stored: from a plain digest, a short secret could be guessed.
 
         Raises:
             KeyReused: The key belongs to another request.
@@ -72,22 +76,23 @@ class Idempotency:
         """
         period_start = self._period_start()
         job_id = self.keyring.issue(tenant, at=period_start, name=key)
-        record = IdempotencyRecord(job_id=job_id, fingerprint=fingerprint, accepted=False, at=now(), nonce=token_hex(8))
+        stored = self.keyring.seal(fingerprint) if has_secrets else fingerprint
+        record = IdempotencyRecord(job_id=job_id, fingerprint=stored, accepted=False, at=now(), nonce=token_hex(8))
         try:
             earlier = await self.store.claim(tenant, key, record, lasts=self._ttl)
         except StoreUnavailable as error:
             log.warning("idempotency_key_not_stored", error=str(error))
             yield self._claim(tenant, key, record)
             return
-        if earlier is not None:
-            if earlier.fingerprint != fingerprint:
-                raise KeyReused
-            if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT_TIMEOUT:
-                raise KeyInFlight
         try:
             claim = self._claim(tenant, key, earlier or record)
         except UnknownJobId as error:
             raise NotAccepted("another gateway signs ids with a key that this gateway does not have") from error
+        if earlier is not None:
+            if earlier.fingerprint != fingerprint and not self.keyring.is_sealed(fingerprint, earlier.fingerprint):
+                raise KeyReused
+            if not earlier.accepted and abs(now() - earlier.at) < IN_FLIGHT_TIMEOUT:
+                raise KeyInFlight
         try:
             yield claim
         except (OutcomeUnknown, asyncio.CancelledError):  # let a repeat submit the same job at once

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import pydantic_core
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.messages.worker_events import HEARTBEAT_INTERVAL, Heartbeat, JobType
+from milepost_contracts.secret_params import MASK, SecretParams, Secrets, place_of
 from milepost_gateway.core.params_schema import MAX_STEPS, quick_validator
 from milepost_gateway.errors import InvalidParams, NotAccepted, StoreUnavailable, UnknownJobType
 from milepost_gateway.ports.params_validator import ParamsValidator
@@ -43,6 +44,13 @@ class KnownType:
     schema: bytes
     #: Checks small params at once, with its steps for each byte; nothing if the schema may take long for small ones.
     quick: tuple[Any, int] | None
+    secret_params: SecretParams
+
+    @classmethod
+    def of(cls, announced: JobType, validator: ParamsValidator) -> Self:
+        """Return a type; whether its schema can be used is known only if it is quick."""
+        schema = pydantic_core.to_json(announced.params_schema)
+        return cls(announced, validator, schema, quick_validator(schema), SecretParams(announced.params_schema))
 
     async def check(self, params: Mapping[str, Any], as_json: bytes, *, tenant: str, until: float) -> None:
         """Return if the params, also given as JSON, match the schema.
@@ -65,7 +73,7 @@ class KnownType:
             return
         if valid is None and not verdict.in_time:
             raise NotAccepted("the params could not be checked in time")
-        raise InvalidParams(verdict.errors or [self._unlocated(valid)])
+        raise InvalidParams(self._without_secrets(params, verdict.errors) or [self._unlocated(valid)])
 
     def _unlocated(self, valid: bool | None) -> ProblemDetail:
         """Return the error for params whose validation errors were not found."""
@@ -74,6 +82,30 @@ class KnownType:
         else:
             detail = f"they don't match the schema of {self.announced.type}; finding out where takes too long"
         return ProblemDetail(pointer="/params", detail=detail)
+
+    def split(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], Secrets]:
+        """Return the params as they are shown, and the secrets among them.
+
+        Raises:
+            InvalidParams: A secret is the mask: the params are those that a job has shown.
+        """
+        shown, secrets = self.secret_params.split(params)
+        masks = [pointer for pointer, value in secrets.items() if value == MASK]
+        if masks:
+            detail = "it is secret, and this is only its mask: give the secret itself"
+            raise InvalidParams([ProblemDetail(pointer=f"/params{pointer}", detail=detail) for pointer in masks])
+        return shown, secrets
+
+    def _without_secrets(self, params: Mapping[str, Any], errors: Sequence[ProblemDetail]) -> list[ProblemDetail]:
+        """Return the errors without the names that occur inside of secrets."""
+        secrets = {f"/params{pointer}": value for pointer, value in self.secret_params.split(params)[1].items()}
+        shown = []
+        for error in errors:
+            place = place_of(error.pointer, secrets)
+            if place is not None and isinstance(secrets[place], dict | list):
+                error = ProblemDetail(pointer=place, detail="the value does not match the schema")  # noqa: PLW2901
+            shown.append(error)
+        return shown
 
 
 @dataclass
@@ -106,15 +138,19 @@ class KnownTypes:
     async def _add(self, announced: JobType) -> None:
         """Add a type, or its new version, if its schema can be used."""
         await asyncio.sleep(0)  # let requests run
-        schema = pydantic_core.to_json(announced.params_schema)
-        quick = quick_validator(schema)
-        if quick is None:
+        known = KnownType.of(announced, self.validator)
+        if known.quick is None:
             self._unusable[announced.type] = announced  # for the moment, so that it is checked once
-            if (fault := await self.validator.find_fault(schema)) is not None:
+            if (fault := await self.validator.find_fault(known.schema)) is not None:
                 log.warning("schema_unusable", type=announced.type, error=fault)
                 return
         self._unusable.pop(announced.type, None)
-        self._types[announced.type] = KnownType(announced, self.validator, schema, quick)
+        self._types[announced.type] = known
+
+    def may_have_secrets(self, name: object) -> bool:
+        """Whether a job of this type may have secret params, as far as is known without a look into the store."""
+        known = self._types.get(name) if isinstance(name, str) else None
+        return known is None or known.secret_params.exist
 
     def serves(self, queue: str) -> bool:
         """Whether a live processor served this queue lately; true if the store could not be read."""

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
+from milepost_contracts.secret_params import SecretParams
+
 MAX_ERRORS = 20
 MAX_DETAIL = 500
 """Maximum characters of a validation error's text."""
@@ -39,6 +41,15 @@ def compiled(schema: Any, **options: Any) -> Any:
         ValueError: The schema can't be used.
     """
     return jsonschema_rs.Draft202012Validator(schema, retriever=_refuse, **options)
+
+
+def explaining(schema: Any) -> Any:
+    """Return the validator of a schema whose validation errors contain no value if some params are secret.
+
+    Raises:
+        ValueError: The schema can't be used.
+    """
+    return compiled(schema, mask="the value" if SecretParams(schema).exist else None)
 
 
 def first_errors(validator: Any, params: Any) -> list[tuple[str, str]]:

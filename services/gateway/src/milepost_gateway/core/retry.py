@@ -19,6 +19,7 @@ _KEPT = (
     "tags",
     "batch",
     "params",
+    "sealed",
     "files",
     "callback_url",
     "created_at",

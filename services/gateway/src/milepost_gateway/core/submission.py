@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
@@ -25,6 +25,7 @@ from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.messages.delay_levels import MAX_DELAY
 from milepost_contracts.messages.job_events import JobScheduled, JobSubmitted
+from milepost_contracts.secret_params import Secrets
 from milepost_contracts.values import (
     DEFAULT_START_WITHIN,
     MAX_CALLBACK_URL,
@@ -50,6 +51,7 @@ from milepost_gateway.errors import (
 )
 from milepost_gateway.ports.blob_store import BlobStore
 from milepost_gateway.ports.broker import Broker, Submitted
+from milepost_service.sealing import SEAL_KEYS, Sealer
 
 MAX_TAGS = 16
 CHECK_TIMEOUT = 5.0
@@ -87,7 +89,7 @@ class Submission(Value):
     type: str = Field(min_length=1, max_length=64, examples=["digest-files"])
     """One of the announced job types."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    """Must match the type's schema; see `/v1/job-types`."""
+    """Must match the type's schema; see `/v1/job-types`. What it marks `writeOnly` or `format: password` is sealed."""
     queue: QueueName | None = None
     """If given, it must be the queue of the type."""
     run_at: FutureMoment | None = None
@@ -156,6 +158,18 @@ class Upload(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckedSubmission:
+    """A valid submission."""
+
+    submission: Submission
+    known: KnownType
+    #: As they are shown: with masks in place of the secrets.
+    params: dict[str, JsonValue]
+    #: Without them in logs and tracebacks.
+    secrets: Secrets = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Acceptance:
     """Accepts submissions for one deployment."""
 
@@ -165,6 +179,7 @@ class Acceptance:
     broker: Broker
     blob_store: BlobStore
     callback_urls: CallbackUrls
+    sealer: Sealer
 
     async def accept(
         self,
@@ -180,14 +195,15 @@ class Acceptance:
         Raises:
             GatewayError: The job was not accepted, or that can't be known; the class says which.
         """
-        known = await self.check(submission, tenant=tenant, until=asyncio.get_running_loop().time() + CHECK_TIMEOUT)
+        until = asyncio.get_running_loop().time() + CHECK_TIMEOUT
+        checked = await self.check(submission, tenant=tenant, until=until)
         await self.quotas.acquire(tenant)
-        return await self.submit(
-            submission, known, tenant=tenant, uploads=uploads, traceparent=traceparent, job_id=job_id
-        )
+        return await self.submit(checked, tenant=tenant, uploads=uploads, traceparent=traceparent, job_id=job_id)
 
-    async def check(self, submission: Submission, *, tenant: str, until: float) -> KnownType:
-        """Return the job type of a valid submission. Params that take long are checked until this time of the loop.
+    async def check(self, submission: Submission, *, tenant: str, until: float) -> CheckedSubmission:
+        """Return a valid submission with its job type, and its secrets apart.
+
+        Params that take long are checked until this time of the loop.
 
         Raises:
             UnknownJobType, InvalidSubmission, PayloadTooLarge: It is invalid.
@@ -200,18 +216,26 @@ class Acceptance:
         if submission.queue not in (None, known.announced.queue):
             detail = f"the queue of the job type {submission.type} is {known.announced.queue}"
             raise InvalidSubmission([ProblemDetail(pointer="/queue", detail=detail)])
-        params = pydantic_core.to_json(submission.params)
-        if len(params) > MAX_PARAMS:
-            raise PayloadTooLarge(f"The params have {len(params)} bytes as JSON; {MAX_PARAMS} are allowed.")
-        await known.check(submission.params, params, tenant=tenant, until=until)
+        as_json = pydantic_core.to_json(submission.params)
+        _check_size(len(as_json), "as JSON")
+        await known.check(submission.params, as_json, tenant=tenant, until=until)
+        params, secrets = known.split(submission.params)
+        if secrets:
+            self._check_sealing(known.announced.type, params, secrets)
         if submission.callback_url is not None:
             await self.callback_urls.check(submission.callback_url)
-        return known
+        return CheckedSubmission(submission=submission, known=known, params=params, secrets=secrets)
+
+    def _check_sealing(self, type_name: str, params: dict[str, JsonValue], secrets: Secrets) -> None:
+        if not self.sealer.has_keys:
+            raise NotAccepted(
+                f"params of the type {type_name} are secret, and the gateway can't seal them: set {SEAL_KEYS}"
+            )
+        _check_size(len(pydantic_core.to_json(params)) + self.sealer.size(secrets), "with the secret ones sealed")
 
     async def submit(
         self,
-        submission: Submission,
-        known: KnownType,
+        checked: CheckedSubmission,
         *,
         tenant: str,
         uploads: Sequence[Upload] = (),
@@ -231,28 +255,24 @@ class Acceptance:
             created_at = self.keyring.verify(job_id, tenant).created_at
         files = await self._store(job_id, uploads, fresh=fresh)
         at = now()
-        command = submitted(
-            at=at,
-            traceparent=traceparent,
-            job=Job(
-                id=job_id,
-                tenant=tenant,
-                type=known.announced.type,
-                type_version=known.announced.version or None,
-                queue=known.announced.queue,
-                tags=tuple(submission.tags),
-                batch=batch,
-                params=submission.params,
-                files=files,
-                callback_url=submission.callback_url,
-                created_at=created_at,
-                run_at=submission.due(at),
-                start_within=timedelta(seconds=submission.expires_in)
-                if submission.expires_in
-                else DEFAULT_START_WITHIN,
-                max_runtime=known.announced.max_runtime,
-            ),
+        submission, announced = checked.submission, checked.known.announced
+        job = Job(
+            id=job_id,
+            tenant=tenant,
+            type=announced.type,
+            type_version=announced.version or None,
+            queue=announced.queue,
+            tags=tuple(submission.tags),
+            batch=batch,
+            params=checked.params,
+            files=files,
+            callback_url=submission.callback_url,
+            created_at=created_at,
+            run_at=submission.due(at),
+            start_within=timedelta(seconds=submission.expires_in) if submission.expires_in else DEFAULT_START_WITHIN,
+            max_runtime=announced.max_runtime,
         )
+        command = submitted(self.sealer.seal(job, checked.secrets), at=at, traceparent=traceparent)
         try:
             await self.broker.submit(command)
             metrics.submitted.labels(command.job.type).inc()
@@ -285,6 +305,11 @@ def submitted(job: Job, *, at: datetime, traceparent: str | None = None) -> Subm
     """Return the command that submits the job: `JobScheduled` if it is to run later, else `JobSubmitted`."""
     kind = JobScheduled if job.run_at is not None and job.run_at > at else JobSubmitted
     return kind(job=job, time=at, traceparent=traceparent)
+
+
+def _check_size(size: int, how: str) -> None:
+    if size > MAX_PARAMS:
+        raise PayloadTooLarge(f"The params have {size} bytes {how}; {MAX_PARAMS} are allowed.")
 
 
 def _check_names(files: Sequence[FileRef]) -> None:

@@ -15,6 +15,16 @@ function resolve(schema, root) {
   return kinds.length === 1 ? { ...found, ...resolve(kinds[0], root) } : found;
 }
 
+const isMarked = (schema) => schema.writeOnly === true || schema.format === "password";
+
+/** Whether a value of a schema is secret, or may hold a secret. */
+function holdsSecret(schema, root, seen = new Set()) {
+  if (schema === null || typeof schema !== "object" || seen.has(schema)) return false;
+  seen.add(schema);
+  const target = typeof schema.$ref === "string" ? root.$defs?.[schema.$ref.split("/").pop()] : undefined;
+  return isMarked(schema) || [target ?? false, ...Object.values(schema)].some((one) => holdsSecret(one, root, seen));
+}
+
 export class Submit {
   title = "Submit";
   types = [];
@@ -72,6 +82,9 @@ export class Submit {
 
   #input({ id, name, required }, schema, described, error) {
     const invalid = error ? "true" : nothing;
+    if (isMarked(schema)) {
+      return html`<input type="password" autocomplete="new-password" id=${id} name=${name} ?required=${required} minlength=${schema.minLength ?? nothing} maxlength=${schema.maxLength ?? nothing} aria-describedby=${described} aria-invalid=${invalid}>`;
+    }
     const placeholder = schema.default === undefined || schema.default === null ? nothing : String(typeof schema.default === "object" ? JSON.stringify(schema.default) : schema.default);
     if (schema.enum) {
       return html`<select id=${id} name=${name} aria-describedby=${described} aria-invalid=${invalid}>${required ? nothing : html`<option value="">default</option>`}${schema.enum.map((one) => html`<option value=${JSON.stringify(one)}>${one}</option>`)}</select>`;
@@ -85,7 +98,7 @@ export class Submit {
     if (schema.type === "string" && (schema.maxLength ?? 0) <= 200) {
       return html`<input id=${id} name=${name} ?required=${required} minlength=${schema.minLength ?? nothing} maxlength=${schema.maxLength ?? nothing} placeholder=${placeholder} aria-describedby=${described} aria-invalid=${invalid}>`;
     }
-    return html`<textarea id=${id} name=${name} rows="3" ?required=${required} placeholder=${schema.type === "string" ? placeholder : placeholder === nothing ? "JSON" : placeholder} aria-describedby=${described} aria-invalid=${invalid}></textarea>`;
+    return html`<textarea class=${holdsSecret(schema, this.chosen.params_schema) ? "secret" : nothing} id=${id} name=${name} rows="3" autocomplete="off" ?required=${required} placeholder=${schema.type === "string" ? placeholder : placeholder === nothing ? "JSON" : placeholder} aria-describedby=${described} aria-invalid=${invalid}></textarea>`;
   }
 
   /** Read the params from the form; empty fields are left out. */
@@ -93,7 +106,7 @@ export class Submit {
     const params = {};
     for (const [name, schema] of this.#fields()) {
       const input = form.elements[`param-${name}`];
-      if (schema.type === "boolean") params[name] = input.checked;
+      if (schema.type === "boolean" && !isMarked(schema)) params[name] = input.checked;
       else if (input.value === "") continue;
       else if (schema.type === "string" && !schema.enum) params[name] = input.value;
       else {

@@ -10,7 +10,7 @@ class IdempotencyRecord:
     """What an Idempotency-Key was used for."""
 
     job_id: str
-    #: A digest of the request.
+    #: A digest of the request, or a MAC of it.
     fingerprint: str
     #: Whether the job was accepted; otherwise a request is being handled, or has failed in between.
     accepted: bool

@@ -4,9 +4,11 @@ import contextvars
 import itertools
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
+
+from pydantic import JsonValue
 
 from milepost import Run, RunStopped
 from milepost.errors import Forced
@@ -28,8 +30,12 @@ FORCE_AGAIN = 30.0
 class Execution:
     """One execution of a job. Its events carry everything that the handler has reported so far."""
 
-    def __init__(self, job: Job, command: Command, run: Run, outputs: Outputs) -> None:
+    def __init__(
+        self, job: Job, command: Command, run: Run, outputs: Outputs, params: Mapping[str, JsonValue] | None = None
+    ) -> None:
         self.job = job
+        #: For the handler alone, with the secrets that the job's own params only mask.
+        self.params = job.params if params is None else params
         self.run = run
         #: The files that its handler writes.
         self.outputs = outputs

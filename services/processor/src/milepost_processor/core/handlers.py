@@ -103,7 +103,7 @@ def _check_announcement(definitions: dict[str, JobDefinition]) -> None:
     for name, definition in definitions.items():
         part = "params have"
         try:  # a model may generate its schema with code of its own, and raise anything
-            definition.params.model_json_schema()
+            definition.params_schema()
             part = "result has"
             definition.result.json_schema(mode="serialization")
             part = ""

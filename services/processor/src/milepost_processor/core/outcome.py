@@ -49,11 +49,9 @@ def outcome_of(execution: Execution, definition: JobDefinition, run_async: Async
 
 def _ending(execution: Execution, definition: JobDefinition, run_async: AsyncRunner) -> Ending:
     """Run all of the author's code, and return how it ended."""
-    job, run = execution.job, execution.run
+    params, run = execution.params, execution.run
     try:
-        return execution.guard(
-            lambda: attempt(definition, job.params, run, lambda one: execution.wait_for(run_async, one))
-        )
+        return execution.guard(lambda: attempt(definition, params, run, lambda one: execution.wait_for(run_async, one)))
     except Forced as forced:  # raised after the handler had ended
         return ending_of(forced, definition, run)
 

@@ -18,6 +18,8 @@ from milepost_contracts.messages.job_events import Command, JobPostponed
 from milepost_contracts.values import Job, PutOff, clipped
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.runner import Delivery
+from milepost_processor.core.secret_params import ParamsOpener
+from milepost_processor.errors import SecretsUnreadable
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +44,8 @@ class Obstacle:
 class Eligibility:
     """Decides which of the delivered jobs this processor can run."""
 
-    def __init__(self, handlers: Handlers, *, delivery_limit: int) -> None:
+    def __init__(self, handlers: Handlers, opener: ParamsOpener, *, delivery_limit: int) -> None:
+        self._opener = opener
         self._types = {name: one.announcement() for name, one in handlers.definitions.items()}
         self._delivery_limit = delivery_limit
         self._validator = cache(self._compiled)
@@ -55,9 +58,15 @@ class Eligibility:
         served = self._types.get(job.type)
         if served is None:
             return Obstacle("its type is not served here")
+        if not self._opener.has_key_of(job) and not _was_put_off_for_long(job):
+            return Obstacle("its secret params are sealed with a key that is not known here")
         if job.type_version in (None, served.version):
             return None
-        error = next(self._validator(job.type).iter_errors(job.params), None)
+        try:
+            params = self._opener.open(job).params
+        except SecretsUnreadable:
+            return None  # the job fails when it is run
+        error = next(self._validator(job.type).iter_errors(params), None)
         if error is None:
             return None
         return Obstacle("its params are for another version of its type", clipped(error.message, MAX_REFUSAL))
@@ -76,10 +85,16 @@ class Eligibility:
     def _compiled(self, name: str) -> Any:
         """Return the validator of a type. A schema that is unusable, which no gateway accepts, refuses nothing here."""
         try:
-            return jsonschema_rs.Draft202012Validator(self._types[name].params_schema, retriever=_refuse)
+            mask = "the value" if name in self._opener.types else None
+            return jsonschema_rs.Draft202012Validator(self._types[name].params_schema, retriever=_refuse, mask=mask)
         except ValueError as error:
             log.warning("schema_unusable", type=name, error=str(error))
             return jsonschema_rs.Draft202012Validator(True)
+
+
+def _was_put_off_for_long(job: Job) -> bool:
+    since = None if job.put_off is None else job.put_off.since
+    return since is not None and now() - since > PUT_OFF_LIMIT
 
 
 def given_back(command: Command, delivery: Delivery) -> JobPostponed:

@@ -16,11 +16,13 @@ from secrets import token_hex
 import structlog
 
 from milepost import Canceled, Interrupted, JobDefinition, Run
+from milepost.masking import NOTHING_SECRET, Masking
 from milepost_contracts.back_off import BackOff
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import (
     Command,
     JobEvent,
+    JobFailed,
     JobPostponed,
     JobProgressed,
     JobStarted,
@@ -28,7 +30,7 @@ from milepost_contracts.messages.job_events import (
 from milepost_contracts.messages.worker_events import RunningJob
 from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.status.ends import canceled_before_start, expired
-from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job
+from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job, JobError
 from milepost_processor import metrics
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.handlers import Handlers
@@ -36,7 +38,8 @@ from milepost_processor.core.outcome import outcome_of
 from milepost_processor.core.outcomes import Outcomes
 from milepost_processor.core.queue_wait import QueueWait
 from milepost_processor.core.resume import load_state
-from milepost_processor.errors import ClaimsUnavailable, DeliveredTooOften, Stopping
+from milepost_processor.core.secret_params import OpenedParams, ParamsOpener
+from milepost_processor.errors import ClaimsUnavailable, DeliveredTooOften, SecretsUnreadable, Stopping
 from milepost_processor.ports.async_runner import AsyncRunner
 from milepost_processor.ports.claims import Claim, Claims, Verdict
 from milepost_processor.ports.event_publisher import EventPublisher
@@ -67,6 +70,7 @@ class Runner:
         self,
         handlers: Handlers,
         *,
+        opener: ParamsOpener,
         claims: Claims,
         publisher: EventPublisher,
         files: Files,
@@ -77,6 +81,7 @@ class Runner:
         queue_wait: QueueWait,
     ) -> None:
         self._handlers = handlers
+        self._opener = opener
         self._claims = claims
         self._publisher = publisher
         self._files = files
@@ -117,15 +122,13 @@ class Runner:
             claimed = self._claimed_job(
                 job, claim, definition, delivery=number, execution=execution_id, unclaimed=not is_claimed
             )
-            outputs = self._files.outputs(claimed)
-            execution = Execution(claimed, command, self._new_run(claimed, job, outputs), outputs)
             if claim.verdict is Verdict.CANCELED:
-                self._cancel(execution, command, claim)
+                self._cancel(self._new_execution(claimed, command), command, claim)
             elif claim.verdict is Verdict.EXPIRED:
                 self._skip(job, claim)
-                self._conclude(execution, expired(job))
+                self._conclude(self._new_execution(claimed, command), expired(job))
             else:
-                self._run(execution, definition)
+                self._open_and_run(claimed, command, definition)
 
     def running(self) -> tuple[Execution, ...]:
         """Return the executions whose handler is running."""
@@ -156,8 +159,16 @@ class Runner:
         for execution in self.running():
             execution.stop(Interrupted())
 
-    def _new_run(self, job: Job, message: Job, outputs: Outputs) -> Run:
+    def _new_execution(self, job: Job, command: Command, opened: OpenedParams | None = None) -> Execution:
+        outputs = self._files.outputs(job)
+        if opened is None:
+            return Execution(job, command, self._new_run(job, command.job, outputs), outputs)
+        run = self._new_run(job, command.job, outputs, masking=opened.masking)
+        return Execution(job, command, run, outputs, opened.params)
+
+    def _new_run(self, job: Job, message: Job, outputs: Outputs, masking: Masking = NOTHING_SECRET) -> Run:
         return Run(
+            masking=masking,
             job_id=job.id,
             attempt=job.attempt,
             token=f"{job.run:04d}.{job.delivery:08d}.{job.execution}",
@@ -250,6 +261,18 @@ class Runner:
             else:
                 return claim, True
         raise Stopping
+
+    def _open_and_run(self, job: Job, command: Command, definition: JobDefinition) -> None:
+        try:
+            opened = self._opener.open(job)
+        except SecretsUnreadable as unreadable:
+            log.warning("secrets_unreadable", type=job.type, error=str(unreadable))
+            message = f"the secret params can't be opened: {unreadable}"
+            execution, error = self._new_execution(job, command), JobError(kind="secrets-unreadable", message=message)
+            self._conclude(execution, execution.end(JobFailed, f"{error.kind}: {message}", error=error))
+            return
+        with self._opener.masking_logs(opened):
+            self._run(self._new_execution(job, command, opened), definition)
 
     def _run(self, execution: Execution, definition: JobDefinition) -> None:
         job = execution.job

@@ -106,10 +106,13 @@ async def submit_batch(request: Request) -> Response:
     deps = dependencies(request)
     key = idempotency_key(request)
     asked = await read_batch(request, BatchRequest, deps.limits)
+    has_secrets = any(deps.job_types.may_have_secrets(job.get("type")) for job in asked.jobs if isinstance(job, dict))
     claiming = (
         nullcontext()
         if key is None
-        else deps.idempotency.claim(tenant(request), f"batch\0{key}", await _fingerprint(asked.jobs))
+        else deps.idempotency.claim(
+            tenant(request), f"batch\0{key}", await _fingerprint(asked.jobs), has_secrets=has_secrets
+        )
     )
     async with claiming as claim:
         done = await deps.batches.submit(

@@ -101,7 +101,9 @@ async def submit_job(request: Request) -> Response:
         if key is None:
             job_id, accepted = await _accept(request, body)
         else:
-            async with deps.idempotency.claim(tenant(request), key, await fingerprint(body)) as claim:
+            has_secrets = deps.job_types.may_have_secrets(body.submission.type)
+            claiming = deps.idempotency.claim(tenant(request), key, await fingerprint(body), has_secrets=has_secrets)
+            async with claiming as claim:
                 if claim.repeated:
                     job_id, accepted = claim.job_id, None
                 else:
