@@ -287,9 +287,3 @@ def test_bindings_of_the_former_topology_are_removed_and_are_none_of_this_one():
     assert {"test.work.cpu", "test.quarantine.cpu", "test.tracker.lifecycle", "test.log.jobs", "test.delay.22"} <= {
         one.to for one in former
     }
-
-
-def test_a_processor_leaves_the_bindings_of_an_earlier_tracker_alone():
-    """It may be deployed before the trackers: their queues have no other bindings then."""
-    trackers = {queue.name for queue in TOPOLOGY.shared_queues}
-    assert not trackers & {one.to for one in former_work_bindings(TOPOLOGY, ["cpu"])}

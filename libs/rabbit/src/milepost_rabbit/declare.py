@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 import aiormq.exceptions
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 
 from milepost_contracts.messages.broker_objects import Exchange, Queue
 from milepost_contracts.messages.former_bindings import FormerBinding
-from milepost_rabbit.errors import TopologyMismatch
+from milepost_rabbit.errors import TopologyMismatch, TopologyMissing
 
 
 async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
@@ -32,6 +32,33 @@ async def declare(connection: AbstractConnection, exchanges: Iterable[Exchange],
                 await declared.bind(binding.exchange.name, binding.key)
     except aiormq.exceptions.ChannelPreconditionFailed as error:
         raise TopologyMismatch(f"a queue or exchange exists with other arguments: {error}") from error
+    finally:
+        await channel.close()
+
+
+async def declare_own(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+    """Declare and bind a queue that belongs to the channel's connection, under a name that the broker chooses."""
+    declared = await channel.declare_queue(queue.name, exclusive=True, arguments=dict(queue.arguments))
+    for binding in queue.bindings:
+        await declared.bind(binding.exchange.name, binding.key)
+    return declared
+
+
+async def require(connection: AbstractConnection, exchanges: Iterable[Exchange]) -> None:
+    """Return if these exchanges exist; nothing is declared.
+
+    Raises:
+        TopologyMissing: One of them does not exist.
+    """
+    channel = await connection.channel()
+    try:
+        for exchange in exchanges:
+            try:
+                await channel.get_exchange(exchange.name, ensure=True)
+            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                raise TopologyMissing(
+                    f"the exchange {exchange.name} does not exist: no tracker has declared it yet"
+                ) from error
     finally:
         await channel.close()
 

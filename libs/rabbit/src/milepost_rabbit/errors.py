@@ -4,7 +4,8 @@ RabbitError
 ├── NotAccepted        the broker certainly did not store the message
 ├── OutcomeUnknown     no publisher confirm; the broker may have stored the message
 │   └── Refused        a queue refused the message; other queues may have stored it
-└── TopologyMismatch   a queue or exchange exists with other arguments
+├── TopologyMismatch   a queue or exchange exists with other arguments
+└── TopologyMissing    an exchange does not exist
 """
 
 
@@ -26,3 +27,7 @@ class Refused(OutcomeUnknown):
 
 class TopologyMismatch(RabbitError):  # noqa: N818
     """A queue or exchange exists at the broker with other arguments."""
+
+
+class TopologyMissing(RabbitError):  # noqa: N818
+    """An exchange does not exist at the broker."""

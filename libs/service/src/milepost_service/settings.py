@@ -8,6 +8,8 @@ from typing import Annotated, Literal, NoReturn, TypeVar
 from pydantic import AnyUrl, BeforeValidator, Field, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
+
 PREFIX = "MILEPOST_"
 EXIT_MISCONFIGURED = 2
 
@@ -47,6 +49,14 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     """`console`, `json`, or `auto`: console if standard error is a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class QueueSettings(ServiceSettings):
+    """Settings of the services that declare and consume the queues of jobs."""
+
+    delivery_limit: int = Field(default=DELIVERY_LIMIT, ge=1, le=MAX_DELIVERIES - 2)
+    """How often a job whose worker died is delivered again before it goes to quarantine. The same for tracker and
+    processor."""
 
 
 class SettingsError(Exception):
