@@ -29,10 +29,14 @@ up: $(READY) ## Start everything and run until Ctrl-C, or 'make down' in another
 down: $(READY) ## Stop what 'make up' started
 	@.venv/bin/stack down
 
+# Settings of your own for docker-compose.yml.
 .env:
-	@deploy/make-env
+	@umask 077 && : > .env
 
-compose: .env ## Build and start everything in containers, and wait until it is healthy (needs Docker)
+deploy/access: $(READY)
+	@[ -d $@ ] || .venv/bin/stack access --folder $@ --processor milepost-images:images
+
+compose: deploy/access ## Build and start everything in containers, and wait until it is healthy (needs Docker)
 	docker compose up --build --detach --wait
 
 ##@ Develop

@@ -43,10 +43,10 @@ def start_stack():
     free_ports.PORT_RANGE = free_ports.PORT_RANGE[int(worker.removeprefix("gw")) :: int(workers)]
     started = []
 
-    def start(name, *, gateways=0, processors=0, trackers=0, settings=None):
+    def start(name, *, gateways=0, processors=0, trackers=0, settings=None, own_settings=None):
         stack = Stack(STACKS, f"{name}-{os.getpid()}", log)
         size = Size(gateways=gateways, processors=processors, trackers=trackers)
-        stack.up(size, port=0, settings={"MILEPOST_LOG_LEVEL": "info", **(settings or {})})
+        stack.up(size, port=0, settings={"MILEPOST_LOG_LEVEL": "info", **(settings or {})}, own_settings=own_settings)
         started.append(stack)
         return stack
 

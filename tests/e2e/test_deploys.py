@@ -63,7 +63,7 @@ def processor(stack, tmp_path, client):
         (folder / "reports.py").write_text(release)
         environment = {
             **os.environ,
-            **stack.state.environment,
+            **stack.state.environment_of("processor"),
             "PYTHONPATH": str(folder),
             "MILEPOST_HANDLERS": "reports",
             "MILEPOST_THREADS": "2",

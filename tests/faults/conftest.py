@@ -80,10 +80,12 @@ def nodes(start_stack, chaos_settings, tmp_path_factory, seed):
     servers = Servers(tmp_path_factory.mktemp("servers"))
     try:
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("MILEPOST_RABBITMQ_URL", servers.rabbitmq_url)
-            environment.setenv("MILEPOST_REDIS_URL", servers.redis_url)
+            for name, url in servers.operator_urls.items():
+                environment.setenv(name, url)
             settings = {**chaos_settings, "MILEPOST_CONSUMER_TIMEOUT": str(CONSUMER_TIMEOUT)}
-            stack = start_stack("nodes", gateways=2, processors=3, trackers=2, settings=settings)
+            stack = start_stack(
+                "nodes", gateways=2, processors=3, trackers=2, settings=settings, own_settings=servers.service_settings
+            )
         made = Nodes(stack, chaos_settings["CHAOS_LEDGER"], servers)
         yield made
         made.close()

@@ -108,7 +108,6 @@ def test_a_rebuild_restores_identical_documents(stack, redis, count, capsys):
     environment = {
         "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
         "MILEPOST_REDIS_URL": stack.state.redis_url,
-        "MILEPOST_ALLOW": "guest",
     }
     done = subprocess.run(
         [sys.executable, "-m", "milepost_tracker", "rebuild"],

@@ -201,7 +201,7 @@ async def test_an_unreadable_message_without_a_queue_is_dead_lettered(publish, r
 
 
 async def test_what_was_deleted_is_declared_again(publish, repair, topology, connection):
-    """Queues and bindings, also those of a work queue, whose arguments are its processors'."""
+    """Queues and bindings, also those of work queues."""
     router = await repair()
     await delete(connection, topology.delay_queue(3), topology.poison_queue, topology.entry_queue("default"))
     work = topology.work("default")
@@ -210,10 +210,8 @@ async def test_what_was_deleted_is_declared_again(publish, repair, topology, con
         await wire.queue_unbind(work.name, binding.exchange.name, binding.key)
     await wire.exchange_unbind(destination=topology.internal.name, source=topology.jobs.name, routing_key="#")
     await router.declare(["default", "cpu"])
-    for queue in (*topology.shared_queues, topology.entry_queue("default"), topology.entry_queue("cpu")):
+    for queue in (*topology.shared_queues, *topology.work_queues(["default", "cpu"])):
         await depth(connection, queue)
-    with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
-        await depth(connection, topology.work("cpu"))
     await publish(JobSubmitted(job=SUBMITTED))
     assert 1 == await depth(connection, work)
 

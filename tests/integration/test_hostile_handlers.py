@@ -16,6 +16,7 @@ from waiting import wait_until, wait_until_async
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobSubmitted, decode_event
+from milepost_rabbit.declare import declare
 from milepost_stack import processes, services
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -77,13 +78,13 @@ async def processor(namespace, topology, rabbitmq_url, redis_url, connection, tm
         "MILEPOST_CONSUMER_TIMEOUT": "3600",
         "MILEPOST_THREADS": "2",
     }
+    await declare(connection, topology.exchanges, (*topology.shared_queues, *topology.work_queues(["default"])))
     channel, events = await connection.channel(), []
     made = Processor(services.background("processor", 1, tmp_path, settings), channel, topology, events)
     try:
         await asyncio.to_thread(wait_until, lambda: made.answers("readyz"), within=30, what="it is ready")
         heard = await channel.declare_queue(exclusive=True)
         await heard.bind(topology.jobs.name, "job.#")
-        await (await channel.declare_queue(exclusive=True)).bind(topology.workers.name, "#")  # announcements need one
 
         async def note(message):
             events.append(decode_event(message.body))

@@ -53,7 +53,7 @@ async def test_a_message_has_its_amqp_properties(publisher, topology, connection
     channel = await connection.channel()
     queue = await channel.get_queue(topology.work("default").name)
     one, other = [await queue.get(no_ack=True), await queue.get(no_ack=True)]
-    assert ("application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT, "job", "guest") == (
+    assert ("application/cloudevents+json", aio_pika.DeliveryMode.PERSISTENT, "job", "milepost-operator") == (
         one.content_type,
         one.delivery_mode,
         one.correlation_id,

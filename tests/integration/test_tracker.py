@@ -15,6 +15,7 @@ from milepost_contracts.messages.worker_events import ProcessorHeartbeat, encode
 from milepost_rabbit.publisher import RabbitPublisher
 from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
+from milepost_tracker.adapters.rabbit.message_router import RabbitMessageRouter
 from milepost_tracker.adapters.redis.job_counts import RedisJobCounts
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
@@ -32,9 +33,10 @@ async def trackers(rabbitmq_url, redis, keys, topology):
 
     async def start():
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
-        publisher = RabbitEventPublisher(RabbitPublisher(rabbitmq_url, name="test"), topology)
+        confirming = RabbitPublisher(rabbitmq_url, name="test")
+        publisher = RabbitEventPublisher(confirming, topology)
         status = StatusProjector(store, Reaper(store, RedisJobCounts(redis, keys), publisher), publisher)
-        workers = WorkerProjector(RedisWorkerStore(redis, keys))
+        workers = WorkerProjector(RedisWorkerStore(redis, keys), RabbitMessageRouter(confirming, topology))
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,

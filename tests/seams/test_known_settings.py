@@ -20,7 +20,7 @@ ELSEWHERE = [*ROOT.glob("libs/client/src/**/*.py"), *ROOT.glob("tools/stack/src/
 
 def names_elsewhere():
     """Return the names that the client, the stack and Compose use."""
-    return {name for path in (*ELSEWHERE, ROOT / "deploy" / "make-env") for name in NAME.findall(path.read_text())}
+    return {name for path in ELSEWHERE for name in NAME.findall(path.read_text())}
 
 
 def test_the_list_has_every_setting_and_no_other_name():

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from milepost_contracts.permissions.users import deployment_users
 from milepost_stack import free_ports, install, processes, rabbitmq
+from milepost_stack.access import Access
 from milepost_stack.errors import NotInstalled, NotUp, StackError, StartFailed
 from milepost_stack.stack import Size, Stack
 from milepost_stack.state import ProcessState, StackState
@@ -96,7 +98,7 @@ def test_nodes_share_nothing(tmp_path):
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        made.append(rabbitmq.processes(tmp_path / name, programs))
+        made.append(rabbitmq.processes(tmp_path / name, programs, Access.fresh(deployment_users("milepost"))))
     (one_url, one), (other_url, other) = made
     assert one_url != other_url
     for variable in ("RABBITMQ_NODENAME", "RABBITMQ_DIST_PORT", "ERL_EPMD_PORT", "HOME"):

@@ -289,12 +289,6 @@ def test_bindings_of_the_former_topology_are_removed_and_are_none_of_this_one():
     }
 
 
-def test_a_processor_leaves_the_bindings_of_an_earlier_tracker_alone():
-    """It may be deployed before the trackers: their queues have no other bindings then."""
-    trackers = {queue.name for queue in TOPOLOGY.shared_queues}
-    assert not trackers & {one.to for one in former_work_bindings(TOPOLOGY, ["cpu"])}
-
-
 def test_the_log_has_a_limit_unless_it_is_zero():
     """A log without one fills the broker's disk."""
     assert 10 * 1024**3 == dict(Topology().log.arguments)["x-max-length-bytes"]

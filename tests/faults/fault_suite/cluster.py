@@ -71,6 +71,10 @@ class Cluster:
     def rabbitmq_url(self) -> str:
         return self._state.rabbitmq_url
 
+    def rabbitmq_url_of(self, service: str) -> str:
+        """Return the URL that a service uses, with its own user."""
+        return self._state.environment_of(service)["MILEPOST_RABBITMQ_URL"]
+
     @property
     def redis(self) -> Redis:
         return Redis.from_url(self._state.redis_url, socket_timeout=5)
@@ -214,6 +218,10 @@ class Cluster:
             timeout=60,
         )
         return done.stdout
+
+    def restore_users(self) -> None:
+        """Give RabbitMQ's users the passwords and permissions that they had at its start."""
+        self.rabbitmqctl("import_definitions", str(self.log_of("rabbitmq").parent / "rabbitmq" / "definitions.json"))
 
     def at_broker(self, act: Callable[[AbstractConnection], Awaitable[Any]]) -> Any:
         """Run `act` with an AMQP connection of its own."""

@@ -13,6 +13,9 @@ from fault_suite import probes
 from fault_suite.fault import Act, Pace, Scene, wait_for
 from fault_suite.ledger import Submitted
 from fault_suite.proof import Proof
+from milepost_contracts.messages.topology import Topology
+from milepost_contracts.permissions.users import User, deployment_users
+from milepost_stack.stack import SERVICES
 
 COMMANDS = ("job.submitted.#",)
 EVENTS = ("job.started.#", "job.progressed.#", "job.succeeded.#", "job.failed.#")
@@ -147,30 +150,38 @@ def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) ->
 
 
 def revoke(scene: Scene) -> Proof:
-    """Revoke the permission to write, and restore it.
+    """Revoke every service's permission to write, and restore it.
 
     RabbitMQ caches a channel's permissions: the services notice it on new channels only, so their connections are
     closed.
     """
     cluster, before = scene.cluster, scene.load.refusals
-    cluster.rabbitmqctl("set_permissions", "guest", ".*", "^$", ".*")
     try:
+        for user in _services():
+            assert user.broker is not None
+            cluster.rabbitmqctl("set_permissions", user.name, user.broker.configure, "^$", user.broker.read)
         with scene.lasting(10):
             cluster.rabbitmqctl("close_all_connections", "permission revoked")
             refused = wait_for(lambda: scene.load.refusals - before, within=10, at_least=3)
     finally:
-        cluster.rabbitmqctl("set_permissions", "guest", ".*", ".*", ".*")
+        cluster.restore_users()
     return Proof({"submissions refused": refused})
 
 
 def rotate_password(scene: Scene) -> Proof:
-    """Change the password without telling the services: new connections are refused."""
+    """Change the services' passwords without telling them: new connections are refused."""
     cluster = scene.cluster
-    cluster.rabbitmqctl("change_password", "guest", "another")
     try:
+        for user in _services():
+            cluster.rabbitmqctl("change_password", user.name, "another")
         with scene.lasting(10):
             killed = sum(cluster.kill(cluster.names(kind)[0]) for kind in ("gateway", "processor", "tracker"))
             refused = not probes.broker_answers(cluster)
     finally:
-        cluster.rabbitmqctl("change_password", "guest", "guest")
+        cluster.restore_users()
     return Proof({"services killed": killed, "connection refused": refused})
+
+
+def _services() -> list[User]:
+    """Return the services' users of RabbitMQ."""
+    return [user for user in deployment_users(Topology().namespace) if user.role in SERVICES]

@@ -12,8 +12,10 @@ from redis import Redis
 
 from fault_suite.cluster import Cluster
 from fault_suite.switch import Address, Switch
+from milepost_contracts.permissions.users import deployment_users
 from milepost_stack import install, processes, rabbitmq, redis_server
-from milepost_stack.stack import Stack
+from milepost_stack.access import Access
+from milepost_stack.stack import RABBITMQ_URL, REDIS_URL, Stack, service_settings
 from milepost_stack.state import ProcessState
 
 NAMES = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")
@@ -31,6 +33,7 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         """Start all servers, which takes about half a minute."""
         self.folder = folder
+        self.access = Access.fresh(deployment_users("milepost"))
         self._switches: list[Switch] = []
         self.processes: list[ProcessState] = []
         self.small_disk = self._mount(folder / SMALL_DISK_NODE)
@@ -52,26 +55,42 @@ class Servers:
             subprocess.run(["umount", self.folder / SMALL_DISK_NODE], check=True)
             self.small_disk = False
 
+    @property
+    def operator_urls(self) -> dict[str, str]:
+        """The URLs of the servers by variable, with the operator's user."""
+        operator = self.access.of("operator")
+        return {name: self.access.url(server, operator) for name, server in self._servers.items()}
+
+    @property
+    def service_settings(self) -> dict[str, dict[str, str]]:
+        """The settings of each service, with its own user."""
+        return service_settings(self._servers, self.access)
+
+    @property
+    def _servers(self) -> dict[str, str]:
+        return {RABBITMQ_URL: self.rabbitmq, REDIS_URL: self.redis}
+
     def _start_nodes(self, programs: dict[str, str]) -> None:
-        urls, made = rabbitmq.nodes(self.folder, programs, NAMES)
+        servers, made = rabbitmq.nodes(self.folder, programs, NAMES, self.access)
+        urls = [self.access.url(server, self.access.of("operator")) for server in servers]
         for process, url in zip(made, (None, *urls), strict=True):
             self._start(process, lambda url=url: url is None or rabbitmq.answers(url))  # type: ignore[misc]
         self.node_urls = dict(zip(NAMES, urls, strict=True))
-        self.rabbitmq_url = f"amqp://guest:guest@127.0.0.1:{self._switched([_address(url) for url in urls]).port}/"
+        self.rabbitmq = f"amqp://127.0.0.1:{self._switched([_address(url) for url in urls]).port}/"
 
     def _start_redis(self, programs: dict[str, str]) -> None:
         self.redis_urls: dict[str, str] = {}
         self.redis_master, self.redis_replica = "redis", "redis-replica"
         for name in (self.redis_master, self.redis_replica):
-            url, process = redis_server.process(self.folder / name, programs)
-            self.redis_urls[name] = url
+            server, process = redis_server.process(self.folder / name, programs, self.access)
+            url = self.redis_urls[name] = self.access.url(server, self.access.of("operator"))
             process.name = name
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             self._start(process, lambda url=url: redis_server.answers(url))  # type: ignore[misc]
         with Redis.from_url(self.redis_urls[self.redis_replica]) as replica:
             replica.replicaof(*map(str, _address(self.redis_urls[self.redis_master])))
         self.redis_switch = self._switched([_address(self.redis_urls[self.redis_master])])
-        self.redis_url = f"redis://127.0.0.1:{self.redis_switch.port}/0"
+        self.redis = f"redis://127.0.0.1:{self.redis_switch.port}/0"
 
     def _start(self, process: ProcessState, ready: Callable[[], bool]) -> None:
         processes.start(process)

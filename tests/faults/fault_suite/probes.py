@@ -19,7 +19,7 @@ def broker_answers(cluster: Cluster) -> bool:
     async def ask() -> bool:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                connection = await aio_pika.connect(cluster.rabbitmq_url)
+                connection = await aio_pika.connect(cluster.rabbitmq_url_of("gateway"))
         except (*CONNECTION_EXCEPTIONS, TimeoutError):
             return False
         await connection.close()

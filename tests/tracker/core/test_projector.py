@@ -9,7 +9,7 @@ from webhook_parts import FakeEventPublisher
 from milepost_contracts.back_off import BackOff
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobEvent, JobSucceeded, encode_event
-from milepost_contracts.messages.worker_events import ProcessorHeartbeat
+from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.errors import StoreUnavailable
@@ -149,9 +149,31 @@ async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
     assert ([[], []], 1) == (published_before, len(publisher.published))
 
 
+class FakeMessageRouter:
+    def __init__(self):
+        self.declared = []
+
+    async def declare_soon(self, queues):
+        self.declared.append(queues)
+
+
 async def test_worker_events_are_recorded():
     """A job event in the workers' queue is returned as unreadable."""
     store = FakeStore(away_for=1)
     heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
-    poison = await WorkerProjector(store).project([FakeDelivery(encode(heartbeat)), FakeDelivery(encode(EVENTS[0]))])
+    projector = WorkerProjector(store, FakeMessageRouter())
+    poison = await projector.project([FakeDelivery(encode(heartbeat)), FakeDelivery(encode(EVENTS[0]))])
     assert ([heartbeat], 1) == (store.recorded, len(poison))
+
+
+async def test_queues_that_processors_lack_are_declared_at_once():
+    """Once for all processors that start together; nothing is declared for those that have their queues."""
+    router = FakeMessageRouter()
+    announced = [
+        ProcessorAnnounced(announcement=Announcement(instance=name, types=(), missing_queues=queues))
+        for name, queues in (("a", ("cpu", "gpu")), ("b", ("cpu",)), ("c", ()))
+    ]
+    projector = WorkerProjector(FakeStore(), router)
+    await projector.project([FakeDelivery(encode(one)) for one in announced])
+    await projector.project([FakeDelivery(encode(announced[-1]))])
+    assert [{"cpu", "gpu"}] == router.declared

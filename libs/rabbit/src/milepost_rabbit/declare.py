@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 
 import aiormq.exceptions
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 
 from milepost_contracts.messages.broker_objects import Exchange, Queue
 from milepost_contracts.messages.former_bindings import FormerBinding
-from milepost_rabbit.errors import TopologyMismatch
+from milepost_rabbit.errors import TopologyMismatch, TopologyMissing
 
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost '(?P<vhost>[^']+)': "
@@ -55,6 +55,33 @@ def _difference(reply: str) -> str:
         f"{found['argument']} is {actual}, and {expected} is expected. "
         f"Change the settings to fit it, or delete the {found['kind']}, which loses what it holds"
     )
+
+
+async def declare_own(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+    """Declare and bind a queue that belongs to the channel's connection, under a name that the broker chooses."""
+    declared = await channel.declare_queue(queue.name, exclusive=True, arguments=dict(queue.arguments))
+    for binding in queue.bindings:
+        await declared.bind(binding.exchange.name, binding.key)
+    return declared
+
+
+async def require(connection: AbstractConnection, exchanges: Iterable[Exchange]) -> None:
+    """Return if these exchanges exist; nothing is declared.
+
+    Raises:
+        TopologyMissing: One of them does not exist.
+    """
+    channel = await connection.channel()
+    try:
+        for exchange in exchanges:
+            try:
+                await channel.get_exchange(exchange.name, ensure=True)
+            except aiormq.exceptions.ChannelNotFoundEntity as error:
+                raise TopologyMissing(
+                    f"the exchange {exchange.name} does not exist: no tracker has declared it yet"
+                ) from error
+    finally:
+        await channel.close()
 
 
 async def unbind(connection: AbstractConnection, bindings: Iterable[FormerBinding]) -> None:

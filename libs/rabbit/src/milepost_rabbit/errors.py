@@ -5,7 +5,8 @@ RabbitError
 ├── OutcomeUnknown     no publisher confirm; the broker may have stored the message
 │   └── Refused        a queue refused the message; other queues may have stored it
 ├── LoginFailed        the broker can't be reached, or refuses the user or the vhost
-└── TopologyMismatch   a queue or exchange exists with other arguments
+├── TopologyMismatch   a queue or exchange exists with other arguments
+└── TopologyMissing    an exchange does not exist
 """
 
 
@@ -31,3 +32,7 @@ class TopologyMismatch(RabbitError):  # noqa: N818
 
 class LoginFailed(RabbitError):  # noqa: N818
     """The broker can't be reached, or refuses the user or the vhost."""
+
+
+class TopologyMissing(RabbitError):  # noqa: N818
+    """An exchange does not exist at the broker."""

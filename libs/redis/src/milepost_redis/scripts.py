@@ -19,10 +19,12 @@ class Script:
     scripts of a pipeline.
     """
 
-    def __init__(self, package: str, name: str) -> None:
-        """Read the script from the file `name` of the package."""
+    def __init__(self, package: str, name: str, *, read_only: bool = False) -> None:
+        """Read the script from the file `name` of the package; Redis lets a read-only one write nothing."""
         self.text = files(package).joinpath(name).read_text()
         self._hash = self.hash_of(self.text)
+        suffix = "_ro" if read_only else ""
+        self._by_hash, self._by_text = f"evalsha{suffix}", f"eval{suffix}"
 
     @staticmethod
     def hash_of(text: str) -> str:
@@ -31,18 +33,18 @@ class Script:
 
     def add_to(self, pipe: Any, keys: Sequence[str], *arguments: Argument) -> None:
         """Add a call of the script to a pipeline."""
-        pipe.evalsha(self._hash, len(keys), *keys, *arguments)
+        getattr(pipe, self._by_hash)(self._hash, len(keys), *keys, *arguments)
 
     async def run(self, redis: AsyncRedis, keys: Sequence[str], *arguments: Argument) -> Any:
         """Call the script and return its reply."""
         try:
-            return await redis.evalsha(self._hash, len(keys), *keys, *arguments)
+            return await getattr(redis, self._by_hash)(self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await redis.eval(self.text, len(keys), *keys, *arguments)
+            return await getattr(redis, self._by_text)(self.text, len(keys), *keys, *arguments)
 
     def run_blocking(self, redis: Redis, keys: Sequence[str], *arguments: Argument) -> Any:
         """Call the script and return its reply, with a blocking client."""
         try:
-            return redis.evalsha(self._hash, len(keys), *keys, *arguments)
+            return getattr(redis, self._by_hash)(self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
-            return redis.eval(self.text, len(keys), *keys, *arguments)
+            return getattr(redis, self._by_text)(self.text, len(keys), *keys, *arguments)

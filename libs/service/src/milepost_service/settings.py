@@ -11,6 +11,7 @@ from pydantic import AnyUrl, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
 from milepost_service.exemptions import Exemptions, Risk, server_risks
 from milepost_service.known_settings import PREFIX, unknown_settings
 from milepost_service.secret_files import SecretFiles, UnreadableSecret
@@ -72,6 +73,14 @@ class ServiceSettings(BaseSettings):
     def risks(self) -> Iterator[Risk]:
         """Return the reasons not to start, allowed or not."""
         return server_risks(self.rabbitmq_url, self.redis_url)
+
+
+class QueueSettings(ServiceSettings):
+    """Settings of the services that declare and consume the queues of jobs."""
+
+    delivery_limit: int = Field(default=DELIVERY_LIMIT, ge=1, le=MAX_DELIVERIES - 2)
+    """How often a job whose worker died is delivered again before it goes to quarantine. The same for tracker and
+    processor."""
 
 
 class SettingsError(Exception):

@@ -266,6 +266,7 @@ def _redis(url: str) -> Redis:
             socket_timeout=REDIS_TIMEOUT,
             socket_connect_timeout=REDIS_TIMEOUT,
             retry=RedisRetry(NoBackoff(), 1),
+            driver_info=None,  # its command is not permitted to services
         )
     )
 

@@ -25,6 +25,7 @@ from milepost_processor.adapters.dramatiq.worker import consumed, held, start_wo
 from milepost_processor.adapters.event_publisher import RabbitEventPublisher
 from milepost_processor.adapters.files import BlobFiles
 from milepost_processor.adapters.handler_processes import end_processes_of
+from milepost_processor.adapters.missing_queues import MissingQueues
 from milepost_processor.adapters.os_process import (
     EXIT_GRACE,
     StopSignals,
@@ -69,10 +70,8 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         files = BlobFiles(settings.blobs_url, namespace=settings.namespace)
     log_thread_errors()
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
-    url, keys, topology = str(settings.rabbitmq_url), Keys(namespace=settings.namespace), _topology(settings)
-    redis = Redis.from_url(str(settings.redis_url), socket_timeout=2, socket_connect_timeout=2)
-    claims = RedisClaims(redis, keys, retention=settings.retention)
-    publisher = RabbitEventPublisher(url, topology, handlers.queues, heartbeat=settings.heartbeat)
+    url, topology, claims = str(settings.rabbitmq_url), _topology(settings), _create_claims(settings)
+    publisher = RabbitEventPublisher(url, topology, heartbeat=settings.heartbeat)
     queue_wait = QueueWait()
     loop = HandlerLoop()
     runner = Runner(
@@ -90,19 +89,29 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
-        url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+        url, topology, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+    )
+    started_at = now()
+    missing_queues = MissingQueues(
+        handlers.queues,
+        topology,
+        instance=instance,
+        started_at=started_at,
+        announce=publisher.announce,
+        connection=lambda: publisher.connection,
     )
     worker: CommandWorker | None = None
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
         token=settings.metrics_token,
-        unready=lambda: _unready(publisher, worker),
+        unready=lambda: _unready(publisher, missing_queues, worker),
         alive=lambda: stop.is_awaited,
     )
     disinherit_children((*_server_ports(settings), health.port))
     publisher.start()
-    problem = _connect(publisher, handlers, settings, stop)
+    publisher.supervise(missing_queues.run())
+    problem = _connect(publisher, handlers, settings, stop) or _wait_for_queues(missing_queues, publisher, stop)
     if problem or stop.received:
         publisher.close()
         health.close()
@@ -111,13 +120,12 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         redis_check.raise_if_refused()
         return 0
     loop.start()
-    eligibility = Eligibility(handlers, opener, delivery_limit=settings.delivery_limit)
-    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, eligibility)
+    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, missing_queues, opener)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
         threads=settings.threads,
-        started_at=now(),
+        started_at=started_at,
         running=runner.running_jobs,
         held=lambda: held(receiving),
         queue_wait=queue_wait.averages,
@@ -145,6 +153,16 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     return 0
 
 
+def _create_claims(settings: ProcessorSettings) -> RedisClaims:
+    redis = Redis.from_url(
+        str(settings.redis_url),
+        socket_timeout=2,
+        socket_connect_timeout=2,
+        driver_info=None,  # not permitted
+    )
+    return RedisClaims(redis, Keys(namespace=settings.namespace), retention=settings.retention)
+
+
 def _connect(
     publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings, stop: StopSignals
 ) -> str | None:
@@ -154,6 +172,13 @@ def _connect(
     if stop.received:
         return None
     return publisher.broken or _contradiction(publisher, handlers, settings)
+
+
+def _wait_for_queues(missing: MissingQueues, publisher: RabbitEventPublisher, stop: StopSignals) -> str | None:
+    """Wait until trackers have declared the queues, or for a signal to stop; return what has broken meanwhile."""
+    while not (missing.wait_for_none(0.5) or publisher.broken or stop.wait(0)):
+        log.info("waiting_for_queues", missing=missing.names)
+    return publisher.broken
 
 
 def _crash_if_a_part_ends(stop: StopSignals, runner: Runner, dead_parts: Callable[[], list[str]]) -> None:
@@ -199,12 +224,12 @@ def _topology(settings: ProcessorSettings) -> Topology:
     )
 
 
-def _unready(publisher: RabbitEventPublisher, worker: CommandWorker | None) -> list[str]:
+def _unready(publisher: RabbitEventPublisher, missing: MissingQueues, worker: CommandWorker | None) -> list[str]:
     """Return what is missing. A connection is not enough: each queue must be consumed."""
     if not publisher.is_up:
-        return ["rabbitmq"]
+        return [publisher.unready]
     if worker is None:
-        return ["worker"]
+        return missing.problems or ["worker"]
     if worker.broker.stopping:
         return ["draining"]
     return [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
@@ -246,15 +271,16 @@ def _create_worker(
     handlers: Handlers,
     runner: Runner,
     publisher: RabbitEventPublisher,
-    eligibility: Eligibility,
+    missing_queues: MissingQueues,
+    opener: ParamsOpener,
 ) -> CommandWorker:
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
-        eligibility=eligibility,
+        eligibility=Eligibility(handlers, opener, delivery_limit=settings.delivery_limit),
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),
-        queue_missing=publisher.declare_again,
+        queue_missing=missing_queues.check_soon,
     )
     broker = CommandBroker(connection_url(str(settings.rabbitmq_url), heartbeat=settings.heartbeat), consuming)
     return start_worker(broker, runner.execute, handlers=handlers, topology=topology, threads=settings.threads)

@@ -8,14 +8,13 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
 from milepost_service.sealing import SealKeys
-from milepost_service.settings import BlobsUrl, Duration, ServiceSettings
+from milepost_service.settings import BlobsUrl, Duration, QueueSettings
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class ProcessorSettings(ServiceSettings):
+class ProcessorSettings(QueueSettings):
     handlers: Names = ()
     """Modules with handlers, separated by commas. Empty: every installed package with an entry point in the group
     `milepost.handlers`."""
@@ -27,9 +26,6 @@ class ProcessorSettings(ServiceSettings):
     """How many handlers run at once."""
     cancel_grace: Duration = Field(default=timedelta(seconds=10), ge=timedelta(0), le=timedelta(hours=1))
     """How long a handler that was canceled, timed out or interrupted may take to stop before it is forced to."""
-    delivery_limit: int = Field(default=DELIVERY_LIMIT, ge=1, le=MAX_DELIVERIES - 2)
-    """How often a job whose worker died is delivered again before it goes to quarantine. The same for every processor.
-    """
     consumer_timeout: Duration = Field(default=timedelta(minutes=30), ge=timedelta(seconds=1))
     """RabbitMQ's `consumer_timeout`, as set at the broker: clients can't read it."""
     heartbeat: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=5), le=timedelta(hours=1))

@@ -59,10 +59,18 @@ class _Parts:
     def __init__(self, settings: TrackerSettings) -> None:
         self.url = str(settings.rabbitmq_url)
         self.topology = Topology(
-            namespace=settings.namespace, log_retention=settings.retention, log_max_bytes=settings.log_max_bytes
+            namespace=settings.namespace,
+            log_retention=settings.retention,
+            log_max_bytes=settings.log_max_bytes,
+            delivery_limit=settings.delivery_limit,
         )
         self.keys = Keys(namespace=settings.namespace)
-        self.redis = Redis.from_url(str(settings.redis_url), socket_timeout=5, socket_connect_timeout=5)
+        self.redis = Redis.from_url(
+            str(settings.redis_url),
+            socket_timeout=5,
+            socket_connect_timeout=5,
+            driver_info=None,  # not permitted
+        )
         self.store = RedisStatusStore(self.redis, self.keys, retention=settings.retention, live_for=settings.live_for)
         self.log = RabbitEventLog(self.url, self.topology)
         self.job_counts = RedisJobCounts(self.redis, self.keys)
@@ -119,7 +127,7 @@ async def run(settings: TrackerSettings) -> None:
     reaper = Reaper(parts.store, parts.job_counts, publisher)
     replayer = Replayer(parts.store, parts.log, conclude=reaper.cancel)
     status = StatusProjector(parts.store, reaper, publisher)
-    workers = WorkerProjector(worker_store)
+    workers = WorkerProjector(worker_store, router)
     unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
     republisher = Republisher(unfinished, publisher, retention=settings.retention)
     redelivery = Redelivery(unfinished, parts.store, parts.job_counts, parts.queue_counts, router, shards=range(SHARDS))

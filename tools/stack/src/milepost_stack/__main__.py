@@ -6,18 +6,21 @@ and installs missing server programs with the system's package manager.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
 
 import typer
 
 from milepost_stack import processes
+from milepost_stack.access_files import Wanted, write_access_files
 from milepost_stack.errors import NotUp, StackError
 from milepost_stack.session import ROOT, Supervisor, say, stop_on_signals, stopped_at_exit
 from milepost_stack.stack import DEFAULT_PORT, RABBITMQ_URL, REDIS_URL, Size, Stack
@@ -32,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+NAME = "[a-z0-9]+(-[a-z0-9]+)*"
+"""What the name of a further user looks like."""
 Name = Annotated[str, typer.Option("--name", help="Name of the stack; several can run side by side.")]
 Gateways = Annotated[int, typer.Option(min=0, help="Number of gateways.")]
 Processors = Annotated[int, typer.Option(min=0, help="Number of processors.")]
@@ -149,6 +154,42 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command()
+def access(
+    folder: Annotated[Path, typer.Option(file_okay=False, help="Folder for the files.")] = Path("deploy/access"),
+    namespace: Annotated[str, typer.Option(help="MILEPOST_NAMESPACE of the deployment.")] = Wanted.namespace,
+    rabbitmq_url: Annotated[str, typer.Option(help="URL of RabbitMQ without a user.")] = Wanted.rabbitmq_url,
+    redis_url: Annotated[str, typer.Option(help="URL of Redis without a user.")] = Wanted.redis_url,
+    processor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER:QUEUE+QUEUE", help="Another user for processors, for these queues only. Repeatable."
+        ),
+    ] = None,
+    team: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER[:KEY,KEY]",
+            help="A user of another team for queues named USER.…, with any binding key or only these. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Write the users of RabbitMQ and Redis, and the secrets of each service, for a deployment.
+
+    RabbitMQ imports definitions.json (load_definitions), and Redis loads users.acl (aclfile); a service gets the
+    variables in its own file. Files that exist keep their secrets.
+    """
+    wanted = Wanted(
+        namespace=namespace,
+        rabbitmq_url=rabbitmq_url,
+        redis_url=redis_url,
+        processors={name: tuple(queues) for name, queues in _split(processor, "+", "USER:QUEUE").items()},
+        teams={name: tuple(keys) or None for name, keys in _split(team, ",").items()},
+    )
+    for path in write_access_files(folder, wanted):
+        say(f"wrote {path}")
+
+
 def main() -> None:
     """Run the command line. A `StackError` is printed without a traceback, with exit code 1."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -160,6 +201,17 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _split(values: list[str] | None, separator: str, needed: str | None = None) -> dict[str, list[str]]:
+    """Return what is behind the colon of each value, by the user before it."""
+    found = {}
+    for value in values or []:
+        name, _, rest = value.partition(":")
+        found[name] = [word for word in rest.split(separator) if word]
+        if not re.fullmatch(NAME, name) or (needed and not found[name]):
+            raise typer.BadParameter(f"{value!r}: write {needed or 'USER or USER:KEY'}, USER of {NAME}")
+    return found
 
 
 def _load_state(name: str) -> StackState:

@@ -125,7 +125,7 @@ class _WarmProcessors:
     def __init__(self, stack: Stack, state: StackState, stop: threading.Event) -> None:
         self._stop = stop
         self._stack = stack
-        self._environment = state.environment
+        self._environment = state.environment_of("processor")
         self._running: tuple[ProcessState, psutil.Popen] | None = None
         self._warm = self._start()
         #: Whether the running processor became ready.

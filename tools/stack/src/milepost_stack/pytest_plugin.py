@@ -17,6 +17,7 @@ class RunningStack:
 
     #: URL of the gateway.
     url: str
+    #: The servers, with an operator's user.
     rabbitmq_url: str
     redis_url: str
     #: Where the logs are.

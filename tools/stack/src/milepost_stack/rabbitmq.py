@@ -10,6 +10,7 @@ from secrets import token_hex
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from milepost_stack.access import Access, write_private
 from milepost_stack.free_ports import any_port
 from milepost_stack.install import EPMD, RABBITMQ
 from milepost_stack.state import ProcessState
@@ -36,20 +37,24 @@ log.file = false
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 33554432
 consumer_timeout = {consumer_timeout}
+load_definitions = {definitions}
 """
 
 
-def processes(folder: Path, programs: dict[str, str]) -> tuple[str, list[ProcessState]]:
-    """Return the URL of a node, and its processes in the order in which to start them."""
-    (url,), made = nodes(folder, programs, ["rabbitmq"])
+def processes(folder: Path, programs: dict[str, str], access: Access) -> tuple[str, list[ProcessState]]:
+    """Return the URL of a node, without a user, and its processes in the order in which to start them."""
+    (url,), made = nodes(folder, programs, ["rabbitmq"], access)
     return url, made
 
 
-def nodes(folder: Path, programs: dict[str, str], names: Sequence[str]) -> tuple[list[str], list[ProcessState]]:
-    """Return the URLs of nodes, and their processes: the port mapper, then the nodes.
+def nodes(
+    folder: Path, programs: dict[str, str], names: Sequence[str], access: Access
+) -> tuple[list[str], list[ProcessState]]:
+    """Return the URLs of nodes, without a user, and their processes: the port mapper, then the nodes.
 
     Several nodes form one cluster if each is started after the previous one is ready.
     """
+    definitions = access.definitions()
     mapper_port = any_port()
     erlang = {
         "HOME": str(_home(folder)),
@@ -69,10 +74,13 @@ def nodes(folder: Path, programs: dict[str, str], names: Sequence[str]) -> tuple
         port = any_port()
         data = folder / name
         data.mkdir(parents=True, exist_ok=True)
-        config = _CONFIG.format(port=port, consumer_timeout=CONSUMER_TIMEOUT * 1000)
+        write_private(data / "definitions.json", definitions)
+        config = _CONFIG.format(
+            port=port, consumer_timeout=CONSUMER_TIMEOUT * 1000, definitions=data / "definitions.json"
+        )
         (data / "rabbitmq.conf").write_text(config + (_peers(node_names) if len(names) > 1 else ""))
         (data / "enabled_plugins").write_text("[].\n")
-        urls.append(f"amqp://guest:guest@127.0.0.1:{port}/")
+        urls.append(f"amqp://127.0.0.1:{port}/")
         made.append(_node(name, node_name, data, {**erlang, "ERL_CRASH_DUMP": str(data / "erl_crash.dump")}, programs))
     return urls, made
 

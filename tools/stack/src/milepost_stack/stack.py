@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import unquote, urlsplit
 
+from milepost_contracts.permissions.users import Role, deployment_users, user_settings
 from milepost_stack import install, processes, rabbitmq, redis_server, services
+from milepost_stack.access import Access
 from milepost_stack.errors import AlreadyUp, NotUp, StackError, StartFailed
 from milepost_stack.free_ports import any_port, free_port
 from milepost_stack.state import ProcessState, StackState
@@ -17,6 +20,8 @@ Say = Callable[[str], None]
 
 RABBITMQ_URL, REDIS_URL, ALLOW = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ALLOW"
 ID_KEYS, SEAL_KEYS = "MILEPOST_ID_KEYS", "MILEPOST_SEAL_KEYS"
+NAMESPACE, DEFAULT_NAMESPACE = "MILEPOST_NAMESPACE", "milepost"
+SERVICES: tuple[Role, ...] = ("gateway", "tracker", "processor")
 CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY", "MILEPOST_API_KEY_FILE")
 """Settings of the `milepost` command, which no service reads."""
 DEFAULT_PORT = 8800
@@ -46,13 +51,22 @@ class Stack:
         """What was started, running or not; `None` if there is no such stack."""
         return StackState.load(self.folder)
 
-    def up(self, size: Size, *, port: int | None = None, settings: dict[str, str] | None = None) -> StackState:
+    def up(
+        self,
+        size: Size,
+        *,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
+        own_settings: dict[str, dict[str, str]] | None = None,
+    ) -> StackState:
         """Start everything and return once a job can be submitted.
 
         Args:
             size: Number of each service; with 0 of all three, only RabbitMQ and Redis are started.
             port: Port of the first gateway; 0 for a free one. By default 8800, or a free one if that is taken.
             settings: More environment variables for the services.
+            own_settings: Those of each service, if the environment names servers that have a user for each: see
+                `service_settings`.
 
         Raises:
             AlreadyUp: A stack of this name is running.
@@ -65,9 +79,11 @@ class Stack:
             raise AlreadyUp(f"the stack {self.name!r} is up already: to stop it, {how}")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        state = StackState(name=self.name, url=None, rabbitmq_url="", redis_url="")
+        state = StackState(name=self.name, url=None, rabbitmq_url="", redis_url="", own_settings=own_settings or {})
         try:
-            self._start_servers(state)
+            self._start_servers(
+                state, (settings or {}).get(NAMESPACE) or os.environ.get(NAMESPACE) or DEFAULT_NAMESPACE
+            )
             self._start_services(state, size, port, settings or {})
         except BaseException:
             self._stop_all(state)
@@ -139,23 +155,28 @@ class Stack:
             raise NotUp(f"the stack {self.name!r} has no process {name!r}; it has {names}")
         return state, process
 
-    def _start_servers(self, state: StackState) -> None:
+    def _start_servers(self, state: StackState, namespace: str) -> None:
         given_rabbitmq, given_redis = os.environ.get(RABBITMQ_URL), os.environ.get(REDIS_URL)
+        access, servers = Access.fresh(deployment_users(namespace)), dict[str, str]()
         needed: tuple[install.Program, ...] = () if given_rabbitmq else (install.RABBITMQ, install.EPMD)
         needed += () if given_redis else (install.REDIS,)
         programs = install.ensure(needed, self._say)
         if given_redis:
             state.redis_url = given_redis
         else:
-            state.redis_url, redis = redis_server.process(self.folder, programs)
+            server, redis = redis_server.process(self.folder, programs, access)
+            servers[REDIS_URL], state.redis_url = server, access.url(server, access.of("operator"))
             self._start(state, redis)
         if given_rabbitmq:
             state.rabbitmq_url = given_rabbitmq
         else:
-            state.rabbitmq_url, made = rabbitmq.processes(self.folder, programs)
+            server, made = rabbitmq.processes(self.folder, programs, access)
+            servers[RABBITMQ_URL], state.rabbitmq_url = server, access.url(server, access.of("operator"))
             self._say("starting RabbitMQ and Redis")
             for process in made:
                 self._start(state, process)
+        if servers:
+            state.own_settings = service_settings(servers, access)
         for process in state.processes:
             self._wait(state, process)
         self._check_servers(state)
@@ -167,11 +188,13 @@ class Stack:
             raise StartFailed(f"can't connect to the Redis in {REDIS_URL}")
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
-        environment = state.environment = {
-            ALLOW: "guest",  # a stack is for development and tests
+        state.environment = {
+            # A stack is for development and tests: own servers may be used as guest.
+            **({ALLOW: "guest"} if os.environ.get(RABBITMQ_URL) else {}),
             **_inherited_settings(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
+            **_user_settings(state.rabbitmq_url),
             ID_KEYS: os.environ.get(ID_KEYS) or f"1:{token_hex(32)}",
             SEAL_KEYS: os.environ.get(SEAL_KEYS) or f"1:{token_hex(32)}",
             **_webhook_settings(),
@@ -179,11 +202,12 @@ class Stack:
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
             **settings,
         }
-        made = [services.background("tracker", n, self.folder, environment) for n in range(1, size.trackers + 1)]
+        tracker, gateway, processor = (state.environment_of(name) for name in ("tracker", "gateway", "processor"))
+        made = [services.background("tracker", n, self.folder, tracker) for n in range(1, size.trackers + 1)]
         for number in range(1, size.gateways + 1):
             chosen = self._gateway_port(port) if number == 1 else any_port()
-            made.append(services.gateway(number, chosen, self.folder, environment))
-        made += [services.background("processor", n, self.folder, environment) for n in range(1, size.processors + 1)]
+            made.append(services.gateway(number, chosen, self.folder, gateway))
+        made += [services.background("processor", n, self.folder, processor) for n in range(1, size.processors + 1)]
         if made:
             self._say(f"starting {', '.join(process.name for process in made)}")
         for process in made:
@@ -231,6 +255,22 @@ class Stack:
         for data in ("rabbitmq", "redis", "blobs"):
             shutil.rmtree(self.folder / data, ignore_errors=True)
         (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def service_settings(servers: Mapping[str, str], access: Access) -> dict[str, dict[str, str]]:
+    """Return the settings of each service that name its own user: the URLs of servers, which are given by variable."""
+    users = user_settings(access.users) if RABBITMQ_URL in servers else {}
+    return {
+        service: {**{name: access.url(url, access.of(service)) for name, url in servers.items()}, **users}
+        for service in SERVICES
+    }
+
+
+def _user_settings(rabbitmq_url: str) -> dict[str, str]:
+    """Return the settings that name the users of RabbitMQ, if all services have the one in this URL."""
+    user = unquote(urlsplit(rabbitmq_url).username or "guest")
+    names = [f"MILEPOST_{service.upper()}_USERS" for service in SERVICES]
+    return {name: os.environ.get(name) or user for name in names}
 
 
 def _webhook_settings() -> dict[str, str]:

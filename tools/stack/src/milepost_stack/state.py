@@ -34,10 +34,13 @@ class StackState(BaseModel):
 
     name: str
     url: str | None
+    #: With the user of an operator, if the stack has started the servers.
     rabbitmq_url: str
     redis_url: str
-    #: The settings of its services.
+    #: The settings of all its services.
     environment: dict[str, str] = {}
+    #: Those of each service beside them: the URLs of the servers with its own user.
+    own_settings: dict[str, dict[str, str]] = {}
     #: Whether it is being stopped.
     stopping: bool = False
     #: In the order they were started.
@@ -49,6 +52,10 @@ class StackState(BaseModel):
         fresh.touch(mode=0o600)
         fresh.write_text(self.model_dump_json(indent=2))
         fresh.replace(folder / FILE)
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        """Return the settings of a service: `gateway`, `tracker` or `processor`."""
+        return {**self.environment, **self.own_settings.get(service, {})}
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:

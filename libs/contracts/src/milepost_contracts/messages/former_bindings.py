@@ -32,17 +32,13 @@ class FormerBinding(NamedTuple):
 
 
 def former_bindings(topology: Topology) -> tuple[FormerBinding, ...]:
-    """Return those of what exists once in a deployment, which trackers remove."""
+    """Return those of what exists once in a deployment."""
     return (*_of_exchanges(topology), *_of_shared_queues(topology))
 
 
 def former_work_bindings(topology: Topology, queues: Iterable[str]) -> tuple[FormerBinding, ...]:
-    """Return those that a processor of these job queues removes.
-
-    It leaves the bindings of the trackers' queues alone: an earlier tracker beside it has no others.
-    """
-    work = (one for queue in queues for one in _of_work_queues(topology, queue))
-    return (*_of_exchanges(topology), *work)
+    """Return those of the queues of these job queues."""
+    return tuple(one for queue in queues for one in _of_work_queues(topology, queue))
 
 
 def _of_exchanges(topology: Topology) -> Iterator[FormerBinding]:

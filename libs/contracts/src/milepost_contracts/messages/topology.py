@@ -14,7 +14,7 @@ milepost.level.NN     topic    job.<event>.<queue>.<type>.<bits> → level.NN, o
 milepost.webhooks     topic    webhook.send.<queue>.<type>.<bits> → the delay levels
 milepost.entry        topic    what has waited, what was put back → entry.<queue>, tracker.webhooks
 milepost.commands     topic    what leaves entry.<queue>  → work.<queue>, quarantine.<queue>
-milepost.control      fanout   cancel requests            → control.<processor>
+milepost.control      fanout   cancel requests            → a queue of each processor, which the broker names
 milepost.unrouted     fanout   what has no queue          → unrouted, for the tracker
 milepost.dead-letters fanout   dead letters               → dead-letters, for the tracker
 milepost.poison       fanout   unreadable messages        → poison, kept for operators
@@ -255,10 +255,11 @@ class Topology:
             arguments=self._replicated(self.commands.name, message_ttl=0),
         )
 
-    def control_queue(self, instance: str) -> Queue:
-        """Cancel requests for one processor: bounded, and deleted with its connection."""
+    @cached_property
+    def control_queue(self) -> Queue:
+        """Cancel requests for one processor: named by the broker, bounded, and deleted with its connection."""
         return Queue(
-            name=self._name(f"control.{instance}"),
+            name="",
             bindings=(Binding(exchange=self.control, key=""),),
             arguments=arguments(max_length=CONTROL_LENGTH, overflow="drop-head"),
             exclusive=True,
@@ -374,9 +375,12 @@ class Topology:
         return (*own, self.webhook_queue, self.unrouted_queue, *self.delay_queues)
 
     def work_queues(self, queues: Iterable[str]) -> tuple[Queue, ...]:
-        """The queues of these job queues: work, quarantine and entry queues."""
+        """The queues of these job queues: entry, quarantine and work queues, in the order in which they are declared.
+
+        A processor waits for the latter two only.
+        """
         names = sorted(set(queues))
-        kinds = (self.work, self.quarantine, self.entry_queue)
+        kinds = (self.entry_queue, self.quarantine, self.work)
         return tuple(kind(name) for kind in kinds for name in names)
 
     def accepting(self, queue: str, level: int | None = None) -> tuple[Queue, ...]:

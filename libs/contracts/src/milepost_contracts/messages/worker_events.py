@@ -80,6 +80,8 @@ class Announcement(Value):
     types: tuple[JobType, ...]
     started_at: Moment | None = Field(default=None, exclude_if=operator.not_)
     """When the processor started; null if it is of an older release."""
+    missing_queues: tuple[QueueName, ...] = Field(default=(), max_length=1_000, exclude_if=operator.not_)
+    """Queues of jobs that it is to serve, and that do not exist at the broker: the trackers declare them."""
 
 
 class QueueInfo(Value):

@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.job_events import CancelRequested, decode_event
 from milepost_contracts.messages.topology import Topology
-from milepost_rabbit.declare import declare
+from milepost_rabbit.declare import declare_own
 from milepost_rabbit.link import Link
 
 log = structlog.get_logger(__name__)
@@ -17,10 +17,8 @@ log = structlog.get_logger(__name__)
 class CancelListener:
     """Consumes this processor's control queue, on its own connection: it must receive while publishing is blocked."""
 
-    def __init__(
-        self, url: str, topology: Topology, instance: str, *, cancel: Callable[[str, int], None], heartbeat: int
-    ) -> None:
-        self._queue = topology.control_queue(instance)
+    def __init__(self, url: str, topology: Topology, *, cancel: Callable[[str, int], None], heartbeat: int) -> None:
+        self._queue = topology.control_queue
         self._cancel = cancel
         self._link = Link(url, name="processor control", on_connect=self._open, heartbeat=heartbeat)
 
@@ -34,9 +32,7 @@ class CancelListener:
 
     async def _open(self, connection: AbstractConnection) -> None:
         # The channel and the queue exist as long as the connection.
-        await declare(connection, (), (self._queue,))
-        channel = await connection.channel()
-        queue = await channel.get_queue(self._queue.name, ensure=False)
+        queue = await declare_own(await connection.channel(), self._queue)
         await queue.consume(self._receive, no_ack=True, exclusive=True)
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:

@@ -19,18 +19,16 @@ from typing import Any
 import structlog
 import uvloop
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost import Run
-from milepost_contracts.messages.former_bindings import former_work_bindings
 from milepost_contracts.messages.job_events import JobEvent, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.messages.worker_events import WorkerEvent, encode_worker_event
 from milepost_processor import metrics
 from milepost_processor.errors import Stopping
 from milepost_rabbit.cancelling import cancel_and_wait
-from milepost_rabbit.declare import declare, unbind
-from milepost_rabbit.errors import RabbitError, TopologyMismatch
+from milepost_rabbit.declare import require
+from milepost_rabbit.errors import RabbitError, TopologyMissing
 from milepost_rabbit.publisher import CONFIRM_TIMEOUT, RabbitPublisher
 
 log = structlog.get_logger(__name__)
@@ -39,7 +37,6 @@ PROGRESS_INTERVAL = 0.1
 """Minimum seconds between two progress events of a job."""
 TICK = 0.02
 """Seconds between two checks for starts and progress to publish."""
-DECLARE_TIMEOUT = 10.0
 
 
 @dataclass
@@ -56,13 +53,12 @@ class _ReportedRun:
 
 
 class RabbitEventPublisher:
-    """Implements `ports.event_publisher.EventPublisher`; declares this processor's queues whenever it connects."""
+    """Implements `ports.event_publisher.EventPublisher`; is up once a tracker has declared the exchanges."""
 
-    def __init__(self, url: str, topology: Topology, queues: tuple[str, ...], *, heartbeat: timedelta) -> None:
+    def __init__(self, url: str, topology: Topology, *, heartbeat: timedelta) -> None:
         self._url = url
         self._heartbeat = int(heartbeat.total_seconds())
         self._topology = topology
-        self._queues = queues
         self._reported: dict[Run, _ReportedRun] = {}
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="event publisher", daemon=True)
@@ -71,6 +67,8 @@ class RabbitEventPublisher:
         self._woken = self._closed = False
         self._pid = os.getpid()
         self._publisher: RabbitPublisher | None = None
+        #: What it waits for while it is not up.
+        self.unready = "rabbitmq"
         #: RabbitMQ's version, once it is connected.
         self.broker_version = ""
         #: Why this process can't go on, once it can't.
@@ -90,6 +88,11 @@ class RabbitEventPublisher:
     @property
     def is_up(self) -> bool:
         return self._publisher is not None and self._publisher.link.is_up
+
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The current connection, for the tasks on this loop; `None` while it is not up."""
+        return None if self._publisher is None else self._publisher.link.connection
 
     def wait_up(self, within: float) -> bool:
         """Wait up to `within` seconds for the connection and the topology; return whether they are there."""
@@ -150,19 +153,6 @@ class RabbitEventPublisher:
     def stop_reporting(self, run: Run) -> None:
         self._reported.pop(run, None)
 
-    def declare_again(self) -> None:
-        """Declare the topology again, because a queue was deleted."""
-
-        async def declare_now() -> None:
-            if self._publisher is not None and (connection := self._publisher.link.connection) is not None:
-                try:
-                    async with asyncio.timeout(DECLARE_TIMEOUT):
-                        await self._declare(connection)
-                except (*CONNECTION_EXCEPTIONS, TopologyMismatch, TimeoutError) as error:
-                    log.warning("topology_not_declared", error=str(error))
-
-        self.spawn(declare_now())
-
     def close(self) -> None:
         """Give up on events that are not confirmed yet, and close the connection."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
@@ -185,27 +175,20 @@ class RabbitEventPublisher:
         self._publisher = RabbitPublisher(
             self._url,
             name="processor",
-            prepare=self._declare,
+            prepare=self._check,
             heartbeat=self._heartbeat,
         )
         self._publisher.link.start()
         self.supervise(self._publisher.link.ended())
         self.supervise(self._tick())
 
-    async def _declare(self, connection: AbstractConnection) -> None:
-        topology = self._topology
-        queues = (
-            topology.dead_letter_queue,
-            topology.unrouted_queue,
-            *topology.delay_queues,
-            *topology.work_queues(self._queues),
-        )
+    async def _check(self, connection: AbstractConnection) -> None:
         try:
-            await declare(connection, topology.exchanges, queues)
-        except TopologyMismatch as error:
-            self.broken = str(error)
+            await require(connection, (self._topology.jobs, self._topology.workers))
+        except TopologyMissing as error:
+            self.unready = str(error)
             raise
-        await unbind(connection, former_work_bindings(topology, self._queues))
+        self.unready = "rabbitmq"
         self.broker_version = str(connection.transport.connection.server_properties["version"])  # type: ignore[union-attr]
 
     async def _tracked(self, work: Coroutine[Any, Any, None]) -> None:

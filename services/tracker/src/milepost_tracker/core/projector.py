@@ -13,13 +13,14 @@ from milepost_contracts.back_off import BackOff
 from milepost_contracts.clock import now
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, decode_event
-from milepost_contracts.messages.worker_events import decode_worker_event
+from milepost_contracts.messages.worker_events import ProcessorAnnounced, decode_worker_event
 from milepost_contracts.status.merge import merge
 from milepost_tracker import metrics
 from milepost_tracker.core.reaper import Reaper
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.consumer import Delivery
 from milepost_tracker.ports.event_publisher import EventPublisher
+from milepost_tracker.ports.message_router import MessageRouter
 from milepost_tracker.ports.status_store import Applied, StatusStore
 from milepost_tracker.ports.worker_store import WorkerStore
 
@@ -104,14 +105,18 @@ class StatusProjector:
 
 
 class WorkerProjector:
-    """Records announcements and heartbeats of processors."""
+    """Records announcements and heartbeats of processors, and declares the queues that they lack."""
 
-    def __init__(self, store: WorkerStore) -> None:
+    def __init__(self, store: WorkerStore, router: MessageRouter) -> None:
         self._store = store
+        self._router = router
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is stored; return the poison messages."""
         messages, poison = decode_all(deliveries, decode_worker_event)
+        announced = (one.announcement for one in messages if isinstance(one, ProcessorAnnounced))
+        if missing := {queue for announcement in announced for queue in announcement.missing_queues}:
+            await self._router.declare_soon(missing)
         for message in messages:
             await until_stored(lambda message=message: self._store.record(message))  # type: ignore[misc]
         return poison

@@ -21,13 +21,16 @@ class Message:
 
 
 class MessageRouter(Protocol):
-    """Repeats each call until the broker has done it."""
+    """Declares the topology, which nobody else does, and publishes."""
 
     async def declare(self, queues: Iterable[str]) -> None:
-        """Declare and bind what is missing: what exists once, and the entry queues of these job queues.
+        """Declare and bind what is missing: what exists once, and the queues of these job queues.
 
-        Their work queues are bound, but not declared: their processors have the arguments.
+        It is repeated until the broker has done it.
         """
 
+    async def declare_soon(self, queues: Iterable[str]) -> None:
+        """Try once to declare and bind the queues of these job queues: whoever waits for them asks again."""
+
     async def publish(self, message: Message, *, to: Stage) -> None:
-        """Return once the message is confirmed."""
+        """Return once the message is confirmed, however often it must be published."""

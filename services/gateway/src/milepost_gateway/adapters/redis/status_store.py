@@ -39,8 +39,8 @@ class RedisStatusStore:
         self._redis = redis
         self._keys = keys
         self._checkpoints = SeenCheckpoints()
-        self._read_jobs = Script("milepost_gateway.adapters.redis", "read_jobs.lua")
-        self._read_events = Script("milepost_gateway.adapters.redis", "read_events.lua")
+        self._read_jobs = Script("milepost_gateway.adapters.redis", "read_jobs.lua", read_only=True)
+        self._read_events = Script("milepost_gateway.adapters.redis", "read_events.lua", read_only=True)
         self._documents = BatchedReads[str, Fields](lambda ids: self._fields(ids, DOCUMENT_FIELDS))
         self._snapshots = BatchedReads[str, Fields](lambda ids: self._fields(ids, SNAPSHOT_FIELDS))
         self._events = BatchedReads[_EventsQuery, EventsRead | None](self._query_events)

@@ -49,7 +49,7 @@ class Consuming:
     publish: Callable[[JobEvent], Future[None]]
     #: Whether a nack counts towards the delivery limit.
     nack_counts: bool = True
-    #: Called, from any thread, when a queue does not exist.
+    #: Called, from any thread, when a queue does not exist any more.
     queue_missing: Callable[[], None] = lambda: None
 
 
@@ -229,6 +229,7 @@ class CommandConsumer(_RabbitmqConsumer):
         del frame
         self._report.lost("its queue was deleted", refused=True)
         self._canceled = True
+        self._consuming.queue_missing()
 
     def _put_off(self, message: MessageProxy) -> bool:
         """Put the message off, if this processor can't run it; return whether that was so."""

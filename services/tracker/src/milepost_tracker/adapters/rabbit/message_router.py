@@ -11,15 +11,18 @@ from milepost_contracts.back_off import BackOff
 from milepost_contracts.http.webhooks import ASKED_HEADER, PUT_OFF_HEADER, TRIES_HEADER
 from milepost_contracts.messages.broker_objects import Exchange
 from milepost_contracts.messages.delay_levels import LEVELS
+from milepost_contracts.messages.former_bindings import former_work_bindings
 from milepost_contracts.messages.topology import Topology
-from milepost_rabbit.declare import bind, declare
+from milepost_rabbit.declare import bind, declare, unbind
 from milepost_rabbit.depth import depths
+from milepost_rabbit.errors import TopologyMismatch
 from milepost_rabbit.publisher import RabbitPublisher
 from milepost_tracker import metrics
 from milepost_tracker.ports.message_router import Message, Stage
 
 DECLARE_TIMEOUT = 60.0
 """Seconds; a declaration of many replicated queues takes several."""
+MISMATCH_HINT = "It is used as it is. Set MILEPOST_DELIVERY_LIMIT as before; or empty and delete the queue."
 HEADERS = (TRIES_HEADER, ASKED_HEADER, PUT_OFF_HEADER)
 log = structlog.get_logger(__name__)
 
@@ -49,6 +52,15 @@ class RabbitMessageRouter:
                 log.warning("topology_not_declared", error=str(error) or type(error).__name__)
             await asyncio.sleep(back_off.next())
 
+    async def declare_soon(self, queues: Iterable[str]) -> None:
+        if (connection := self._publisher.link.connection) is None:
+            return
+        try:
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                await self._declare_queues(connection, sorted(set(queues)))
+        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+            log.warning("queues_not_declared", error=str(error) or type(error).__name__)
+
     async def _declare(self, connection: AbstractConnection, queues: list[str]) -> None:
         topology = self._topology
         shared = topology.shared_queues
@@ -56,8 +68,17 @@ class RabbitMessageRouter:
         if gone := [queue.name for queue in shared if queue.name not in found]:
             log.error("queues_missing", queues=gone, hint="Somebody deleted them, or a policy lets queues expire.")
             metrics.missing_queues.inc(len(gone))
-        await declare(connection, topology.exchanges, (*shared, *(topology.entry_queue(name) for name in queues)))
-        await bind(connection, (make(name) for make in (topology.work, topology.quarantine) for name in queues))
+        await declare(connection, topology.exchanges, shared)
+        await self._declare_queues(connection, queues)
+
+    async def _declare_queues(self, connection: AbstractConnection, names: list[str]) -> None:
+        for queue in self._topology.work_queues(names):
+            try:
+                await declare(connection, (), (queue,))
+            except TopologyMismatch as error:
+                log.warning("queue_has_other_arguments", queue=queue.name, error=str(error), hint=MISMATCH_HINT)
+                await bind(connection, (queue,))
+        await unbind(connection, former_work_bindings(self._topology, names))
 
     async def publish(self, message: Message, *, to: Stage) -> None:
         await self._publisher.publish_until_confirmed(

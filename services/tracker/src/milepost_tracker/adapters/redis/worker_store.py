@@ -70,6 +70,8 @@ class RedisWorkerStore:
         return frozenset(found)
 
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
+        if not announcement.types:
+            return  # it waits for its queues
         queues = ",".join(sorted({job_type.queue for job_type in announcement.types}))
         started = 0 if announcement.started_at is None else milliseconds_since_1970(announcement.started_at)
         for announced in announcement.types:
