@@ -39,6 +39,14 @@ def test_a_container_is_limited(service):
     assert {"mem_limit", "pids_limit", "cpus"} <= set(service)
 
 
+def test_a_full_server_refuses_before_it_is_killed():
+    """RabbitMQ's alarm and Redis' maximum leave two fifths of the container's memory for everything else."""
+    (alarm,) = re.findall(r"vm_memory_high_watermark.absolute = (\d+)MB", (ROOT / "deploy/rabbitmq.conf").read_text())
+    (maximum,) = re.findall(r"--maxmemory (\d+)mb", str(SERVICES["redis"]["command"]))
+    assert ["1g", "1g"] == [SERVICES[name]["mem_limit"] for name in ("rabbitmq", "redis")]
+    assert max(int(alarm), int(maximum)) <= 600
+
+
 @every_service
 def test_a_container_is_not_root(service):
     """Compose names the user of a public image; ours is in its Dockerfile, by number."""
