@@ -101,6 +101,14 @@ def test_an_image_has_what_the_lock_says_and_no_build_tools(text):
     assert ["--from=build /app /app"] == re.findall(r"^(?:COPY|ADD) (.*)", final, re.MULTILINE)
 
 
+@pytest.mark.parametrize("service", ["gateway", "processor"])
+def test_temporary_files_are_on_disk(service):
+    """An upload of 1 GiB passes through a gateway whose memory is half of that; `/tmp` is memory."""
+    text = final_stage((ROOT / "services" / service / "Dockerfile").read_text())
+    assert re.search(r"^VOLUME .*/var/tmp$", text, re.MULTILINE)
+    assert re.search(r"^ENV TMPDIR=/var/tmp ", text, re.MULTILINE)
+
+
 @every_dockerfile
 def test_an_image_says_what_it_is_and_whether_it_is_well(text):
     """Its labels, and its health check."""
