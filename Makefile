@@ -15,7 +15,7 @@ MANIFESTS := pyproject.toml uv.lock $(wildcard */*/pyproject.toml)
 FILES ?= README.md docs handlers libs services tools
 
 ##@ Try it
-.PHONY: demo up down compose
+.PHONY: demo up down compose pin
 demo: $(READY) ## Start everything, run a job on this project's own files (or FILES="…"), show its progress, stop
 	@.venv/bin/stack run -- .venv/bin/milepost submit digest-files pause=0.03 --watch $(foreach file,$(FILES),--file "$(file)")
 	@printf '\nTry next:\n  %s\n  %s\n  %s\n' \
@@ -39,8 +39,11 @@ deploy/access: $(READY)
 compose: deploy/access ## Build and start everything in containers, and wait until it is healthy (needs Docker)
 	docker compose up --build --detach --wait
 
+pin: ## Pin the images of 'make compose' in .env, by the digests that the registry has for them now
+	@deploy/pin-images
+
 ##@ Develop
-.PHONY: setup check test faults bench bench-scaling bench-own foreign isolated contracts docs format
+.PHONY: setup check check-supply test faults bench bench-scaling bench-own foreign isolated contracts docs format
 setup: $(READY) ## Install the project's packages into .venv; the other commands do this when needed
 
 check: $(READY) ## Lint, types and import contracts, in seconds
@@ -48,6 +51,9 @@ check: $(READY) ## Lint, types and import contracts, in seconds
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+check-supply: $(READY) ## Write the SBOM of each image to .milepost/sbom, and audit all locked packages (asks the package index)
+	@.venv/bin/python tools/check-supply
 
 test: $(READY) ## Run all tests, with a real RabbitMQ and Redis
 	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
