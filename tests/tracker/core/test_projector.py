@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 from samples import ENDED, ID, SAMPLES
+from trusted import TRUST, believed, received
 from webhook_parts import FakeEventPublisher
 
 from milepost_contracts.back_off import BackOff
-from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JobEvent, JobSucceeded, encode_event
+from milepost_contracts.messages.job_events import JobEvent, JobSucceeded
 from milepost_contracts.messages.worker_events import ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
@@ -22,8 +22,8 @@ END = JobSucceeded(job=ENDED.model_copy(update={"callback_url": "https://example
 class FakeDelivery:
     queue = "test"
 
-    def __init__(self, body):
-        self.body = body
+    def __init__(self, message, **changes):
+        self.received = received(message, **changes)
 
 
 class FakeStore:
@@ -71,8 +71,8 @@ def no_pauses(monkeypatch):
 async def test_a_batch_becomes_one_write():
     """However many events a batch has, the views are written in one call."""
     store = FakeStore()
-    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
-        [FakeDelivery(encode_event(event)) for event in EVENTS]
+    poison = await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
+        [FakeDelivery(event) for event in EVENTS]
     )
     assert ([], 1) == (poison, store.calls)
     assert "succeeded" == store.views[ID].latest.status or "canceled" == store.views[ID].latest.status
@@ -81,8 +81,8 @@ async def test_a_batch_becomes_one_write():
 async def test_an_unreadable_message_is_returned_and_the_rest_is_applied():
     """One unreadable message does not affect the rest of its batch."""
     store, bad = FakeStore(), FakeDelivery(b"garbage")
-    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
-        [bad, FakeDelivery(encode_event(EVENTS[0]))]
+    poison = await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
+        [bad, FakeDelivery(EVENTS[0])]
     )
     assert [bad] == [one.delivery for one in poison]
     assert poison[0].reason
@@ -93,7 +93,7 @@ async def test_a_batch_without_readable_messages_does_not_call_the_store():
     """There is nothing to write."""
     store = FakeStore(away_for=99)
     assert 2 == len(
-        await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
+        await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
             [FakeDelivery(b""), FakeDelivery(b"[]")]
         )
     )
@@ -103,7 +103,7 @@ async def test_a_batch_without_readable_messages_does_not_call_the_store():
 async def test_a_batch_is_retried_until_the_store_is_available():
     """The call returns once the batch is stored; only then is it acknowledged."""
     store = FakeStore(away_for=3)
-    await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project([FakeDelivery(EVENTS[0])])
     assert (4, {ID}) == (store.calls, set(store.views))
 
 
@@ -111,7 +111,7 @@ async def test_a_canceled_job_without_a_claim_is_ended():
     """Before the batch is acknowledged: if the tracker dies in between, the batch is redelivered and this repeated."""
     store, reaper = FakeStore(), FakeReaper()
     store.orphans = (ID,)
-    await StatusProjector(store, reaper, FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(TRUST, store, reaper, FakeEventPublisher()).project([FakeDelivery(EVENTS[0])])
     assert [ID] == reaper.canceled
 
 
@@ -124,9 +124,9 @@ async def test_the_end_of_a_job_with_a_callback_url_queues_one_webhook():
     ]
     publisher, batch = (
         FakeEventPublisher(),
-        [FakeDelivery(encode_event(event)) for event in [*EVENTS, *with_callback * 2]],
+        [FakeDelivery(event) for event in [*EVENTS, *with_callback * 2]],
     )
-    assert [] == await StatusProjector(FakeStore(), FakeReaper(), publisher).project(batch)
+    assert [] == await StatusProjector(TRUST, FakeStore(), FakeReaper(), publisher).project(batch)
     assert {end.sequence for end in ends} == {end.sequence for end, *_ in publisher.published}
     assert len({end.sequence for end in ends}) == len(publisher.published)
     assert {(timedelta(0), 0, False)} == {tuple(how) for _, *how in publisher.published}
@@ -136,8 +136,8 @@ async def test_a_redelivered_end_queues_its_webhook_although_it_changes_nothing(
     """The tracker may have died between the write and the publish; the receiver removes duplicates by their id."""
     store, publisher = FakeStore(), FakeEventPublisher()
     store.changed = 0
-    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
-    assert [END] == [end for end, *_ in publisher.published]
+    await StatusProjector(TRUST, store, FakeReaper(), publisher).project([FakeDelivery(END)])
+    assert [believed(END)] == [end for end, *_ in publisher.published]
 
 
 async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
@@ -145,7 +145,7 @@ async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
     store, publisher = FakeStore(away_for=1), FakeEventPublisher()
     store.on_call = lambda: published_before.append(list(publisher.published))
     published_before = []
-    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
+    await StatusProjector(TRUST, store, FakeReaper(), publisher).project([FakeDelivery(END)])
     assert ([[], []], 1) == (published_before, len(publisher.published))
 
 
@@ -153,5 +153,5 @@ async def test_worker_events_are_recorded():
     """A job event in the workers' queue is returned as unreadable."""
     store = FakeStore(away_for=1)
     heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
-    poison = await WorkerProjector(store).project([FakeDelivery(encode(heartbeat)), FakeDelivery(encode(EVENTS[0]))])
+    poison = await WorkerProjector(TRUST, store).project([FakeDelivery(heartbeat), FakeDelivery(EVENTS[0])])
     assert ([heartbeat], 1) == (store.recorded, len(poison))

@@ -4,6 +4,7 @@ import argparse
 
 import uvicorn
 
+from milepost_contracts.messages.senders import Role
 from milepost_gateway.api.server import ReadTimeoutProtocol, Server
 from milepost_gateway.bootstrap import create_app
 from milepost_gateway.settings import GatewaySettings
@@ -19,6 +20,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="milepost-gateway", description=__doc__).parse_args()
     try:
         settings = load(GatewaySettings)
+        settings.check_own_user(Role.GATEWAY)
     except SettingsError as error:
         exit_misconfigured(str(error))
     logs.configure(service="gateway", level=settings.log_level, log_format=settings.log_format)

@@ -162,7 +162,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 def _policy(settings: GatewaySettings) -> Policy:
     return Policy(
-        keyring=Keyring.parse(settings.id_keys.get_secret_value()),
+        keyring=settings.keyring,
         webhook_keys=settings.signing,
         callback_policy=settings.callback_policy,
         retention=settings.retention,
@@ -177,7 +177,7 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
     retention, change_feed = policy.retention, adapters.change_feed
     job_types = KnownTypes(adapters.worker_store)
     statuses = Statuses(keyring=keyring, store=store, index=index, retention=retention)
-    retry = Retry(statuses=statuses, broker=broker)
+    retry = Retry(statuses=statuses, broker=broker, keyring=keyring)
     quotas = Quotas(rules=adapters.access_rules, index=index)
     acceptance = Acceptance(
         keyring=keyring,

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from milepost_contracts.errors import WeakKeyring
 from milepost_contracts.http.access import is_loopback, read_access
-from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
 from milepost_service.callback_urls import CallbackSettings
+from milepost_service.id_keys import IdKeySettings
+from milepost_service.senders import SenderSettings
 from milepost_service.settings import BlobsUrl
 
 
@@ -22,15 +22,9 @@ Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
 Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_origins)]
 
 
-class GatewaySettings(CallbackSettings):
+class GatewaySettings(IdKeySettings, SenderSettings, CallbackSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8800, ge=1, le=65_535)
-    id_keys: SecretStr = Field(
-        default=SecretStr(""),
-        validate_default=True,
-    )
-    """The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.
-    """
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
     """Where the files of jobs are kept: a URL that gateway and processors can both reach."""
     max_body: int = Field(default=256 * 1024, ge=1_024, le=16 * 1024 * 1024)
@@ -45,20 +39,6 @@ class GatewaySettings(CallbackSettings):
     """Allow a gateway without an access file to listen beyond loopback: everybody who reaches it may do everything."""
     cors_origins: Origins = ()
     """Origins whose web pages may call the gateway: `https://app.example.com,…`; `*` for any."""
-
-    @field_validator("id_keys")
-    @classmethod
-    def _check_id_keys(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value():
-            raise ValueError(
-                "it must be set, the same for every gateway; "
-                "make one with: python3 -c 'import secrets; print(\"1:\" + secrets.token_hex(32))'"
-            )
-        try:
-            Keyring.parse(value.get_secret_value())
-        except WeakKeyring as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @field_validator("access_file")
     @classmethod

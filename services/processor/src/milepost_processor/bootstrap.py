@@ -14,7 +14,9 @@ from redis import Redis
 
 from milepost.errors import Forced
 from milepost_contracts.clock import now
+from milepost_contracts.messages.senders import Role
 from milepost_contracts.messages.topology import Topology
+from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
 from milepost_processor.adapters.cancel_listener import CancelListener
@@ -55,6 +57,8 @@ INTERRUPT_GRACE = timedelta(seconds=5)
 
 def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash."""
+    settings.check_own_user(Role.PROCESSOR, queues=frozenset(handlers.queues))
+    trust = Trust(settings.senders, keyring=None)
     stop = StopSignals()
     log_thread_errors()
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
@@ -78,7 +82,12 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
     watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
-        url, topology, instance, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+        url,
+        topology,
+        instance,
+        trust=trust,
+        cancel=runner.cancel,
+        heartbeat=int(settings.heartbeat.total_seconds()),
     )
     worker: CommandWorker | None = None
     health = HealthServer(
@@ -97,7 +106,7 @@ def run(settings: ProcessorSettings, handlers: Handlers) -> int:
             raise SettingsError(problem)
         return 0
     loop.start()
-    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher)
+    worker = receiving = _create_worker(settings, topology, trust, handlers, runner, publisher)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
@@ -225,11 +234,17 @@ def _create_watchdog(runner: Runner, claims: RedisClaims, loop: HandlerLoop, set
 
 
 def _create_worker(
-    settings: ProcessorSettings, topology: Topology, handlers: Handlers, runner: Runner, publisher: RabbitEventPublisher
+    settings: ProcessorSettings,
+    topology: Topology,
+    trust: Trust,
+    handlers: Handlers,
+    runner: Runner,
+    publisher: RabbitEventPublisher,
 ) -> CommandWorker:
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
+        trust=trust,
         eligibility=Eligibility(handlers, delivery_limit=settings.delivery_limit),
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),

@@ -9,12 +9,13 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
-from milepost_service.settings import BlobsUrl, Duration, ServiceSettings
+from milepost_service.senders import SenderSettings
+from milepost_service.settings import BlobsUrl, Duration
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class ProcessorSettings(ServiceSettings):
+class ProcessorSettings(SenderSettings):
     handlers: Names = ()
     """Modules with handlers, separated by commas. Empty: every installed package with an entry point in the group
     `milepost.handlers`."""

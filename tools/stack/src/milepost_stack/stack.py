@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import unquote, urlsplit
 
 from milepost_stack import install, processes, rabbitmq, redis_server, services
 from milepost_stack.errors import AlreadyUp, NotUp, StackError, StartFailed
@@ -166,6 +167,7 @@ class Stack:
 
     def _start_services(self, state: StackState, size: Size, port: int | None, settings: dict[str, str]) -> None:
         environment = state.environment = {
+            **_sender_settings(state.rabbitmq_url),
             **_inherited_settings(os.environ),
             RABBITMQ_URL: state.rabbitmq_url,
             REDIS_URL: state.redis_url,
@@ -227,6 +229,12 @@ class Stack:
         for data in ("rabbitmq", "redis", "blobs"):
             shutil.rmtree(self.folder / data, ignore_errors=True)
         (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def _sender_settings(rabbitmq_url: str) -> dict[str, str]:
+    """Return settings that believe the one user with which all services of a stack connect to RabbitMQ."""
+    user = unquote(urlsplit(rabbitmq_url).username or "guest")
+    return {f"MILEPOST_{role}_USERS": user for role in ("GATEWAY", "TRACKER", "PROCESSOR")}
 
 
 def _webhook_settings() -> dict[str, str]:

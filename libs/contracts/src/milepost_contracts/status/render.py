@@ -85,6 +85,7 @@ def job_of(state: bytes, hidden: bytes) -> Job:
 _HIDDEN = {
     *(
         "tenant",
+        "grant",
         "files",
         "callback_url",
         "result_file",

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from milepost_contracts.clock import now
+from milepost_contracts.grants import granted
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.messages.delay_levels import MAX_DELAY
@@ -228,28 +229,23 @@ class Acceptance:
             created_at = self.keyring.verify(job_id, tenant).created_at
         files = await self._store(job_id, uploads, fresh=fresh)
         at = now()
-        command = submitted(
-            at=at,
-            traceparent=traceparent,
-            job=Job(
-                id=job_id,
-                tenant=tenant,
-                type=known.announced.type,
-                type_version=known.announced.version or None,
-                queue=known.announced.queue,
-                tags=tuple(submission.tags),
-                batch=batch,
-                params=submission.params,
-                files=files,
-                callback_url=submission.callback_url,
-                created_at=created_at,
-                run_at=submission.due(at),
-                start_within=timedelta(seconds=submission.expires_in)
-                if submission.expires_in
-                else DEFAULT_START_WITHIN,
-                max_runtime=known.announced.max_runtime,
-            ),
+        job = Job(
+            id=job_id,
+            tenant=tenant,
+            type=known.announced.type,
+            type_version=known.announced.version or None,
+            queue=known.announced.queue,
+            tags=tuple(submission.tags),
+            batch=batch,
+            params=submission.params,
+            files=files,
+            callback_url=submission.callback_url,
+            created_at=created_at,
+            run_at=submission.due(at),
+            start_within=timedelta(seconds=submission.expires_in) if submission.expires_in else DEFAULT_START_WITHIN,
+            max_runtime=known.announced.max_runtime,
         )
+        command = submitted(granted(job, self.keyring), at=at, traceparent=traceparent)
         try:
             await self.broker.submit(command)
             metrics.submitted.labels(command.job.type).inc()
