@@ -277,3 +277,21 @@ async def test_an_odd_time_in_a_header_ends_no_tracker(dead_letter_handler, publ
     )
     (event,) = publisher.events
     assert before <= event.time <= now()
+
+
+@pytest.mark.parametrize("user", ["processor", None])
+async def test_a_command_that_is_not_believed_is_kept_and_nothing_follows_on_it(
+    dead_letter_handler, publisher, poisons, user
+):
+    """What the tracker publishes has its own user: it must vouch for nothing that it did not check."""
+    delivery = FakeDelivery(COMMAND)
+    delivery.received = delivery.received._replace(user_id=user)
+    await dead_letter_handler.handle([delivery])
+    ((_, _, reason),) = publisher.poison
+    assert ([], 1, True) == (publisher.events, len(poisons.recorded), "user" in reason)
+
+
+async def test_what_a_tracker_has_set_aside_is_kept_for_its_reason(dead_letter_handler, publisher):
+    """Whatever it says: the copy has no sender."""
+    await dead_letter_handler.handle([FakeDelivery(COMMAND, **{"x-reason": "refused before"})])
+    assert ([], "refused before") == (publisher.events, publisher.poison[0][2])

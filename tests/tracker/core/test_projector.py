@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from samples import ENDED, ID, SAMPLES
+from samples import COUNT, ENDED, ID, SAMPLES
 from trusted import TRUST, believed, received
 from webhook_parts import FakeEventPublisher
 
 from milepost_contracts.back_off import BackOff
 from milepost_contracts.messages.job_events import JobEvent, JobSucceeded
-from milepost_contracts.messages.worker_events import ProcessorHeartbeat
+from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
+from milepost_tracker import metrics
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import Applied
@@ -49,6 +50,9 @@ class FakeStore:
         for job_id, view in views.items():
             self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
         return Applied(changed=len(views) if self.changed is None else self.changed, orphans=self.orphans)
+
+    async def queues(self, job_types):
+        return {name: queue for name, queue in self.known.items() if name in job_types}
 
     async def record(self, message):
         self._answer()
@@ -155,3 +159,28 @@ async def test_worker_events_are_recorded():
     heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
     poison = await WorkerProjector(TRUST, store).project([FakeDelivery(heartbeat), FakeDelivery(EVENTS[0])])
     assert ([heartbeat], 1) == (store.recorded, len(poison))
+
+
+async def test_a_type_is_taken_to_another_queue_only_by_a_user_who_may_serve_both():
+    """One that may serve all queues may move it; a user of some queues may not take it away from another one."""
+    store = FakeStore()
+    store.known = {"count": "default"}
+    announced = ProcessorAnnounced(
+        announcement=Announcement(instance="x", types=(COUNT.model_copy(update={"queue": "gpu"}),))
+    )
+    (poison,) = await WorkerProjector(TRUST, store).project([FakeDelivery(announced, user_id="gpu-team")])
+    assert ("the user 'gpu-team' may not serve the queue default", []) == (poison.reason, store.recorded)
+    assert [] == await WorkerProjector(TRUST, store).project([FakeDelivery(announced, user_id="processor")])
+    store.known = {"count": "images"}
+    assert [] == await WorkerProjector(TRUST, store).project([FakeDelivery(announced, user_id="gpu-team")])
+    assert 2 == len(store.recorded)
+
+
+async def test_a_refused_message_does_not_affect_the_rest_of_its_batch():
+    """It is set aside alone, and counted; it publishes no webhook."""
+    store, publisher = FakeStore(), FakeEventPublisher()
+    bad = FakeDelivery(END, user_id="gateway")
+    before = metrics.refused.labels(queue="test")._value.get()
+    poison = await StatusProjector(TRUST, store, FakeReaper(), publisher).project([bad, FakeDelivery(EVENTS[0])])
+    assert ([bad], [], 1) == ([one.delivery for one in poison], publisher.published, store.calls)
+    assert before + 1 == metrics.refused.labels(queue="test")._value.get()
