@@ -276,7 +276,11 @@ def test_no_forged_start_undoes_a_failure(attacker, http, failed):
     attacker.publish(
         *(kind(job=failed.model_copy(update=later)) for kind in (JobProgressed, JobInterrupted, JobRetrying))
     )
-    attacker.forge(started(failed, delivery=10_000_000), started(failed, delivery=99_999_999), reason="delivery number")
+    beyond = [
+        (start := started(failed)).model_copy(update={"job": start.job.model_copy(update={"delivery": delivery})})
+        for delivery in (10_000_000, 99_999_999)
+    ]
+    attacker.forge(*beyond, reason="delivery number")
     attacker.forge(started(failed, tenant="other"), reason="grant")  # what was published before it is applied by now
     assert "failed" == status(http, failed.id)
 
