@@ -24,10 +24,12 @@ import psutil
 import redis.asyncio
 import uvloop
 from measurements import Measurements, RunningSystem, ages_in_stream, started, wait_until_answering
-from systems import PORT, System, milepost
+from systems import PORT, System, broker_user, milepost
 
 from milepost_contracts.clock import now
+from milepost_contracts.grants import granted
 from milepost_contracts.ids import Keyring, SigningKey
+from milepost_contracts.messages.cloudevent import CONTENT_TYPE
 from milepost_contracts.messages.job_events import JobSucceeded, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.merge import merge
@@ -270,7 +272,8 @@ def _ends(system: System, count: int) -> Iterable[JobSucceeded]:
     for _ in range(count):
         at = now()
         attempt = Attempt(number=1, worker="bench", started_at=at, ended_at=at, why="succeeded")
-        job = Job(id=keyring.issue("default"), tenant="default", type="noop", queue="default", params={}, created_at=at)
+        job_id = keyring.issue("default")
+        job = Job(id=job_id, tenant="default", type="noop", queue="default", params={}, created_at=at)
         outcome = {
             "delivery": 1,
             "attempt": 1,
@@ -279,7 +282,9 @@ def _ends(system: System, count: int) -> Iterable[JobSucceeded]:
             "worker": "bench",
             "step": 1,
         }
-        yield JobSucceeded(job=job.model_copy(update={**outcome, "started_at": at, "finished_at": at}))
+        yield JobSucceeded(
+            job=granted(job, keyring).model_copy(update={**outcome, "started_at": at, "finished_at": at})
+        )
 
 
 async def _publish_ends(channel: aio_pika.abc.AbstractChannel, system: System, count: int) -> None:
@@ -288,7 +293,13 @@ async def _publish_ends(channel: aio_pika.abc.AbstractChannel, system: System, c
 
     async def publish(event: JobSucceeded) -> None:
         async with slots:
-            message = aio_pika.Message(encode_event(event), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            message = aio_pika.Message(
+                encode_event(event),
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                user_id=broker_user(),
+                correlation_id=event.subject,
+                content_type=CONTENT_TYPE,
+            )
             await exchange.publish(message, event.routing_key)
 
     await asyncio.gather(*(publish(event) for event in _ends(system, count)))

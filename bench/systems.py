@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import load
 
@@ -61,6 +62,11 @@ def _celery(name: str, **environment: str) -> System:
     )
 
 
+def broker_user() -> str:
+    """Return the user with which everything here connects to RabbitMQ."""
+    return unquote(urlsplit(os.environ["MILEPOST_RABBITMQ_URL"]).username or "guest")
+
+
 def milepost() -> System:
     """Return Milepost with a new namespace, so that it shares no queue and no Redis key with earlier measurements."""
 
@@ -79,6 +85,7 @@ def milepost() -> System:
             "MILEPOST_THREADS": "8",
             "MILEPOST_LOG_LEVEL": "warning",
             "MILEPOST_ID_KEYS": "1:" + "ab" * 32,
+            **{f"MILEPOST_{role}_USERS": broker_user() for role in ("GATEWAY", "TRACKER", "PROCESSOR")},
             "MILEPOST_BLOBS_URL": (ROOT / ".milepost" / "bench-blobs").as_uri(),
             "PYTHONPATH": str(ROOT / "bench"),
         },

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 from redis import Redis
 from samples import ENDED, RUNNING, SUBMITTED
+from trusted import ID_KEYS, KEYRING, own
 from waiting import wait_until
 
 from milepost_contracts.clock import now
-from milepost_contracts.ids import Keyring, SigningKey
 from milepost_contracts.messages.job_events import JobStarted, JobSubmitted, JobSucceeded, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.status.redis_keys import SHARDS, Keys
@@ -21,14 +21,13 @@ from milepost_rabbit.publisher import RabbitPublisher
 from milepost_stack import processes
 
 KEYS, TOPOLOGY = Keys(), Topology()
-KEYRING = Keyring([SigningKey(number=1, secret=b"s" * 32)])
 MAX_IN_FLIGHT = 300
 
 
 @pytest.fixture(scope="module")
 def stack(start_stack):
     """RabbitMQ, Redis and one tracker."""
-    made = start_stack("rebuild", trackers=1)
+    made = start_stack("rebuild", trackers=1, settings={"MILEPOST_ID_KEYS": ID_KEYS})
     yield made
     made.down()
 
@@ -47,12 +46,18 @@ def redis(stack):
 def events_of(number):
     """Yield the events of a job that succeeds; every tenth one is still running."""
     at = now()
-    fields = {"id": KEYRING.issue("default"), "queue": "nowhere", "created_at": at, "tags": (f"n{number}",)}
-    yield JobSubmitted(job=SUBMITTED.model_copy(update=fields))
+    fields = {
+        "id": KEYRING.issue("default"),
+        "files": (),
+        "queue": "nowhere",
+        "created_at": at,
+        "tags": (f"n{number}",),
+    }
+    yield JobSubmitted(job=own(SUBMITTED, **fields))
     started = {**fields, "started_at": at, "max_runtime": timedelta(days=1)}
-    yield JobStarted(job=RUNNING.model_copy(update={**started, "step": 1}))
+    yield JobStarted(job=own(RUNNING, **started, step=1))
     if number % 10:
-        yield JobSucceeded(job=ENDED.model_copy(update={**started, "finished_at": at, "result": {"n": number}}))
+        yield JobSucceeded(job=own(ENDED, **started, finished_at=at, result={"n": number}))
 
 
 async def publish_all(url, count):
@@ -106,6 +111,7 @@ def test_a_rebuild_restores_identical_documents(stack, redis, count, capsys):
     redis.flushall()
 
     environment = {
+        **stack.state.environment,
         "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
         "MILEPOST_REDIS_URL": stack.state.redis_url,
     }

@@ -6,6 +6,7 @@ from datetime import timedelta
 import aio_pika
 import pytest
 from samples import SUBMITTED
+from trusted import TRUST_GUEST, believed
 from waiting import wait_until_async
 
 from milepost_contracts.clock import now
@@ -49,7 +50,7 @@ async def publish(rabbitmq_url, topology, connection):
         await publisher.publish(
             exchange,
             key or event.routing_key,
-            encode_event(event),
+            encode_event(believed(event)),
             correlation_id=event.job.id,
             within=10,
             headers=headers,
@@ -70,7 +71,7 @@ async def repair(rabbitmq_url, topology):
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,
-            {topology.unrouted_queue: UnroutedHandler(router).handle},
+            {topology.unrouted_queue: UnroutedHandler(TRUST_GUEST, router).handle},
             Batching(size=50, prefetch=200),
         )
         started.extend((consumer.link, publisher.link))
@@ -164,7 +165,7 @@ async def test_a_command_without_a_queue_is_kept_and_goes_on(publish, repair, to
     if work in missing:
         await declare(connection, (), (work,))
     message = await take(connection, work)
-    assert encode_event(retry) == message.body
+    assert encode_event(believed(retry)) == message.body
     assert now() >= retry.job.run_at, "it waits for its time"
 
 
@@ -176,7 +177,7 @@ async def test_a_webhook_without_a_queue_is_kept_and_goes_on(publish, repair, to
     await publish(end, topology.webhooks, key, {webhooks.TRIES_HEADER: "3"})
     await repair()
     message = await take(connection, topology.webhook_queue)
-    assert (encode_event(end), "3") == (message.body, message.headers[webhooks.TRIES_HEADER])
+    assert (encode_event(believed(end)), "3") == (message.body, message.headers[webhooks.TRIES_HEADER])
 
 
 async def test_an_event_that_only_another_team_received_is_kept(publish, repair, topology, connection):
@@ -188,7 +189,7 @@ async def test_an_event_that_only_another_team_received_is_kept(publish, repair,
     end = JobSucceeded(job=SUBMITTED.model_copy(update={"finished_at": now()}))
     await publish(end)
     await repair()
-    assert encode_event(end) == (await take(connection, topology.lifecycle)).body
+    assert encode_event(believed(end)) == (await take(connection, topology.lifecycle)).body
 
 
 async def test_an_unreadable_message_without_a_queue_is_dead_lettered(publish, repair, topology, connection):

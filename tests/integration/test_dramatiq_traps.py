@@ -89,7 +89,8 @@ async def publish(connection):
     channel = await connection.channel(on_return_raises=True)
 
     async def send(seam, body):
-        await channel.default_exchange.publish(aio_pika.Message(body), seam.queue)
+        exchange = await channel.get_exchange(seam.exchange) if seam.exchange else channel.default_exchange
+        await exchange.publish(seam.message(body), seam.key)
 
     return send
 

@@ -8,15 +8,17 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
-import aio_pika
 import dramatiq
 import pytest
 from dramatiq.message import get_encoder, set_encoder
 from odd_handlers import REGISTRY
+from published import published
 from samples import SUBMITTED
+from trusted import ONE_USER
 from waiting import wait_until, wait_until_async
 
-from milepost_contracts.messages.job_events import JobQuarantined, JobSubmitted, encode_event
+from milepost_contracts.messages.job_events import JobQuarantined, JobSubmitted
+from milepost_contracts.messages.trust import Trust
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, connection_url
 from milepost_processor.adapters.dramatiq.consumer import Consuming
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
@@ -45,6 +47,7 @@ class Processor:
         handlers = Handlers(definitions)
         quarantines = {topology.quarantine_queue_name(queue) for queue in QUEUES}
         consuming = Consuming(
+            trust=Trust(ONE_USER, keyring=None),
             timeout=timedelta(minutes=30),
             one_at_a_time=frozenset(quarantines),
             eligibility=Eligibility(handlers, ParamsOpener(handlers, Sealer()), delivery_limit=3),
@@ -129,7 +132,7 @@ async def broker(connection, topology):
             job = SUBMITTED.model_copy(update={"id": name, "type": job_type or queue, "queue": queue})
             event = kind(job=job.model_copy(update={"quarantined": 100}) if kind is JobQuarantined else job)
             exchange = await channel.get_exchange(topology.jobs.name, ensure=False)
-            await exchange.publish(aio_pika.Message(encode_event(event)), event.routing_key)
+            await exchange.publish(published(event), event.routing_key)
 
     async def ready(queue):
         declared = await channel.declare_queue(topology.work_queue_name(queue), passive=True)

@@ -7,14 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-import aio_pika
 import psutil
 import pytest
+from published import published
 from samples import SUBMITTED
 from waiting import wait_until, wait_until_async
 
 from milepost_contracts.clock import now
-from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobSubmitted, decode_event
 from milepost_rabbit.declare import declare
 from milepost_stack import processes, services
@@ -36,8 +35,9 @@ class Processor:
         job = SUBMITTED.model_copy(
             update={"id": job_id, "type": type, "params": params, "files": (), "created_at": now()}
         )
-        message = aio_pika.Message(encode(JobSubmitted(job=job)), delivery_mode=2)
-        await self.channel.default_exchange.publish(message, self._topology.work_queue_name("default"))
+        submitted = JobSubmitted(job=job)
+        exchange = await self.channel.get_exchange(self._topology.submitted.name, ensure=False)
+        await exchange.publish(published(submitted), submitted.routing_key)
         return job_id
 
     async def result(self, type, **params):
@@ -71,6 +71,7 @@ async def processor(namespace, topology, rabbitmq_url, redis_url, connection, tm
         "MILEPOST_RABBITMQ_URL": rabbitmq_url,
         "MILEPOST_REDIS_URL": redis_url,
         "MILEPOST_NAMESPACE": namespace,
+        **{f"MILEPOST_{role}_USERS": "guest" for role in ("GATEWAY", "TRACKER", "PROCESSOR")},
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
         "MILEPOST_CLAIM_PATIENCE": "0",
         "MILEPOST_DRAIN_TIMEOUT": "1",

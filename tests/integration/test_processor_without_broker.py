@@ -19,6 +19,7 @@ def state(tmp_path):
         "MILEPOST_HANDLERS": "hostile_jobs",
         "MILEPOST_RABBITMQ_URL": f"amqp://127.0.0.1:{any_port()}/",
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
+        "MILEPOST_PROCESSOR_USERS": "guest",
     }
     state = services.background("processor", 1, tmp_path, settings)
     child = processes.start(state)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from job_histories import RETENTION
 from samples import SUBMITTED
+from trusted import TRUST_GUEST, own
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobScheduled, JobStarted, JobSucceeded, decode_event
@@ -51,11 +52,15 @@ def log(rabbitmq_url, topology):
 
 def scheduled(name, **changes):
     fields = {"id": name, "created_at": LONG_AGO, "run_at": now() + timedelta(days=60), **changes}
-    return JobScheduled(job=SUBMITTED.model_copy(update=fields), time=LONG_AGO)
+    return JobScheduled(job=own(SUBMITTED, **fields), time=LONG_AGO)
+
+
+def decoded(page):
+    return [decode_event(one.body) for one in page.messages]
 
 
 async def events_in(log):
-    return [decode_event(body) async for page in log.read(None) for body in page.bodies]
+    return [decode_event(one.body) async for page in log.read(None) for one in page.messages]
 
 
 async def test_the_log_is_read_on_from_the_offset_of_the_last_page(publisher, log):
@@ -63,11 +68,11 @@ async def test_the_log_is_read_on_from_the_offset_of_the_last_page(publisher, lo
     first, second = scheduled("first"), scheduled("second")
     await publisher.republish(first)
     *_, page = [page async for page in log.read(None)]
-    assert [("first", first.sequence)] == [(one.subject, one.sequence) for one in map(decode_event, page.bodies)]
+    assert [("first", first.sequence)] == [(one.subject, one.sequence) for one in decoded(page)]
     await publisher.republish(second)
     *_, after = [later async for later in log.read(page.end)]
-    assert ["second"] == [decode_event(body).subject for body in after.bodies]
-    assert [[]] == [later.bodies async for later in log.read(after.end)]
+    assert ["second"] == [one.subject for one in decoded(after)]
+    assert [[]] == [later.messages async for later in log.read(after.end)]
 
 
 async def test_an_offset_of_a_deleted_log_is_an_error(publisher, log, monkeypatch):
@@ -78,7 +83,7 @@ async def test_an_offset_of_a_deleted_log_is_an_error(publisher, log, monkeypatc
         with pytest.raises(EventLogUnavailable):
             _ = [page async for page in log.read(1_000)]
     *_, page = [page async for page in log.read(now() - timedelta(minutes=1))]
-    assert ["first"] == [decode_event(body).subject for body in page.bodies]
+    assert ["first"] == [one.subject for one in decoded(page)]
 
 
 async def test_a_log_can_be_read_from_a_time_in_the_future(publisher, log):
@@ -87,7 +92,7 @@ async def test_a_log_can_be_read_from_a_time_in_the_future(publisher, log):
     *_, page = [page async for page in log.read(now() + timedelta(minutes=10))]
     await publisher.republish(scheduled("second"))
     *_, after = [later async for later in log.read(page.end)]
-    assert ["second"] == [decode_event(body).subject for body in after.bodies]
+    assert ["second"] == [one.subject for one in decoded(after)]
 
 
 async def test_only_old_unfinished_jobs_are_republished(store, republisher, log):
@@ -122,5 +127,5 @@ async def test_a_view_is_rebuilt_from_republished_events(store, republisher, log
     async def nothing(job_ids):
         assert not job_ids
 
-    await Replayer(store, log, conclude=nothing).replay(None)
+    await Replayer(TRUST_GUEST, store, log, conclude=nothing).replay(None)
     assert before == await stored_fields(redis, keys.job("waits"))

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 import pytest
 from job_histories import LONG_RETENTION
 from samples import RUNNING, SUBMITTED
+from trusted import TRUST, received
 
 from milepost_contracts.clock import now
-from milepost_contracts.messages.job_events import JobStarted, JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.messages.job_events import JobStarted, JobSubmitted, JobSucceeded
 from milepost_contracts.status.merge import merge
 from milepost_contracts.status.redis_keys import SHARDS
 from milepost_gateway.errors import NotKnownYet
@@ -60,7 +61,7 @@ class FakeLog:
         if isinstance(since, datetime):
             events = [event for event in events if event.time >= since]
         self.oldest_read = min([self.oldest_read, *(event.time for event in events)])
-        yield LogPage(bodies=[encode_event(event) for event in events], end=len(self.events))
+        yield LogPage(messages=[received(event) for event in events], end=len(self.events))
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def tracker(redis, keys, log, monkeypatch):
 
     def start():
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=LONG_RETENTION)
-        return store, Replayer(store, log, conclude=conclude)
+        return store, Replayer(TRUST, store, log, conclude=conclude)
 
     return start
 

@@ -6,12 +6,14 @@ from datetime import timedelta
 import aio_pika
 import pytest
 from job_histories import LONG_RETENTION
+from published import published
 from samples import HEARTBEAT, ID, RUNNING, SAMPLES, SUBMITTED
+from trusted import TRUST_GUEST
 from waiting import wait_until_async
 
 from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JOB_EVENTS, JobProgressed, JobSubmitted, encode_event
-from milepost_contracts.messages.worker_events import ProcessorHeartbeat, encode_worker_event
+from milepost_contracts.messages.job_events import JOB_EVENTS, JobProgressed, JobSubmitted
+from milepost_contracts.messages.worker_events import ProcessorHeartbeat
 from milepost_rabbit.publisher import RabbitPublisher
 from milepost_tracker.adapters.rabbit.consumer import Batching, RabbitConsumer
 from milepost_tracker.adapters.rabbit.event_publisher import RabbitEventPublisher
@@ -23,6 +25,7 @@ from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.core.reaper import Reaper
 
 ENDS = ("job.succeeded", "job.failed", "job.canceled")
+SUBMISSION, PROGRESS = JobSubmitted(job=SUBMITTED), JobProgressed(job=RUNNING)
 BATCHING = Batching(size=50, prefetch=200)
 
 
@@ -35,8 +38,8 @@ async def trackers(rabbitmq_url, redis, keys, topology):
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
         confirming = RabbitPublisher(rabbitmq_url, name="test")
         publisher = RabbitEventPublisher(confirming, topology)
-        status = StatusProjector(store, Reaper(store, RedisJobCounts(redis, keys), publisher), publisher)
-        workers = WorkerProjector(RedisWorkerStore(redis, keys), RabbitMessageRouter(confirming, topology))
+        status = StatusProjector(TRUST_GUEST, store, Reaper(store, RedisJobCounts(redis, keys), publisher), publisher)
+        workers = WorkerProjector(TRUST_GUEST, RedisWorkerStore(redis, keys), RabbitMessageRouter(confirming, topology))
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,
@@ -61,9 +64,10 @@ async def trackers(rabbitmq_url, redis, keys, topology):
 async def publish(connection, topology):
     channel = await connection.channel()
 
-    async def send(exchange, key, body):
+    async def send(exchange, key, message):
         target = await channel.get_exchange(exchange.name, ensure=False)
-        await target.publish(aio_pika.Message(body), key)
+        made = aio_pika.Message(message) if isinstance(message, bytes) else published(message)
+        await target.publish(made, key)
 
     return send
 
@@ -94,12 +98,12 @@ async def test_unreadable_messages_are_dead_lettered_and_the_rest_is_applied(
     """From every queue, also from those that the broker does not dead-letter from."""
     await trackers()
     exchange, key, good = {
-        "lifecycle": (topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED))),
-        "progress": (topology.jobs, "job.progressed.default.count", encode_event(JobProgressed(job=RUNNING))),
+        "lifecycle": (topology.jobs, SUBMISSION.routing_key, SUBMISSION),
+        "progress": (topology.jobs, PROGRESS.routing_key, PROGRESS),
         "workers": (
             topology.workers,
             "processor.heartbeat",
-            encode_worker_event(ProcessorHeartbeat(heartbeat=HEARTBEAT)),
+            ProcessorHeartbeat(heartbeat=HEARTBEAT),
         ),
     }[source]
     other_version = encode(SAMPLES[0]).replace(b".v1", b".v9")
@@ -122,7 +126,7 @@ async def test_several_trackers_build_the_same_view_as_one(trackers, publish, co
     for sample in (*events, next(sample for sample in SAMPLES if sample.fact == "job.succeeded")):
         for job_id in jobs:
             event = sample.model_copy(update={"job": sample.job.model_copy(update={"id": job_id})})
-            publishes.append(publish(topology.jobs, event.routing_key, encode_event(event)))
+            publishes.append(publish(topology.jobs, event.routing_key, event))
     await asyncio.gather(*publishes)
 
     async def all_succeeded():
@@ -145,7 +149,7 @@ async def test_a_batch_that_was_not_stored_is_redelivered(rabbitmq_url, connecti
     consumer = RabbitConsumer(rabbitmq_url, topology, {topology.lifecycle: never}, BATCHING)
     consumer.link.start()
     await asyncio.wait_for(consumer.link.wait_up(), 10)
-    await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
+    await publish(topology.jobs, SUBMISSION.routing_key, SUBMISSION)
     await wait_until_async(lambda: _has_ready(connection, topology.lifecycle, 0), within=10, what="it is delivered")
     await consumer.close()
     await wait_until_async(lambda: _has_ready(connection, topology.lifecycle, 1), within=10, what="it is requeued")
@@ -160,7 +164,7 @@ async def test_an_exception_in_the_projector_ends_the_process(rabbitmq_url, topo
     consumer = RabbitConsumer(rabbitmq_url, topology, {topology.lifecycle: broken}, BATCHING)
     consumer.link.start()
     await asyncio.wait_for(consumer.link.wait_up(), 10)
-    await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
+    await publish(topology.jobs, SUBMISSION.routing_key, SUBMISSION)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(consumer.failed, 10)
     await consumer.close()
@@ -177,5 +181,5 @@ async def test_a_deleted_queue_is_declared_and_consumed_again(trackers, publish,
         return consumer.link.connection not in (None, first)
 
     await wait_until_async(reconnected, within=10, what="the tracker has reconnected")
-    await publish(topology.jobs, "job.submitted.default.count", encode_event(JobSubmitted(job=SUBMITTED)))
+    await publish(topology.jobs, SUBMISSION.routing_key, SUBMISSION)
     await wait_until_async(lambda: redis.exists(keys.job(ID)), within=10, what="the event is projected")

@@ -4,10 +4,11 @@ import pytest
 from dramatiq.message import Message, get_encoder, set_encoder
 from gateway_fakes.params_validator import FakeParamsValidator
 from samples import SUBMITTED
+from trusted import TRUST, received
 
 import milepost_basics
 from milepost import definitions_in
-from milepost_contracts.messages.job_events import JobSubmitted, decode_event, encode_event
+from milepost_contracts.messages.job_events import JobSubmitted
 from milepost_contracts.messages.topology import Topology
 from milepost_gateway.adapters.broker import CONFIRM_TIMEOUT
 from milepost_gateway.core.job_types import KnownType
@@ -19,20 +20,20 @@ from milepost_tracker.core.projector import decode_all
 class FakeDelivery:
     queue = "lifecycle"
 
-    def __init__(self, body):
-        self.body = body
+    def __init__(self, received):
+        self.received = received
 
 
 def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event_for_the_tracker():
     """Both decode the same message to the same value."""
-    body = encode_event(JobSubmitted(job=SUBMITTED))
+    sent = received(JobSubmitted(job=SUBMITTED))
     before = get_encoder()
     set_encoder(EnvelopeEncoder(Topology()))
     try:
-        command = Message.decode(body).kwargs["command"]
+        command = Message.decode(sent.body).kwargs["command"]
     finally:
         set_encoder(before)
-    events, poison = decode_all([FakeDelivery(body)], decode_event)
+    events, poison = decode_all([FakeDelivery(sent)], TRUST.job_message)
     assert ([command], []) == (events, poison)
     assert "digest-files" == command.job.type
 

@@ -4,14 +4,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from samples import AT, JUST_SUBMITTED
+from samples import AT, ID, JUST_SUBMITTED
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobEvent, JobFailed, JobInterrupted, JobRetrying, JobSucceeded
 from milepost_contracts.values import Attempt, FileRef, Job, JobError
 from milepost_processor.ports.claims import Claim, Claims, ResumePoint, Verdict
 
-FILE = FileRef(name="a.csv", size=3, key="jobs/1/0000000a/0000", digest="0" * 64, media_type="text/csv")
+FILE = FileRef(name="a.csv", size=3, key=f"jobs/{ID}/0000000a/0000", digest="0" * 64, media_type="text/csv")
 POINT = ResumePoint(saved_state={"at": [7, None]}, outputs=(FILE,), result_file=FILE)
 
 

@@ -6,15 +6,20 @@ from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 
+import aio_pika
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.encoder import JSONEncoder
 from dramatiq.message import set_encoder
 from odd_handlers import REGISTRY
+from published import published
 from samples import SUBMITTED
+from trusted import ONE_USER, own
 
+from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JobSubmitted
+from milepost_contracts.messages.job_events import JobSubmitted, decode_event
+from milepost_contracts.messages.trust import Trust
 from milepost_processor.adapters.dramatiq.broker import CommandBroker, CommandWorker, connection_url
 from milepost_processor.adapters.dramatiq.consumer import Consuming
 from milepost_processor.adapters.dramatiq.encoder import EnvelopeEncoder
@@ -34,12 +39,14 @@ class Ours:
 
     def __init__(self, url, topology, act):
         self.queue = topology.work("default").name
+        self.exchange, self.key = topology.jobs.name, JobSubmitted(job=SUBMITTED).routing_key
         self._encoder = EnvelopeEncoder(topology)
         set_encoder(self._encoder)
         self.published = []
         consuming = Consuming(
             timeout=timedelta(minutes=30),
             one_at_a_time=frozenset(),
+            trust=Trust(ONE_USER, keyring=None),
             eligibility=Eligibility(HANDLERS, ParamsOpener(HANDLERS, Sealer()), delivery_limit=3),
             publish=self.publish,
             nack_counts=False,
@@ -61,19 +68,29 @@ class Ours:
         confirmed.set_result(None)
         return confirmed
 
+    @staticmethod
+    def message(body):
+        """Return a body as a service publishes it."""
+        try:
+            return published(decode_event(body))
+        except MalformedEvent:
+            return aio_pika.Message(body)
+
     def body(self, name, **wrong):
         if wrong:
             return json.dumps({"queue_name": self.queue, "actor_name": ACTOR, **wrong}).encode()
-        return encode(JobSubmitted(job=SUBMITTED.model_copy(update={"id": name})))
+        return encode(JobSubmitted(job=own(SUBMITTED, id=name)))
 
 
 class Stock:
     """Dramatiq without our adapter."""
 
     worker = dramatiq.Worker
+    exchange = ""
+    message = aio_pika.Message
 
     def __init__(self, url, topology, act):
-        self.queue = f"{topology.namespace}.stock"
+        self.queue = self.key = f"{topology.namespace}.stock"
         set_encoder(JSONEncoder())
         self.broker = RabbitmqBroker(url=url)
         dramatiq.Actor(

@@ -9,8 +9,9 @@ from milepost_contracts.values import FileRef
 class FakeOutputs:
     """Stores what is written, and fails while `away` is set."""
 
-    def __init__(self, files):
+    def __init__(self, files, job_id):
         self.files = files
+        self.job_id = job_id
         self.written = ()
         self.result = None
 
@@ -21,7 +22,7 @@ class FakeOutputs:
         file = BytesIO()
         yield file
         self.files.stored[name] = file.getvalue()
-        ref = FileRef(name=name, size=len(file.getvalue()), key=name, media_type=media_type)
+        ref = FileRef(name=name, size=len(file.getvalue()), key=self._key(name), media_type=media_type)
         if as_result:
             self.result = ref
         else:
@@ -30,25 +31,33 @@ class FakeOutputs:
     def store_state(self, encoded):
         if self.files.away:
             raise OSError("no space left")
-        key = f"state-{len(self.files.stored)}"
-        self.files.stored[key] = encoded
-        return FileRef(name="state.json", size=len(encoded), key=key)
+        name = f"state-{len(self.files.stored)}"
+        self.files.stored[name] = encoded
+        return FileRef(name="state.json", size=len(encoded), key=self._key(name))
 
     def remove(self, file):
-        self.files.stored.pop(file.key, None)
+        self.files.stored.pop(_name(file.key), None)
+
+    def _key(self, name):
+        return f"jobs/{self.job_id}/{name.encode().hex()}"
+
+
+def _name(key):
+    """Return the name under which a file is stored."""
+    return bytes.fromhex(key.rsplit("/", 1)[-1]).decode(errors="replace")
 
 
 class StoredFile:
     def __init__(self, ref, files):
         self.name = ref.name
         self.size = ref.size
-        self._key = ref.key
+        self._name = _name(ref.key)
         self._files = files
 
     def open(self):
-        if self._key not in self._files.stored:
-            raise FileNotFoundError(self._key)
-        return BytesIO(self._files.stored[self._key])
+        if self._name not in self._files.stored:
+            raise FileNotFoundError(self._name)
+        return BytesIO(self._files.stored[self._name])
 
 
 class FakeFiles:
@@ -60,4 +69,4 @@ class FakeFiles:
         return StoredFile(ref, self)
 
     def outputs(self, job):
-        return FakeOutputs(self)
+        return FakeOutputs(self, job.id)

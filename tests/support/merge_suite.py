@@ -10,6 +10,7 @@ from job_histories import EPOCH, deletions, deliveries, ended_events, histories,
 from milepost_contracts.messages.job_events import AnyJobMessage, JobDeleted, JobEvent, JobFailed, JobProgressed
 from milepost_contracts.states import Status
 from milepost_contracts.status.ends import inferred
+from milepost_contracts.values import MAX_STATED_DELIVERY
 
 #: Takes batches of events of one job, in order, and returns its document without the version, or None.
 Fold = Callable[[Iterable[Sequence[AnyJobMessage]]], dict[str, Any] | None]
@@ -88,6 +89,22 @@ class MergeLaw:
         document = self.fold(one_by_one([last_run, *history]))
         assert document is not None
         assert Status(document["status"]).absorbing
+
+    @RELAXED
+    @given(histories(), job_events(kinds=[JobFailed]), st.integers(0, MAX_STATED_DELIVERY))
+    def test_nothing_of_the_same_run_undoes_a_failure_but_success_or_cancel(
+        self, history: list[AnyJobMessage], failed: JobEvent, delivery: int
+    ) -> None:
+        """Over means over: whatever delivery number a later start, retry or put-back of the run has."""
+        later = [
+            one.model_copy(update={"job": one.job.model_copy(update={"delivery": delivery})})
+            for one in history
+            if isinstance(one, JobEvent)
+        ]
+        last_run = failed.model_copy(update={"job": failed.job.model_copy(update={"run": 2})})
+        document = self.fold(one_by_one([last_run, *history, *later]))
+        assert document is not None
+        assert Status(document["status"]).terminal
 
     @RELAXED
     @given(histories(), job_events(kinds=[JobFailed]))

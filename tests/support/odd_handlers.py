@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, field_validator
 from samples import SUBMITTED, TRACE
+from trusted import own
 
 from milepost import (
     Canceled,
@@ -203,7 +204,7 @@ REGISTRY = Handlers({definition.type: definition for definition in definitions_i
 
 def command(type="sync", **changes):
     fields = {"type": type, "params": {"do": changes.pop("do", "return")}, "created_at": now()}
-    return JobSubmitted(job=SUBMITTED.model_copy(update=fields | changes), traceparent=TRACE)
+    return JobSubmitted(job=own(SUBMITTED, **(fields | changes)), traceparent=TRACE)
 
 
 def facts(publisher):

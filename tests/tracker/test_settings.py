@@ -1,6 +1,7 @@
 """Contradictory settings are refused at start."""
 
 import pytest
+from trusted import ID_KEYS
 
 from milepost_service.settings import SettingsError, load
 from milepost_tracker.settings import TrackerSettings
@@ -15,6 +16,7 @@ from milepost_tracker.settings import TrackerSettings
 )
 def test_contradictory_settings_are_one_error_sentence(monkeypatch, variables):
     """It names both settings."""
+    monkeypatch.setenv("MILEPOST_ID_KEYS", ID_KEYS)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:

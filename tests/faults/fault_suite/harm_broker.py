@@ -138,7 +138,14 @@ def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) ->
                 if len(kept) >= hold or (kept and time.monotonic() >= ends):
                     chance.shuffle(kept)
                     for one in kept:
-                        copy = aio_pika.Message(one.body, headers={"again": 1}, delivery_mode=2)
+                        copy = aio_pika.Message(
+                            one.body,
+                            headers={"again": 1},
+                            delivery_mode=2,
+                            user_id="guest",
+                            correlation_id=one.correlation_id,
+                            content_type=one.content_type,
+                        )
                         await exchange.publish(copy, one.routing_key or "")
                         confirmed += 1
                     kept = []

@@ -10,6 +10,8 @@ from problem_answers import problem
 from samples import HEARTBEAT
 
 from milepost_contracts.clock import now
+from milepost_contracts.grants import is_granted
+from milepost_contracts.messages.job_events import JobSucceeded
 from milepost_gateway.errors import NotAccepted, OutcomeUnknown
 from milepost_gateway.ports.params_validator import Verdict
 
@@ -386,3 +388,15 @@ async def test_a_stalled_body_gets_408(app, http, broker, monkeypatch):
     problem(answer, 408, "request-timeout")
     assert "close" == answer.headers["connection"]
     assert [] == broker.submitted
+
+
+async def test_a_submission_and_each_retry_have_a_grant_of_their_own(http, broker, view, keyring):
+    """Trackers believe no job without one, and no run that no gateway let begin."""
+    job_id = (await http.post("/v1/jobs", json={"type": "count", "params": {"steps": 1}})).json()["id"]
+    submitted = broker.submitted[-1].job
+    assert is_granted(submitted, keyring)
+    view.project(JobSucceeded(job=submitted.model_copy(update={"finished_at": now()})))
+    await http.post(f"/v1/jobs/{job_id}/retry")
+    again = broker.submitted[-1].job
+    assert (2, True) == (again.run, is_granted(again, keyring))
+    assert not is_granted(again.model_copy(update={"grant": submitted.grant}), keyring)

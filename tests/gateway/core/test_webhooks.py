@@ -19,7 +19,7 @@ JOB = {"type": "count", "params": {"steps": 1}, "callback_url": URL}
 @pytest.fixture
 def job_id(keyring, view):
     """A job with a callback URL that has ended."""
-    job = ENDED.model_copy(update={"id": keyring.issue("default"), "callback_url": URL})
+    job = ENDED.model_copy(update={"id": keyring.issue("default"), "callback_url": URL, "files": ()})
     view.project(JobStarted(job=job.model_copy(update={"finished_at": None})))
     view.project(JobSucceeded(job=job), version=2)
     return job.id

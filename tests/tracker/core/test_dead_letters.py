@@ -4,6 +4,7 @@ from datetime import UTC, timedelta
 
 import pytest
 from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
+from trusted import TRUST, received
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
@@ -27,8 +28,8 @@ COMMAND = JobSubmitted(job=SUBMITTED)
 class FakeDelivery:
     queue = "dead-letters"
 
-    def __init__(self, body, reason="delivery_limit", queue="work.default", **headers):
-        self.body = body
+    def __init__(self, message, reason="delivery_limit", queue="work.default", **headers):
+        self.received = received(message)
         self.headers = {"x-death": [{"reason": reason, "queue": queue, "time": AT}], **headers}
 
 
@@ -104,12 +105,12 @@ def workers():
 
 @pytest.fixture
 def dead_letter_handler(publisher, poisons, store, workers):
-    return DeadLetterHandler(publisher, poisons, store, workers)
+    return DeadLetterHandler(TRUST, publisher, poisons, store, workers)
 
 
 async def test_a_job_over_the_delivery_limit_is_quarantined(dead_letter_handler, publisher):
     """It may only have run beside a job that kills its workers."""
-    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND))])
+    await dead_letter_handler.handle([FakeDelivery(COMMAND)])
     (event,) = publisher.events
     assert ("job.quarantined", ID, "queued") == (event.fact, event.job.id, event.status)
     assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"delivery": 99})).sequence
@@ -118,7 +119,7 @@ async def test_a_job_over_the_delivery_limit_is_quarantined(dead_letter_handler,
 async def test_a_job_dead_lettered_from_quarantine_fails(dead_letter_handler, publisher):
     """It fails as `dead_lettered`, with a delivery number above those of all its events."""
     quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
-    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    await dead_letter_handler.handle([FakeDelivery(quarantined)])
     (event,) = publisher.events
     assert ("job.failed", "dead_lettered", AT) == (event.fact, event.job.error.kind, event.job.finished_at)
     assert event.sequence > JobStarted(job=SUBMITTED.model_copy(update={"delivery": 199})).sequence
@@ -128,7 +129,7 @@ async def test_a_job_that_never_started_in_quarantine_is_quarantined_again(dead_
     """RabbitMQ before 4.3 counts restarts as deliveries; for a job that only waited, the count is no evidence."""
     store.state = ClaimState.WAITING
     quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
-    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    await dead_letter_handler.handle([FakeDelivery(quarantined)])
     (event,) = publisher.events
     assert ("job.quarantined", 200) == (event.fact, event.job.delivery)
 
@@ -137,7 +138,7 @@ async def test_a_dead_lettered_job_keeps_its_attempts(dead_letter_handler, publi
     """The message does not contain attempts whose worker died; the view has recorded their start."""
     store.known = [RUNNING.model_copy(update={"id": ID})]
     quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
-    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND)), FakeDelivery(encode(quarantined))])
+    await dead_letter_handler.handle([FakeDelivery(COMMAND), FakeDelivery(quarantined)])
     for event in publisher.events:
         assert (RUNNING.attempt, RUNNING.started_at) == (event.job.attempt, event.job.started_at)
         assert "lost" == event.job.attempts[-1].why
@@ -148,7 +149,7 @@ async def test_attempts_without_a_started_event_are_taken_from_the_claim(dead_le
     store.known = [SUBMITTED]
     store.claimed = tuple(Attempt(number=number, worker=f"w{number}", started_at=AT) for number in (1, 2))
     quarantined = JobQuarantined(job=SUBMITTED.model_copy(update={"delivery": 100, "quarantined": 100}))
-    await dead_letter_handler.handle([FakeDelivery(encode(quarantined))])
+    await dead_letter_handler.handle([FakeDelivery(quarantined)])
     (event,) = publisher.events
     assert (2, AT) == (event.job.attempt, event.job.started_at)
     assert [("w1", "lost"), ("w2", "lost")] == [(one.worker, one.why) for one in event.job.attempts]
@@ -159,7 +160,7 @@ async def test_a_job_with_a_live_claim_is_postponed(dead_letter_handler, publish
     store.state = ClaimState.HELD
     for quarantined in (0, 100):
         job = SUBMITTED.model_copy(update={"quarantined": quarantined})
-        await dead_letter_handler.handle([FakeDelivery(encode(JobSubmitted(job=job)))])
+        await dead_letter_handler.handle([FakeDelivery(JobSubmitted(job=job))])
     assert ["job.postponed", "job.postponed"] == [event.fact for event in publisher.events]
     assert [0, 100] == [event.job.quarantined for event in publisher.events]
     assert timedelta(0) < publisher.events[0].delay <= timedelta(seconds=5)
@@ -169,23 +170,23 @@ async def test_a_job_with_a_live_claim_is_postponed(dead_letter_handler, publish
 async def test_a_message_of_an_ended_job_is_discarded(dead_letter_handler, publisher, store):
     """The job's end was published before; the message is outdated."""
     store.state = ClaimState.OVER
-    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND))])
+    await dead_letter_handler.handle([FakeDelivery(COMMAND)])
     assert [] == publisher.events
 
 
 async def test_deliveries_before_a_postponement_count_towards_the_limit(dead_letter_handler, publisher):
     """The processor adds them up and rejects the message; the handler then treats it as over the delivery limit."""
     postponed = SUBMITTED.model_copy(update={"delivery": 4, "redelivered": 4, "run_at": AT})
-    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=postponed)), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(JobPostponed(job=postponed), reason="rejected")])
     again = postponed.model_copy(update={"quarantined": 100})
-    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=again)), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(JobPostponed(job=again), reason="rejected")])
     assert ["job.quarantined", "job.failed"] == [event.fact for event in publisher.events]
     assert (104, 0) == (publisher.events[0].job.quarantined, publisher.events[0].job.redelivered)
 
 
 async def test_a_rejected_job_fails_if_no_live_processor_has_announced_its_type(dead_letter_handler, publisher):
     """It says so, and for how long that has been true."""
-    await dead_letter_handler.handle([FakeDelivery(encode(COMMAND), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(COMMAND, reason="rejected")])
     (event,) = publisher.events
     assert ("job.failed", "dead_lettered") == (event.fact, event.job.error.kind)
     why = "No live processor of the queue default has announced the type digest-files in the last 5 minutes."
@@ -200,7 +201,7 @@ async def test_a_rejected_job_is_put_off_while_a_live_processor_may_run_it(
     """An older processor on the same queue does not know its type. It goes back to the queue that it came from."""
     workers.announced = announced
     job = SUBMITTED.model_copy(update={"quarantined": quarantined})
-    await dead_letter_handler.handle([FakeDelivery(encode(JobSubmitted(job=job)), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(JobSubmitted(job=job), reason="rejected")])
     (event,) = publisher.events
     assert ("job.postponed", AT, quarantined) == (event.fact, event.job.put_off.since, event.job.quarantined)
     assert timedelta(0) < event.delay <= timedelta(seconds=30)
@@ -214,7 +215,7 @@ async def test_a_job_stays_put_off_since_the_first_time(dead_letter_handler, pub
     job = SUBMITTED.model_copy(
         update={"put_off": earlier, "run_at": AT, "retried": 2, "attempt": 3, "type_version": "v2"}
     )
-    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=job)), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(JobPostponed(job=job), reason="rejected")])
     job_after = publisher.events[0].job
     assert (earlier.since, "no") == (job_after.put_off.since, job_after.put_off.refusal)
     assert (AT, 2, 3) == (job_after.run_at, job_after.retried, job_after.attempt)
@@ -228,7 +229,7 @@ async def test_refused_params_fail_when_no_live_processor_runs_the_version_they_
     workers.announced = frozenset(announced)
     refused = PutOff(since=AT, until=AT, refusal="'currency' was unexpected")
     job = SUBMITTED.model_copy(update={"type_version": "v1", "put_off": refused, "run_at": AT})
-    await dead_letter_handler.handle([FakeDelivery(encode(JobPostponed(job=job)), reason="rejected")])
+    await dead_letter_handler.handle([FakeDelivery(JobPostponed(job=job), reason="rejected")])
     (event,) = publisher.events
     assert fails == (event.fact == "job.failed")
     if fails:
@@ -238,18 +239,18 @@ async def test_refused_params_fail_when_no_live_processor_runs_the_version_they_
 
 async def test_handling_a_message_twice_publishes_the_same_event(dead_letter_handler, publisher):
     """If a tracker dies before its acknowledgement, the next one publishes the identical event."""
-    delivery = FakeDelivery(encode(COMMAND), reason="rejected")
+    delivery = FakeDelivery(COMMAND, reason="rejected")
     await dead_letter_handler.handle([delivery])
     await dead_letter_handler.handle([delivery])
     assert encode(publisher.events[0]) == encode(publisher.events[1])
 
 
-@pytest.mark.parametrize("body", [b"garbage", encode(SAMPLES[1]), b"\\xff" * 1000])
-async def test_an_unreadable_message_is_kept_and_recorded(dead_letter_handler, publisher, poisons, body):
+@pytest.mark.parametrize("message", [b"garbage", SAMPLES[1], b"\\xff" * 1000], ids=["garbage", "event", "bytes"])
+async def test_an_unreadable_message_is_kept_and_recorded(dead_letter_handler, publisher, poisons, message):
     """With its source queue and the reason; the rest of the batch is processed."""
-    await dead_letter_handler.handle([FakeDelivery(body), FakeDelivery(encode(COMMAND))])
+    await dead_letter_handler.handle([bad := FakeDelivery(message), FakeDelivery(COMMAND)])
     ((kept, queue, reason),) = publisher.poison
-    assert (body, "work.default") == (kept, queue)
+    assert (bad.received.body, "work.default") == (kept, queue)
     assert reason
     assert publisher.poison == poisons.recorded
     assert 1 == len(publisher.events)
@@ -272,7 +273,25 @@ async def test_an_odd_time_in_a_header_ends_no_tracker(dead_letter_handler, publ
     """A publisher may have written the header; the event has the present time then."""
     before = now()
     await dead_letter_handler.handle(
-        [FakeDelivery(encode(COMMAND), **{"x-death": [{"reason": "delivery_limit", "time": time}]})]
+        [FakeDelivery(COMMAND, **{"x-death": [{"reason": "delivery_limit", "time": time}]})]
     )
     (event,) = publisher.events
     assert before <= event.time <= now()
+
+
+@pytest.mark.parametrize("user", ["processor", None])
+async def test_a_command_that_is_not_believed_is_kept_and_nothing_follows_on_it(
+    dead_letter_handler, publisher, poisons, user
+):
+    """What the tracker publishes has its own user: it must vouch for nothing that it did not check."""
+    delivery = FakeDelivery(COMMAND)
+    delivery.received = delivery.received._replace(user_id=user)
+    await dead_letter_handler.handle([delivery])
+    ((_, _, reason),) = publisher.poison
+    assert ([], 1, True) == (publisher.events, len(poisons.recorded), "user" in reason)
+
+
+async def test_what_a_tracker_has_set_aside_is_kept_for_its_reason(dead_letter_handler, publisher):
+    """Whatever it says: the copy has no sender."""
+    await dead_letter_handler.handle([FakeDelivery(COMMAND, **{"x-reason": "refused before"})])
+    assert ([], "refused before") == (publisher.events, publisher.poison[0][2])

@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from samples import ENDED, ID, SAMPLES
+from samples import COUNT, ENDED, ID, SAMPLES
+from trusted import TRUST, believed, received
 from webhook_parts import FakeEventPublisher
 
 from milepost_contracts.back_off import BackOff
-from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.job_events import JobEvent, JobSucceeded, encode_event
+from milepost_contracts.messages.job_events import JobEvent, JobSucceeded
 from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
+from milepost_tracker import metrics
 from milepost_tracker.core.projector import StatusProjector, WorkerProjector
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import Applied
@@ -22,8 +23,8 @@ END = JobSucceeded(job=ENDED.model_copy(update={"callback_url": "https://example
 class FakeDelivery:
     queue = "test"
 
-    def __init__(self, body):
-        self.body = body
+    def __init__(self, message, **changes):
+        self.received = received(message, **changes)
 
 
 class FakeStore:
@@ -50,6 +51,9 @@ class FakeStore:
             self.views[job_id] = apply(self.views.get(job_id, View()), view.latest)
         return Applied(changed=len(views) if self.changed is None else self.changed, orphans=self.orphans)
 
+    async def queues(self, job_types):
+        return {name: queue for name, queue in self.known.items() if name in job_types}
+
     async def record(self, message):
         self._answer()
         self.recorded.append(message)
@@ -71,8 +75,8 @@ def no_pauses(monkeypatch):
 async def test_a_batch_becomes_one_write():
     """However many events a batch has, the views are written in one call."""
     store = FakeStore()
-    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
-        [FakeDelivery(encode_event(event)) for event in EVENTS]
+    poison = await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
+        [FakeDelivery(event) for event in EVENTS]
     )
     assert ([], 1) == (poison, store.calls)
     assert "succeeded" == store.views[ID].latest.status or "canceled" == store.views[ID].latest.status
@@ -81,8 +85,8 @@ async def test_a_batch_becomes_one_write():
 async def test_an_unreadable_message_is_returned_and_the_rest_is_applied():
     """One unreadable message does not affect the rest of its batch."""
     store, bad = FakeStore(), FakeDelivery(b"garbage")
-    poison = await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
-        [bad, FakeDelivery(encode_event(EVENTS[0]))]
+    poison = await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
+        [bad, FakeDelivery(EVENTS[0])]
     )
     assert [bad] == [one.delivery for one in poison]
     assert poison[0].reason
@@ -93,7 +97,7 @@ async def test_a_batch_without_readable_messages_does_not_call_the_store():
     """There is nothing to write."""
     store = FakeStore(away_for=99)
     assert 2 == len(
-        await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project(
+        await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project(
             [FakeDelivery(b""), FakeDelivery(b"[]")]
         )
     )
@@ -103,7 +107,7 @@ async def test_a_batch_without_readable_messages_does_not_call_the_store():
 async def test_a_batch_is_retried_until_the_store_is_available():
     """The call returns once the batch is stored; only then is it acknowledged."""
     store = FakeStore(away_for=3)
-    await StatusProjector(store, FakeReaper(), FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project([FakeDelivery(EVENTS[0])])
     assert (4, {ID}) == (store.calls, set(store.views))
 
 
@@ -111,7 +115,7 @@ async def test_a_canceled_job_without_a_claim_is_ended():
     """Before the batch is acknowledged: if the tracker dies in between, the batch is redelivered and this repeated."""
     store, reaper = FakeStore(), FakeReaper()
     store.orphans = (ID,)
-    await StatusProjector(store, reaper, FakeEventPublisher()).project([FakeDelivery(encode_event(EVENTS[0]))])
+    await StatusProjector(TRUST, store, reaper, FakeEventPublisher()).project([FakeDelivery(EVENTS[0])])
     assert [ID] == reaper.canceled
 
 
@@ -124,9 +128,9 @@ async def test_the_end_of_a_job_with_a_callback_url_queues_one_webhook():
     ]
     publisher, batch = (
         FakeEventPublisher(),
-        [FakeDelivery(encode_event(event)) for event in [*EVENTS, *with_callback * 2]],
+        [FakeDelivery(event) for event in [*EVENTS, *with_callback * 2]],
     )
-    assert [] == await StatusProjector(FakeStore(), FakeReaper(), publisher).project(batch)
+    assert [] == await StatusProjector(TRUST, FakeStore(), FakeReaper(), publisher).project(batch)
     assert {end.sequence for end in ends} == {end.sequence for end, *_ in publisher.published}
     assert len({end.sequence for end in ends}) == len(publisher.published)
     assert {(timedelta(0), 0, False)} == {tuple(how) for _, *how in publisher.published}
@@ -136,8 +140,8 @@ async def test_a_redelivered_end_queues_its_webhook_although_it_changes_nothing(
     """The tracker may have died between the write and the publish; the receiver removes duplicates by their id."""
     store, publisher = FakeStore(), FakeEventPublisher()
     store.changed = 0
-    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
-    assert [END] == [end for end, *_ in publisher.published]
+    await StatusProjector(TRUST, store, FakeReaper(), publisher).project([FakeDelivery(END)])
+    assert [believed(END)] == [end for end, *_ in publisher.published]
 
 
 async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
@@ -145,7 +149,7 @@ async def test_a_webhook_is_queued_once_its_end_is_in_the_view():
     store, publisher = FakeStore(away_for=1), FakeEventPublisher()
     store.on_call = lambda: published_before.append(list(publisher.published))
     published_before = []
-    await StatusProjector(store, FakeReaper(), publisher).project([FakeDelivery(encode_event(END))])
+    await StatusProjector(TRUST, store, FakeReaper(), publisher).project([FakeDelivery(END)])
     assert ([[], []], 1) == (published_before, len(publisher.published))
 
 
@@ -161,9 +165,41 @@ async def test_worker_events_are_recorded():
     """A job event in the workers' queue is returned as unreadable."""
     store = FakeStore(away_for=1)
     heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
-    projector = WorkerProjector(store, FakeMessageRouter())
-    poison = await projector.project([FakeDelivery(encode(heartbeat)), FakeDelivery(encode(EVENTS[0]))])
+    poison = await WorkerProjector(TRUST, store, FakeMessageRouter()).project(
+        [FakeDelivery(heartbeat), FakeDelivery(EVENTS[0])]
+    )
     assert ([heartbeat], 1) == (store.recorded, len(poison))
+
+
+async def test_a_type_is_taken_to_another_queue_only_by_a_user_who_may_serve_both():
+    """One that may serve all queues may move it; a user of some queues may not take it away from another one."""
+    store = FakeStore()
+    store.known = {"count": "default"}
+    announced = ProcessorAnnounced(
+        announcement=Announcement(instance="x", types=(COUNT.model_copy(update={"queue": "gpu"}),))
+    )
+    (poison,) = await WorkerProjector(TRUST, store, FakeMessageRouter()).project(
+        [FakeDelivery(announced, user_id="gpu-team")]
+    )
+    assert ("the user 'gpu-team' may not serve the queue default", []) == (poison.reason, store.recorded)
+    assert [] == await WorkerProjector(TRUST, store, FakeMessageRouter()).project(
+        [FakeDelivery(announced, user_id="processor")]
+    )
+    store.known = {"count": "images"}
+    assert [] == await WorkerProjector(TRUST, store, FakeMessageRouter()).project(
+        [FakeDelivery(announced, user_id="gpu-team")]
+    )
+    assert 2 == len(store.recorded)
+
+
+async def test_a_refused_message_does_not_affect_the_rest_of_its_batch():
+    """It is set aside alone, and counted; it publishes no webhook."""
+    store, publisher = FakeStore(), FakeEventPublisher()
+    bad = FakeDelivery(END, user_id="gateway")
+    before = metrics.refused.labels(queue="test")._value.get()
+    poison = await StatusProjector(TRUST, store, FakeReaper(), publisher).project([bad, FakeDelivery(EVENTS[0])])
+    assert ([bad], [], 1) == ([one.delivery for one in poison], publisher.published, store.calls)
+    assert before + 1 == metrics.refused.labels(queue="test")._value.get()
 
 
 async def test_queues_that_processors_lack_are_declared_at_once():
@@ -173,7 +209,7 @@ async def test_queues_that_processors_lack_are_declared_at_once():
         ProcessorAnnounced(announcement=Announcement(instance=name, types=(), missing_queues=queues))
         for name, queues in (("a", ("cpu", "gpu")), ("b", ("cpu",)), ("c", ()))
     ]
-    projector = WorkerProjector(FakeStore(), router)
-    await projector.project([FakeDelivery(encode(one)) for one in announced])
-    await projector.project([FakeDelivery(encode(announced[-1]))])
+    projector = WorkerProjector(TRUST, FakeStore(), router)
+    await projector.project([FakeDelivery(one) for one in announced])
+    await projector.project([FakeDelivery(announced[-1])])
     assert [{"cpu", "gpu"}] == router.declared

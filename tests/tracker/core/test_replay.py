@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from samples import ID, RUNNING, SUBMITTED
+from trusted import TRUST, received
 
-from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import CancelRequest, CancelRequested, JobStarted, JobSubmitted
 from milepost_contracts.status.redis_keys import shard_of
 from milepost_tracker.core.replay import MIN_AUDIT_PERIOD, REPLAY_MARGIN, Replayer
@@ -26,7 +26,7 @@ class FakeLog:
     async def read(self, since):
         self.reads.append(since)
         for number, batch in enumerate(self.batches, 1):
-            yield LogPage(bodies=batch, end=100 * number)
+            yield LogPage(messages=batch, end=100 * number)
         if self.unavailable:
             raise EventLogUnavailable("cut")
 
@@ -86,16 +86,16 @@ def store():
 
 
 def replayer(store, source):
-    return Replayer(store, source, conclude=store.conclude)
+    return Replayer(TRUST, store, source, conclude=store.conclude)
 
 
-EVENTS = [encode(JobSubmitted(job=SUBMITTED)), encode(JobStarted(job=RUNNING))]
-OTHER = encode(JobSubmitted(job=SUBMITTED.model_copy(update={"id": "elsewhere"})))
+EVENTS = [received(JobSubmitted(job=SUBMITTED)), received(JobStarted(job=RUNNING))]
+OTHER = received(JobSubmitted(job=SUBMITTED.model_copy(update={"id": "elsewhere"})))
 
 
 async def test_the_complete_log_is_applied_and_unreadable_messages_are_skipped(store):
     """Only the latest state of each job is written."""
-    done = await replayer(store, FakeLog([*EVENTS, b"garbage"], [OTHER])).replay(None)
+    done = await replayer(store, FakeLog([*EVENTS, received(b"garbage")], [OTHER])).replay(None)
     assert (4, 2) == (done.read, done.changed)
     assert "running" == store.views[ID].latest.status
 
@@ -241,5 +241,5 @@ async def test_an_audit_applies_every_cancel_request(store):
     """Requests have no sequence, so it is unknown whether the view has them."""
     store.views[ID] = None
     request = CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=LONG_AGO)
-    await replayer(store, FakeLog([*EVENTS, encode(CancelRequested(request=request))]))._audit()
+    await replayer(store, FakeLog([*EVENTS, received(CancelRequested(request=request))]))._audit()
     assert request == store.views[ID].cancel

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from samples import RUNNING, SUBMITTED
+from trusted import TRUST, received
 
 from milepost_contracts.clock import now
 from milepost_contracts.http import webhooks
@@ -17,20 +18,18 @@ from milepost_contracts.messages.job_events import (
     JobStarted,
     JobSubmitted,
     JobSucceeded,
-    encode_event,
 )
 from milepost_tracker.core.unrouted import UnroutedHandler
 
-ENDED = JobSucceeded(job=RUNNING.model_copy(update={"finished_at": now()}))
+ENDED = JobSucceeded(job=RUNNING.model_copy(update={"finished_at": now(), "callback_url": "https://example.com"}))
 
 
 class FakeDelivery:
     queue = "unrouted"
 
-    def __init__(self, event, key=None, **headers):
-        self.body = event if isinstance(event, bytes) else encode_event(event)
-        self.routing_key = key or event.routing_key
-        self.headers = headers
+    def __init__(self, event, key=None, headers=None, **changes):
+        self.received = received(event, **({} if key is None else {"routing_key": key}), **changes)
+        self.headers = headers or {}
 
 
 class FakeMessageRouter:
@@ -46,7 +45,7 @@ class FakeMessageRouter:
 
 async def handled(*deliveries):
     router = FakeMessageRouter()
-    poison = await UnroutedHandler(router).handle(deliveries)
+    poison = await UnroutedHandler(TRUST, router).handle(deliveries)
     return router.calls, poison
 
 
@@ -62,15 +61,26 @@ async def test_a_job_that_is_to_run_now_goes_to_the_entry_queue_of_its_queue(kin
     delivery = FakeDelivery(kind(job=SUBMITTED))
     (declared, (stage, message)), poison = await handled(delivery)
     assert ("declare", ["default"]) == declared
-    assert ("entry", delivery.routing_key, delivery.body) == (stage, message.routing_key, message.body)
+    assert ("entry", delivery.received.routing_key, delivery.received.body) == (
+        stage,
+        message.routing_key,
+        message.body,
+    )
     assert [] == poison
 
 
 @pytest.mark.parametrize("event", [JobSubmitted(job=SUBMITTED), ENDED], ids=["command", "event"])
-async def test_a_message_with_a_wrong_routing_key_gets_its_own(event):
-    """With the wrong one it would come back for ever."""
-    *_, (_, message) = (await handled(FakeDelivery(event, "job.x.y.z")))[0]
-    assert event.routing_key == message.routing_key
+async def test_a_message_with_a_wrong_routing_key_is_not_published_again(event):
+    """A tracker would vouch for it with its own user."""
+    calls, (poison,) = await handled(FakeDelivery(event, "job.x.y.z"))
+    assert ([("declare", [])], True) == (calls, "routing key" in poison.reason)
+
+
+async def test_a_webhook_of_a_processor_is_not_published_again():
+    """Only trackers and gateways have webhooks sent."""
+    key = webhooks.routing_key(ENDED.job, after=timedelta(hours=1))
+    calls, (poison,) = await handled(FakeDelivery(ENDED, key, user_id="processor"))
+    assert ([("declare", [])], "the user 'processor' may not state webhook.send") == (calls, poison.reason)
 
 
 @pytest.mark.parametrize("kind", [JobScheduled, JobRetrying, JobPostponed])
@@ -87,7 +97,7 @@ async def test_a_job_whose_delay_is_over_goes_to_its_entry_queue():
     """Its entry queue was missing, or its last level."""
     delivery = FakeDelivery(waits(JobRetrying, -1))
     (_, (stage, message)), _ = await handled(delivery)
-    assert ("entry", delivery.routing_key) == (stage, message.routing_key)
+    assert ("entry", delivery.received.routing_key) == (stage, message.routing_key)
 
 
 async def test_a_job_that_is_postponed_in_quarantine_stays_so():
@@ -99,7 +109,9 @@ async def test_a_job_that_is_postponed_in_quarantine_stays_so():
 async def test_a_webhook_is_sent_at_once():
     """It carries the end of a job, and the number of its tries in a header."""
     key = webhooks.routing_key(ENDED.job, after=timedelta(hours=1))
-    (declared, (stage, message)), _ = await handled(FakeDelivery(ENDED, key, **{webhooks.TRIES_HEADER: "3"}))
+    (declared, (stage, message)), _ = await handled(
+        FakeDelivery(ENDED, key, {webhooks.TRIES_HEADER: "3"}, user_id="tracker")
+    )
     assert ("declare", []) == declared
     assert ("entry", key, "3") == (stage, message.routing_key, message.headers[webhooks.TRIES_HEADER])
 

@@ -6,19 +6,22 @@ from datetime import timedelta
 import pytest
 from samples import ENDED, ID, SUBMITTED
 from standardwebhooks import Webhook
+from trusted import TRUST, believed, received
 from webhook_parts import FakeEndpoint, FakeEventPublisher, FakeWebhookLog
 
 from milepost_contracts.errors import RefusedCallback
 from milepost_contracts.http.callback_urls import DEFAULT_PORTS, CallbackPolicy, parse_ports
-from milepost_contracts.http.webhooks import RETRY_DELAYS, WebhookTry, parse_webhook_keys
-from milepost_contracts.messages.job_events import JobFailed, JobSubmitted, JobSucceeded, encode_event
+from milepost_contracts.http.webhooks import RETRY_DELAYS, WebhookTry, parse_webhook_keys, routing_key
+from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.job_events import JobFailed, JobSubmitted, JobSucceeded
 from milepost_contracts.values import JobError
 from milepost_tracker.core.webhooks import MAX_CONCURRENT_PER, QueuedWebhook, Webhooks
 from milepost_tracker.ports.webhook_client import WebhookAnswer
 
 URL = "https://hooks.example.com/milepost?token=1"
-EVENT = JobSucceeded(job=ENDED.model_copy(update={"callback_url": URL, "result": {"größe": 1}}))
+EVENT = believed(JobSucceeded(job=ENDED.model_copy(update={"callback_url": URL, "result": {"größe": 1}})))
 KEYS = parse_webhook_keys(f"2:{'ab' * 32},1:{'cd' * 32}")
+WITHOUT_GRANT = EVENT.model_copy(update={"job": EVENT.job.model_copy(update={"grant": None})})
 DOWN = WebhookAnswer(status_code=503, error=None, milliseconds=1)
 
 
@@ -40,12 +43,23 @@ def publisher():
 @pytest.fixture
 def webhooks(webhook_client, state, publisher):
     return Webhooks(
-        webhook_client, state, publisher, policy=CallbackPolicy(ports=parse_ports(DEFAULT_PORTS)), keys=KEYS
+        webhook_client,
+        state,
+        publisher,
+        trust=TRUST,
+        policy=CallbackPolicy(ports=parse_ports(DEFAULT_PORTS)),
+        keys=KEYS,
     )
 
 
+def due(event):
+    """Return an event as a tracker publishes it to be sent."""
+    key = routing_key(event.job, after=timedelta(seconds=5))
+    return received(event, user_id="tracker", routing_key=key)
+
+
 def queued(event=EVENT, *, tries=0, asked=False):
-    return QueuedWebhook(body=encode_event(event), tries=tries, asked=asked)
+    return QueuedWebhook(received=due(event), tries=tries, asked=asked)
 
 
 async def test_a_webhook_can_be_verified_with_either_secret(webhooks, webhook_client, state):
@@ -193,11 +207,11 @@ async def test_webhooks_above_the_concurrency_limit_are_postponed(webhooks, webh
     """Per host and per tenant, with growing delays; a postponement does not count as a try."""
     webhooks._busy[limit] = MAX_CONCURRENT_PER[limit[0]]
     for put_off, (least, most) in enumerate([(1, 2), (2, 4), (4, 8)]):
-        await webhooks.deliver(QueuedWebhook(body=encode_event(EVENT), tries=3, put_off=put_off))
+        await webhooks.deliver(QueuedWebhook(received=due(EVENT), tries=3, put_off=put_off))
         _, after, tries, _ = publisher.published[-1]
         assert timedelta(seconds=least) <= after <= timedelta(seconds=most)
         assert (3, put_off + 1) == (tries, publisher.put_off)
-    await webhooks.deliver(QueuedWebhook(body=encode_event(EVENT), tries=3, put_off=1_000))
+    await webhooks.deliver(QueuedWebhook(received=due(EVENT), tries=3, put_off=1_000))
     assert timedelta(minutes=2.5) <= publisher.published[-1][1] <= timedelta(minutes=5)
     assert ([], [], 4) == (webhook_client.posted, state.tries, len(state.waiting))
 
@@ -211,11 +225,21 @@ async def test_a_slot_is_freed_when_a_webhook_is_done(webhooks, webhook_client):
 
 
 @pytest.mark.parametrize(
-    "body", [b"nonsense", encode_event(JobSubmitted(job=SUBMITTED)), encode_event(JobSucceeded(job=ENDED))]
+    "queued",
+    [
+        received(b"nonsense"),
+        received(JobSubmitted(job=SUBMITTED)),
+        received(JobSucceeded(job=ENDED)),
+        due(EVENT)._replace(user_id="processor"),
+        due(EVENT)._replace(user_id=None),
+        due(EVENT)._replace(routing_key="webhook.send.cpu.digest-files"),
+        due(EVENT)._replace(body=encode(WITHOUT_GRANT)),
+    ],
+    ids=["nonsense", "no end", "no URL", "of a processor", "of nobody", "of another queue", "without a grant"],
 )
-async def test_an_unreadable_webhook_is_published_as_poison(webhooks, webhook_client, publisher, body):
-    """It occupies no slot."""
-    await webhooks.deliver(QueuedWebhook(body=body, tries=0, asked=False))
+async def test_a_webhook_that_is_not_believed_is_published_as_poison(webhooks, webhook_client, publisher, queued):
+    """Nothing is sent, and it occupies no slot."""
+    await webhooks.deliver(QueuedWebhook(received=queued, tries=0, asked=False))
     assert ([], 1) == (webhook_client.posted, len(publisher.poison))
 
 

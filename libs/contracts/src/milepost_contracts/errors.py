@@ -5,7 +5,8 @@ ContractError
 ├── WeakKeyring         signing keys that are missing, short or ambiguous
 ├── RefusedCallback     a URL that may not be called back
 └── MalformedEvent      a message that is not one of Milepost's events
-    └── UnknownEvent    well formed, but of a type or version that this release does not know
+    ├── UnknownEvent    well formed, but of a type or version that this release does not know
+    └── RefusedMessage  well formed, but not from who may state it, or about what no gateway has let run
 """
 
 
@@ -31,3 +32,7 @@ class MalformedEvent(ContractError):  # noqa: N818
 
 class UnknownEvent(MalformedEvent):
     """This event's type or version is not known here."""
+
+
+class RefusedMessage(MalformedEvent):
+    """This message is not believed: its sender may not state it, or its properties or its job are not what they say."""

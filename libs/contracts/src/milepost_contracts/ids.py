@@ -25,6 +25,9 @@ from milepost_contracts.errors import UnknownJobId, WeakKeyring
 MIN_SECRET = 16
 """The minimum length of a signing secret, in bytes."""
 
+SEAL, GRANT = b"milepost-seal", b"milepost-grant"
+"""What a MAC is made for: one made for another purpose is not valid."""
+
 _CANONICAL = re.compile(r"[0-9a-v]{40}")
 _UUID, _KEY, _MAC = 16, 1, 8
 
@@ -132,15 +135,15 @@ class Keyring:
         milliseconds = int.from_bytes(signed[:6], "big")
         return IssuedId(job_id=job_id, key=signed[_UUID], created_at=datetime.fromtimestamp(milliseconds / 1000, UTC))
 
-    def seal(self, text: str) -> str:
-        """Return a MAC that proves that this deployment wrote a text."""
-        return f"{self._signing.number}-{_seal(self._signing.secret, text)}"
+    def seal(self, text: str, purpose: bytes = SEAL) -> str:
+        """Return a MAC that proves that this deployment wrote a text for this purpose."""
+        return f"{self._signing.number}-{_seal(self._signing.secret, text, purpose)}"
 
-    def is_sealed(self, text: str, seal: str) -> bool:
-        """Whether the seal is a MAC of the text by one of these keys."""
+    def is_sealed(self, text: str, seal: str, purpose: bytes = SEAL) -> bool:
+        """Whether the seal is a MAC of the text for this purpose by one of these keys."""
         number, _, mac = seal.partition("-")
         secret = self._secrets.get(int(number)) if number.isdecimal() and len(number) < 4 else None  # noqa: PLR2004
-        return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text))
+        return secret is not None and mac.isascii() and hmac.compare_digest(mac, _seal(secret, text, purpose))
 
 
 def looks_like_an_id(text: str) -> bool:
@@ -159,8 +162,8 @@ def unverified_time(job_id: str) -> datetime | None:
         return None
 
 
-def _seal(secret: bytes, text: str) -> str:
-    return blake2b(text.encode(), key=secret, digest_size=20, person=b"milepost-seal").hexdigest()
+def _seal(secret: bytes, text: str, purpose: bytes) -> str:
+    return blake2b(text.encode(), key=secret, digest_size=20, person=purpose).hexdigest()
 
 
 def _derived(secret: bytes, tenant: str, name: str) -> bytes:

@@ -1,5 +1,6 @@
 """The values that events, announcements and the status document consist of. All are immutable."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,11 @@ LAST_STEP = 9_999_999_999
 INFERRED_DELIVERY = 90_000_000
 """Added to the delivery number of an end that a tracker infers: it sorts after every event of the run but success and
 cancel, so these alone undo it."""
+FAILED_DELIVERY = 80_000_000
+"""Added to the delivery number of a failure in its sequence: it sorts after every event of its run but success, cancel
+and the ends that a tracker infers, so nothing that is stated later makes the job run again."""
+MAX_STATED_DELIVERY = INFERRED_DELIVERY - FAILED_DELIVERY - 1
+"""The highest delivery number of an event that is not inferred."""
 MAX_DELIVERY = 99_999_999
 """The highest delivery number: it has eight digits in a sequence."""
 MAX_RUN = 9_999
@@ -199,6 +205,8 @@ class Job(Value):
     created_at: Moment
     run: int = Field(default=1, ge=1, le=MAX_RUN)
     """1 for the first run; a manual retry starts the next."""
+    grant: str | None = Field(default=None, max_length=64, exclude_if=_is_none)
+    """With this MAC a gateway lets this run of the job run, as what it is; see `grants`."""
     delivery: int = Field(default=0, ge=0, le=MAX_DELIVERY)
     """The delivery number, a fencing token: grows with every delivery in this run; 0 before the first."""
     attempt: int = Field(default=0, ge=0, le=999_999)
@@ -243,6 +251,21 @@ class Job(Value):
     """How a canceled job was stopped."""
     unclaimed: bool = False
     """True if the processor ran the job without a claim, because Redis did not answer."""
+
+    @property
+    def all_files(self) -> tuple[FileRef, ...]:
+        """Every file that it refers to."""
+        others = (file for file in (self.result_file, self.saved_state_file) if file is not None)
+        return (*self.files, *self.outputs, *others)
+
+
+def is_own_file(file: FileRef, job_id: str) -> bool:
+    """Whether a file is in the folder of this job in blob storage: nobody reads another job's through it (law 11)."""
+    return file.key.startswith(f"jobs/{job_id}/") and _FILE_KEY.fullmatch(file.key) is not None
+
+
+#: No dots, so no way up; no empty segments, backslashes or control characters.
+_FILE_KEY = re.compile(r"jobs(/[0-9a-z-]+)+")
 
 
 def utc_text(moment: datetime | None) -> str | None:

@@ -4,6 +4,7 @@ import sys
 
 import uvicorn
 
+from milepost_contracts.messages.senders import Role
 from milepost_gateway.api.protocol import HttpProtocol
 from milepost_gateway.api.server import Server
 from milepost_gateway.bootstrap import create_app
@@ -23,6 +24,7 @@ def main() -> None:
     arguments = check.parser("gateway", "Serve Milepost's HTTP API until SIGTERM or SIGINT.").parse_args()
     try:
         settings = load(GatewaySettings)
+        settings.check_own_user(Role.GATEWAY)
         if arguments.check:
             sys.exit(report(settings))
         _run(settings)

@@ -178,7 +178,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 def _policy(settings: GatewaySettings) -> Policy:
     return Policy(
-        keyring=Keyring.parse(settings.id_keys.get_secret_value()),
+        keyring=settings.keyring,
         sealer=Sealer.parse(settings.seal_keys.get_secret_value()),
         webhook_keys=settings.signing,
         callback_policy=settings.callback_policy,
@@ -196,7 +196,7 @@ def wire(adapters: Adapters, policy: Policy, *, closing: asyncio.Event) -> Depen
     job_types = KnownTypes(adapters.worker_store, adapters.params_validator)
     statuses = Statuses(keyring=keyring, store=store, index=index, retention=retention)
     quotas = Quotas(rules=adapters.access_rules, index=index)
-    retry = Retry(statuses=statuses, broker=broker, quotas=quotas)
+    retry = Retry(statuses=statuses, broker=broker, quotas=quotas, keyring=keyring)
     acceptance = Acceptance(
         keyring=keyring,
         job_types=job_types,

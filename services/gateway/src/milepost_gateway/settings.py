@@ -6,12 +6,12 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from milepost_contracts.errors import WeakKeyring
 from milepost_contracts.http.access import is_loopback, read_access
-from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_PARAMS
 from milepost_service.callback_urls import CallbackSettings
+from milepost_service.id_keys import IdKeySettings
 from milepost_service.sealing import SealKeys
+from milepost_service.senders import SenderSettings
 from milepost_service.settings import BlobsUrl
 
 
@@ -25,15 +25,9 @@ HostName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9._-]+)$"), BeforeValidator
 HostNames = Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(_list)]
 
 
-class GatewaySettings(CallbackSettings):
+class GatewaySettings(IdKeySettings, SenderSettings, CallbackSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8800, ge=1, le=65_535)
-    id_keys: SecretStr = Field(
-        default=SecretStr(""),
-        validate_default=True,
-    )
-    """The keys that sign job ids, `NUMBER:HEX[,NUMBER:HEX…]`; the first signs, all verify. The same for every gateway.
-    """
     seal_keys: SealKeys = SecretStr("")
     """The keys that seal secret params, `NUMBER:HEX[,NUMBER:HEX…]`; the first seals. The same for every processor."""
     blobs_url: BlobsUrl = Field(default_factory=lambda: Path(".milepost/blobs").resolve().as_uri())
@@ -64,20 +58,6 @@ class GatewaySettings(CallbackSettings):
         if "*" in self.hosts or (self.access_file is not None and not self.hosts):
             return None
         return frozenset(name.removesuffix(".") for name in (*self.hosts, self.host.lower()))
-
-    @field_validator("id_keys")
-    @classmethod
-    def _check_id_keys(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value():
-            raise ValueError(
-                "it must be set, the same for every gateway; "
-                "make one with: python3 -c 'import secrets; print(\"1:\" + secrets.token_hex(32))'"
-            )
-        try:
-            Keyring.parse(value.get_secret_value())
-        except WeakKeyring as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @field_validator("access_file")
     @classmethod

@@ -14,7 +14,9 @@ from redis import Redis
 
 from milepost.errors import Forced
 from milepost_contracts.clock import now
+from milepost_contracts.messages.senders import Role
 from milepost_contracts.messages.topology import Topology
+from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.redis_keys import Keys
 from milepost_processor.adapters.async_loop import HandlerLoop
 from milepost_processor.adapters.cancel_listener import CancelListener
@@ -63,6 +65,8 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     Raises:
         SettingsError, UnsafeRedis: This processor must not run with these settings or servers.
     """
+    settings.check_own_user(Role.PROCESSOR, queues=frozenset(handlers.queues))
+    trust = Trust(settings.senders, keyring=None)
     stop = StopSignals()
     redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
     redis_check.start()
@@ -89,7 +93,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
-        url, topology, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+        url, topology, trust=trust, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
     )
     started_at = now()
     missing_queues = MissingQueues(
@@ -120,7 +124,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         redis_check.raise_if_refused()
         return 0
     loop.start()
-    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, missing_queues, opener)
+    worker = receiving = _create_worker(settings, topology, trust, handlers, runner, publisher, missing_queues, opener)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
@@ -268,6 +272,7 @@ def _create_watchdog(runner: Runner, claims: RedisClaims, loop: HandlerLoop, set
 def _create_worker(
     settings: ProcessorSettings,
     topology: Topology,
+    trust: Trust,
     handlers: Handlers,
     runner: Runner,
     publisher: RabbitEventPublisher,
@@ -277,6 +282,7 @@ def _create_worker(
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
+        trust=trust,
         eligibility=Eligibility(handlers, opener, delivery_limit=settings.delivery_limit),
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),

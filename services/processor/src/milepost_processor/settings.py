@@ -9,12 +9,13 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from milepost_service.sealing import SealKeys
+from milepost_service.senders import SenderSettings
 from milepost_service.settings import BlobsUrl, Duration, QueueSettings
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class ProcessorSettings(QueueSettings):
+class ProcessorSettings(SenderSettings, QueueSettings):
     handlers: Names = ()
     """Modules with handlers, separated by commas. Empty: every installed package with an entry point in the group
     `milepost.handlers`."""

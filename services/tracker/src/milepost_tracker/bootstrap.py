@@ -10,7 +10,9 @@ import structlog
 from redis.asyncio import Redis
 
 from milepost_contracts.messages.broker_objects import Queue
+from milepost_contracts.messages.senders import Role
 from milepost_contracts.messages.topology import Topology
+from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.redis_keys import SHARDS, Keys
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.publisher import RabbitPublisher
@@ -57,7 +59,9 @@ class _Parts:
     """The adapters that the service and its commands share."""
 
     def __init__(self, settings: TrackerSettings) -> None:
+        settings.check_own_user(Role.TRACKER)
         self.url = str(settings.rabbitmq_url)
+        self.trust = Trust(settings.senders, settings.keyring)
         self.topology = Topology(
             namespace=settings.namespace,
             log_retention=settings.retention,
@@ -88,7 +92,7 @@ async def rebuild(settings: TrackerSettings, since: datetime | None, report: Cal
     try:
         if since is None:
             await parts.store.checkpoints.begin_replay(range(SHARDS))
-        replayer = Replayer(parts.store, parts.log, conclude=_leave_to_the_tracker)
+        replayer = Replayer(parts.trust, parts.store, parts.log, conclude=_leave_to_the_tracker)
         done = await replayer.replay(since, so_far=report)
         if since is None and not await parts.store.checkpoints.mark_complete(range(SHARDS)):
             raise StoreUnavailable(
@@ -125,21 +129,21 @@ async def run(settings: TrackerSettings) -> None:
     router = RabbitMessageRouter(confirming, parts.topology)
     worker_store = RedisWorkerStore(parts.redis, parts.keys)
     reaper = Reaper(parts.store, parts.job_counts, publisher)
-    replayer = Replayer(parts.store, parts.log, conclude=reaper.cancel)
-    status = StatusProjector(parts.store, reaper, publisher)
-    workers = WorkerProjector(worker_store, router)
+    replayer = Replayer(parts.trust, parts.store, parts.log, conclude=reaper.cancel)
+    status = StatusProjector(parts.trust, parts.store, reaper, publisher)
+    workers = WorkerProjector(parts.trust, worker_store, router)
     unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
     republisher = Republisher(unfinished, publisher, retention=settings.retention)
     redelivery = Redelivery(unfinished, parts.store, parts.job_counts, parts.queue_counts, router, shards=range(SHARDS))
     dead_letter_handler = DeadLetterHandler(
-        publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
+        parts.trust, publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
     )
     projects: dict[Queue, Project] = {
         parts.topology.lifecycle: status.project,
         parts.topology.progress: status.project,
         parts.topology.worker_queue: workers.project,
         parts.topology.dead_letter_queue: dead_letter_handler.handle,
-        parts.topology.unrouted_queue: UnroutedHandler(router).handle,
+        parts.topology.unrouted_queue: UnroutedHandler(parts.trust, router).handle,
     }
     batching = Batching(size=settings.batch_size, prefetch=settings.prefetch)
     consumer = RabbitConsumer(parts.url, parts.topology, projects, batching, on_open=replayer.audit_soon)
@@ -200,7 +204,14 @@ def _webhooks(
     if (keys := settings.signing) is None:
         return None
     webhook_log = RedisWebhookLog(parts.redis, parts.keys, retention=settings.retention)
-    webhooks = Webhooks(HttpWebhookClient(resolver), webhook_log, publisher, policy=settings.callback_policy, keys=keys)
+    webhooks = Webhooks(
+        HttpWebhookClient(resolver),
+        webhook_log,
+        publisher,
+        trust=parts.trust,
+        policy=settings.callback_policy,
+        keys=keys,
+    )
     return RabbitWebhookQueue(parts.url, parts.topology, webhooks.deliver)
 
 

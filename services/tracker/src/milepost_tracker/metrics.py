@@ -8,6 +8,9 @@ dead_lettered_messages = Counter(
     "milepost_tracker_messages_dead_lettered_total", "Messages that could not be decoded", ["queue"]
 )
 poison = Counter("milepost_messages_poisonous_total", "Unreadable messages that were moved to the poison queue")
+refused = Counter(
+    "milepost_messages_refused_total", "Messages that were well formed and not from who may state them", ["queue"]
+)
 quarantined = Counter("milepost_jobs_quarantined_total", "Jobs that were delivered too often and put into quarantine")
 dead_lettered_jobs = Counter("milepost_jobs_dead_lettered_total", "Jobs that ended as dead_lettered")
 unrouted = Counter("milepost_messages_unrouted_total", "Messages whose queue did not exist; they were published again")

@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 from milepost_contracts.messages.topology import LOG_MAX_BYTES
 from milepost_service.callback_urls import CallbackSettings
 from milepost_service.exemptions import Exemption, Risk
+from milepost_service.id_keys import IdKeySettings
+from milepost_service.senders import SenderSettings
 from milepost_service.settings import Duration, QueueSettings
 
 
-class TrackerSettings(CallbackSettings, QueueSettings):
+class TrackerSettings(IdKeySettings, SenderSettings, CallbackSettings, QueueSettings):
     live_for: Duration = Field(default=timedelta(days=200), ge=timedelta(seconds=1), le=timedelta(days=730))
     """How long a job that has not ended is kept after its last event."""
     batch_size: int = Field(default=200, ge=1, le=1_000)

@@ -25,10 +25,11 @@ def ref(name, key, **more):
 def job_id(keyring, view, blob_store):
     """A succeeded job with a result file and three output files, one of which is not stored any more."""
     job_id = keyring.issue("default")
-    outputs = (ref("a/réport.csv", "one"), ref("b.bin", "two", media_type=None), ref("gone", "three"))
-    job = {"id": job_id, "result": None, "result_file": ref("result.json", "result", media_type="image/png")}
+    one, two, three, result = (f"jobs/{job_id}/{name}" for name in ("one", "two", "three", "result"))
+    outputs = (ref("a/réport.csv", one), ref("b.bin", two, media_type=None), ref("gone", three))
+    job = {"id": job_id, "result": None, "result_file": ref("result.json", result, media_type="image/png")}
     view.project(JobSucceeded(job=ENDED.model_copy(update={**job, "outputs": outputs})))
-    blob_store.stored = {"one": CONTENT, "two": CONTENT, "result": CONTENT}
+    blob_store.stored = dict.fromkeys((one, two, result), CONTENT)
     return job_id
 
 
@@ -52,6 +53,15 @@ async def test_the_document_has_a_url_for_each_file(http, job_id):
     assert 200 == (await http.get(body["outputs"][0]["url"])).status_code
     assert "image/png" == body["result_file"]["media_type"]
     assert 200 == (await http.get(body["links"]["result"])).status_code
+
+
+async def test_a_file_of_another_job_is_not_downloaded(http, keyring, view, blob_store, job_id):
+    """Whatever an event said: its key must be in the folder of the job whose URL is requested."""
+    spy = keyring.issue("default")
+    stolen = ref("stolen", next(iter(blob_store.stored)))
+    view.project(JobSucceeded(job=ENDED.model_copy(update={"id": spy, "outputs": (stolen,), "result_file": stolen})))
+    for path in ("outputs/stolen", "result"):
+        assert 404 == (await http.get(f"/v1/jobs/{spy}/{path}")).status_code
 
 
 async def test_a_result_file_has_its_own_media_type(http, job_id):

@@ -4,7 +4,8 @@ Each event carries a complete snapshot of its job (law 4) and a sequence that or
 
     run · absorbing (succeeded, canceled) · delivery number · execution · terminal · step
 
-The state of a job is the event with the greatest sequence, in whatever order and however often events arrive.
+The state of a job is the event with the greatest sequence, in whatever order and however often events arrive. In the
+sequence of a failure the delivery number is raised beyond that of every event that is not an end: over means over.
 
 Some events are also commands: the message that tells other services that a job waits, or was put back, is the message
 that waits in the queue. So neither exists alone. `COMMANDS` are the events that processors consume.
@@ -21,7 +22,19 @@ from milepost_contracts.messages import cloudevent
 from milepost_contracts.messages.cloudevent import Message
 from milepost_contracts.messages.delay_levels import delay_words
 from milepost_contracts.states import Status
-from milepost_contracts.values import MAX_RUN, Job, Moment, QueueName, TenantName, TypeName, Value
+from milepost_contracts.values import (
+    FAILED_DELIVERY,
+    INFERRED_DELIVERY,
+    MAX_RUN,
+    MAX_STATED_DELIVERY,
+    Job,
+    Moment,
+    QueueName,
+    TenantName,
+    TypeName,
+    Value,
+    is_own_file,
+)
 
 
 class JobEvent(Message):
@@ -47,8 +60,13 @@ class JobEvent(Message):
         """The key of the merge law: the state of a job is the event that sorts last."""
         job, status = self.job, self.status
         return (
-            f"{job.run:04d}.{status.absorbing:d}.{job.delivery:08d}.{job.execution}.{status.terminal:d}.{job.step:010d}"
+            f"{job.run:04d}.{status.absorbing:d}.{self._rank:08d}.{job.execution}.{status.terminal:d}.{job.step:010d}"
         )
+
+    @property
+    def _rank(self) -> int:
+        """The delivery number, as the sequence has it."""
+        return self.job.delivery
 
     @property
     def routing_key(self) -> str:
@@ -76,6 +94,8 @@ class JobEvent(Message):
     def _finished_if_terminal(self) -> Self:
         if self.status.terminal != (self.job.finished_at is not None):
             raise ValueError("a terminal event needs finished_at, and other events must not have it")
+        if self._rank > MAX_STATED_DELIVERY and not isinstance(self, JobFailed):
+            raise ValueError(f"its delivery number is above {MAX_STATED_DELIVERY}")
         return self
 
 
@@ -200,10 +220,17 @@ class JobFailed(JobEvent):
     fact = "job.failed"
     status = Status.FAILED
 
+    @property
+    def _rank(self) -> int:
+        delivery = self.job.delivery
+        return delivery if delivery >= INFERRED_DELIVERY else delivery + FAILED_DELIVERY
+
     @model_validator(mode="after")
     def _has_error(self) -> Self:
         if self.job.error is None:
             raise ValueError("a failed job needs an error")
+        if MAX_STATED_DELIVERY < self.job.delivery < INFERRED_DELIVERY:
+            raise ValueError(f"its delivery number is above {MAX_STATED_DELIVERY}, and not that of an inferred end")
         return self
 
 
@@ -297,8 +324,9 @@ JOB_EVENTS: tuple[type[JobEvent], ...] = (
 COMMANDS = (JobSubmitted, JobScheduled, JobRetrying, JobInterrupted, JobPostponed, JobQuarantined)
 Command = JobSubmitted | JobScheduled | JobRetrying | JobInterrupted | JobPostponed | JobQuarantined
 
-_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, JobPostponed, *REQUESTS)
-_KNOWN = {message.cloudevent_type(): message for message in _MESSAGES}
+#: All messages about jobs.
+JOB_MESSAGES: tuple[type[Message], ...] = (*JOB_EVENTS, JobPostponed, *REQUESTS)
+_KNOWN = {message.cloudevent_type(): message for message in JOB_MESSAGES}
 
 
 def encode_event(event: AnyJobMessage) -> bytes:
@@ -315,4 +343,6 @@ def decode_event(body: bytes) -> AnyJobMessage:
     message = cloudevent.decode(body, _KNOWN)
     if not isinstance(message, JobEvent | CancelRequested | JobDeleted):
         raise MalformedEvent("not a message about a job")
+    if isinstance(message, JobEvent) and not all(is_own_file(file, message.subject) for file in message.job.all_files):
+        raise MalformedEvent(f"{message.fact}: one of its files is not in the folder of its job")
     return message

@@ -11,42 +11,18 @@ from dataclasses import dataclass
 
 from milepost_contracts.messages.broker_objects import Exchange
 from milepost_contracts.messages.delay_levels import LEVELS
-from milepost_contracts.messages.job_events import (
-    POSTPONED_IN_QUARANTINE,
-    CancelRequested,
-    JobCanceled,
-    JobDeleted,
-    JobFailed,
-    JobInterrupted,
-    JobPostponed,
-    JobProgressed,
-    JobRetrying,
-    JobScheduled,
-    JobStarted,
-    JobSubmitted,
-    JobSucceeded,
-)
-from milepost_contracts.messages.topology import WEBHOOK_KEY, Topology
-from milepost_contracts.messages.worker_events import ProcessorAnnounced, ProcessorHeartbeat, ProcessorStopped
+from milepost_contracts.messages.job_events import POSTPONED_IN_QUARANTINE
+from milepost_contracts.messages.senders import FACTS, Role
+from milepost_contracts.messages.topology import WEBHOOK_KEY, WORKER_KEY, Topology
 
 ALL, NOTHING = ".*", "^$"
 WORD, DOT = "[^.]+", r"\."
-GATEWAY_FACTS = (JobSubmitted.fact, JobScheduled.fact, CancelRequested.fact, JobDeleted.fact)
+GATEWAY_FACTS = tuple(sorted(FACTS[Role.GATEWAY] - {WEBHOOK_KEY}))
 """What a gateway publishes about jobs."""
-PROCESSOR_FACTS = (
-    JobStarted.fact,
-    JobProgressed.fact,
-    JobSucceeded.fact,
-    JobFailed.fact,
-    JobCanceled.fact,
-    JobRetrying.fact,
-    JobInterrupted.fact,
-    JobPostponed.fact,
-    POSTPONED_IN_QUARANTINE,
-)
-"""What a processor publishes about jobs of its queues."""
-WORKER_FACTS = (ProcessorAnnounced.fact, ProcessorHeartbeat.fact, ProcessorStopped.fact)
+WORKER_FACTS = tuple(sorted(fact for fact in FACTS[Role.PROCESSOR] if fact.startswith(f"{WORKER_KEY}.")))
 """What a processor publishes about itself."""
+PROCESSOR_FACTS = (*sorted(FACTS[Role.PROCESSOR] - {*WORKER_FACTS}), POSTPONED_IN_QUARANTINE)
+"""What a processor publishes about jobs of its queues."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,12 @@ and number of deliveries.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 
 from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.cloudevent import peek
@@ -20,8 +21,11 @@ from milepost_contracts.messages.job_events import (
     CancelRequested,
     JobDeleted,
     JobEvent,
-    decode_event,
 )
+from milepost_contracts.messages.received import Received
+
+Decode = Callable[[Received], AnyJobMessage]
+"""Decodes a message; raises `MalformedEvent` for one that is not believed."""
 
 _LAST_TICK = 9_999_999_999_999
 """The last millisecond since 1970 that a cancel key can hold."""
@@ -78,48 +82,48 @@ def merge(events: Iterable[AnyJobMessage]) -> dict[str, View]:
 class RawMessages:
     """Messages about one job that are not decoded yet."""
 
-    #: Sequence and bytes of each event.
-    events: list[tuple[str, bytes]] = field(default_factory=list)
+    #: Sequence and message of each event.
+    events: list[tuple[str, Received]] = field(default_factory=list)
     #: Messages without a sequence.
-    requests: list[bytes] = field(default_factory=list)
+    requests: list[Received] = field(default_factory=list)
 
     @property
     def latest(self) -> str:
         """The greatest sequence of the events; empty if there is none."""
         return max((sequence for sequence, _ in self.events), default="")
 
-    def all_readable(self) -> list[AnyJobMessage]:
+    def all_readable(self, decode: Decode) -> list[AnyJobMessage]:
         """Decode all messages that can be decoded."""
-        return [*_readable(self.requests), *_readable(body for _, body in self.events)]
+        return [*_readable(self.requests, decode), *_readable((message for _, message in self.events), decode)]
 
-    def winning(self) -> list[AnyJobMessage]:
+    def winning(self, decode: Decode) -> list[AnyJobMessage]:
         """Decode the requests and the event of the greatest sequence; much faster than decoding them all.
 
-        An event that can't be decoded is skipped in favour of the next one: the log may hold forged ones.
+        An event that `decode` refuses is skipped in favour of the next one: the log may hold forged ones.
         """
-        latest_first = (body for _, body in sorted(self.events, reverse=True))
-        return [*_readable(self.requests), *islice(_readable(latest_first), 1)]
+        latest_first = (message for _, message in sorted(self.events, key=itemgetter(0), reverse=True))
+        return [*_readable(self.requests, decode), *islice(_readable(latest_first, decode), 1)]
 
 
-def by_job(messages: Iterable[bytes]) -> dict[str, RawMessages]:
+def by_job(messages: Iterable[Received]) -> dict[str, RawMessages]:
     """Group messages by their job without decoding them; bodies that are no messages are left out."""
     grouped: dict[str, RawMessages] = defaultdict(RawMessages)
-    for body in messages:
+    for message in messages:
         try:
-            subject, sequence = peek(body)
+            subject, sequence = peek(message.body)
         except MalformedEvent:
             continue
         if sequence is None:
-            grouped[subject].requests.append(body)
+            grouped[subject].requests.append(message)
         else:
-            grouped[subject].events.append((sequence, body))
+            grouped[subject].events.append((sequence, message))
     return grouped
 
 
-def _readable(bodies: Iterable[bytes]) -> Iterator[AnyJobMessage]:
-    for body in bodies:
+def _readable(messages: Iterable[Received], decode: Decode) -> Iterator[AnyJobMessage]:
+    for message in messages:
         with suppress(MalformedEvent):
-            yield decode_event(body)
+            yield decode(message)
 
 
 def cancel_key(request: CancelRequest) -> str:

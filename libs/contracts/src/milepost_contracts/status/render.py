@@ -86,6 +86,7 @@ _HIDDEN = {
     *(
         "tenant",
         "sealed",
+        "grant",
         "files",
         "callback_url",
         "result_file",

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from milepost_contracts.clock import now
+from milepost_contracts.grants import granted
+from milepost_contracts.ids import Keyring
 from milepost_contracts.values import MAX_RUN, Job
 from milepost_gateway.core.quotas import Quotas
 from milepost_gateway.core.status import Statuses
@@ -35,6 +37,7 @@ class Retry:
     statuses: Statuses
     broker: Broker
     quotas: Quotas
+    keyring: Keyring
 
     async def retry(self, job_id: str, *, tenant: str) -> Job:
         """Submit the next run of a job that has ended, and return it.
@@ -62,6 +65,7 @@ class Retry:
         if job.run >= MAX_RUN:
             raise RunsExhausted
         at = now()
-        again = Job(**{name: getattr(job, name) for name in _KEPT}, run=job.run + 1, run_at=at + after)
+        next_run = Job(**{name: getattr(job, name) for name in _KEPT}, run=job.run + 1, run_at=at + after)
+        again = granted(next_run, self.keyring)
         await self.broker.submit(submitted(again, at=at))
         return again

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from milepost_contracts.clock import now
+from milepost_contracts.grants import granted
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.ids import Keyring
 from milepost_contracts.messages.delay_levels import MAX_DELAY
@@ -272,7 +273,8 @@ class Acceptance:
             start_within=timedelta(seconds=submission.expires_in) if submission.expires_in else DEFAULT_START_WITHIN,
             max_runtime=announced.max_runtime,
         )
-        command = submitted(self.sealer.seal(job, checked.secrets), at=at, traceparent=traceparent)
+        sealed = self.sealer.seal(job, checked.secrets)
+        command = submitted(granted(sealed, self.keyring), at=at, traceparent=traceparent)
         try:
             await self.broker.submit(command)
             metrics.submitted.labels(command.job.type).inc()

@@ -16,7 +16,7 @@
 -- the claim, and a processor may have ended an attempt while Redis was away. `from` is the number of attempts before the
 -- message that was claimed, after its run and a dot: an older message with a lower number is stale.
 
-local INFERRED = 90000000 -- milepost_contracts.values.INFERRED_DELIVERY
+local INFERRED, FAILED = 90000000, 80000000 -- INFERRED_DELIVERY and FAILED_DELIVERY of milepost_contracts.values
 local NOBODY = '00000000'
 
 local run, delivery, publisher, execution = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -42,10 +42,16 @@ if claim[1] then
   end
 end
 
+-- Returns the delivery number in the view's sequence, and whether it is that of an end that a tracker inferred.
+local function seen_delivery()
+  local seen = tonumber(string.sub(view[1], 8, 15))
+  if seen >= INFERRED then return seen - INFERRED, true end
+  return seen >= FAILED and seen - FAILED or seen, false
+end
+
 -- Returns the execution that the view shows, if it is a later one than the claim's, or if the view shows that it ended.
 local function ahead()
-  local seen, inferred = tonumber(string.sub(view[1], 8, 15)), false
-  if seen >= INFERRED then seen, inferred = seen - INFERRED, true end
+  local seen, inferred = seen_delivery()
   local state = (inferred or view[3] == 'running') and 'running' or view[4] == '1' and 'ended' or 'put-back'
   local same = last and last.delivery == seen and last.execution == string.sub(view[1], 17, 24)
   local ends = same and state ~= 'running' and (last.state == 'running' or last.state == 'ending')
@@ -65,7 +71,7 @@ if view[1] then
     if string.sub(view[1], 6, 6) == '1' then return answer('finished') end
     if view[4] == '1' and redis.call('HEXISTS', KEYS[2], 'state') == 0 then return answer('finished') end -- it expired
     -- It expired before its first start: the tracker knows that by the clock of Redis.
-    local was_delivered = last or tonumber(string.sub(view[1], 8, 15)) % INFERRED > 0
+    local was_delivered = last or seen_delivery() > 0
     if view[4] == '1' and not was_delivered then return answer('finished') end
     last = ahead() or last
   end

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pydantic_core
+import structlog
 from pydantic import TypeAdapter
 from redis import Redis
 
@@ -14,11 +15,13 @@ from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, deco
 from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.status.merge import requested_at
 from milepost_contracts.status.redis_keys import Keys, shard_of
-from milepost_contracts.values import Attempt, Job, utc_text
+from milepost_contracts.values import Attempt, Job, is_own_file, utc_text
 from milepost_processor.errors import ClaimsUnavailable
 from milepost_processor.ports.claims import Claim, ResumePoint, Verdict
 from milepost_redis.calls import execute_blocking, milliseconds, milliseconds_since_1970, raising
 from milepost_redis.scripts import Script
+
+log = structlog.get_logger(__name__)
 
 CLAIM_TTL = MAX_DELAY + timedelta(days=30)
 """A claim of a run that has not ended expires after this: it outlives the longest wait for the next attempt."""
@@ -63,7 +66,7 @@ class RedisClaims:
             earlier=_ATTEMPTS.validate_json(earlier),
             cancel_requested_at=requested_at(detail.decode()) if found is Verdict.CANCELED else None,
             outcome=_event(detail) if found is Verdict.UNCONFIRMED else None,
-            resume_point=ResumePoint.model_validate_json(resume) if resume else None,
+            resume_point=_resume_point(resume, job) if resume else None,
         )
 
     def end(self, job: Job, outcome: JobEvent) -> JobEvent | None:
@@ -112,6 +115,15 @@ class RedisClaims:
 
     def _keys_of(self, job: Job) -> list[str]:
         return [self._keys.claim(job.id), self._keys.job(job.id)]
+
+
+def _resume_point(kept: bytes, job: Job) -> ResumePoint | None:
+    """Read what an earlier attempt kept; nothing if it refers to another job's files: every processor writes claims."""
+    point = ResumePoint.model_validate_json(kept)
+    if any(not is_own_file(file, job.id) for file in point.all_files):
+        log.warning("resume_point_refused", job_id=job.id)
+        return None
+    return point
 
 
 def _event(recorded: bytes) -> JobEvent:

@@ -48,6 +48,11 @@ class ResumePoint(Value):
         return ResumePoint.model_construct(**{name: getattr(job, name) for name in ResumePoint.model_fields})
 
     @property
+    def all_files(self) -> tuple[FileRef, ...]:
+        """Every file that it refers to."""
+        return (*self.outputs, *(file for file in (self.result_file, self.saved_state_file) if file is not None))
+
+    @property
     def changes(self) -> dict[str, Any]:
         """The changes that make a job begin with it."""
         return {name: getattr(self, name) for name in type(self).model_fields}

@@ -22,15 +22,15 @@ from milepost_contracts.messages.job_events import (
     JobFailed,
     JobPostponed,
     JobQuarantined,
-    decode_event,
 )
 from milepost_contracts.messages.topology import MAX_DELIVERIES
+from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.document import DEAD_LETTERED
 from milepost_contracts.values import Job, JobError, Moment, PutOff
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import Poison, until_stored
+from milepost_tracker.core.projector import Poison, note_refusal, until_stored
 from milepost_tracker.ports.consumer import Delivery
-from milepost_tracker.ports.event_publisher import EventPublisher
+from milepost_tracker.ports.event_publisher import REASON_HEADER, EventPublisher
 from milepost_tracker.ports.poison_store import PoisonStore
 from milepost_tracker.ports.status_store import ClaimState, StatusStore
 from milepost_tracker.ports.worker_store import WorkerStore
@@ -51,8 +51,9 @@ class DeadLetterHandler:
     """Handles the messages of the dead-letter queue."""
 
     def __init__(
-        self, publisher: EventPublisher, poison: PoisonStore, store: StatusStore, workers: WorkerStore
+        self, trust: Trust, publisher: EventPublisher, poison: PoisonStore, store: StatusStore, workers: WorkerStore
     ) -> None:
+        self._trust = trust
         self._publisher = publisher
         self._store = store
         self._poison = poison
@@ -61,9 +62,13 @@ class DeadLetterHandler:
     async def handle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the event that follows each message is durable; never returns a message as poison."""
         for delivery in deliveries:
+            if reason := delivery.headers.get(REASON_HEADER):  # a tracker has set it aside
+                await self._keep(delivery, str(reason))
+                continue
             try:
-                event = decode_event(delivery.body)
+                event = self._trust.job_message(delivery.received)
             except MalformedEvent as error:
+                note_refusal(error, queue=delivery.queue)
                 await self._keep(delivery, str(error))
                 continue
             if isinstance(event, COMMANDS):
@@ -133,9 +138,9 @@ class DeadLetterHandler:
         queue = _death(delivery.headers).queue
         metrics.poison.inc()
         log.warning("poison_kept", queue=queue, reason=reason)
-        await self._publisher.publish_poison(delivery.body, queue=queue, reason=reason)
+        await self._publisher.publish_poison(delivery.received.body, queue=queue, reason=reason)
         await until_stored(
-            lambda: self._poison.record(delivery.body, queue=queue, reason=reason, at=now()),
+            lambda: self._poison.record(delivery.received.body, queue=queue, reason=reason, at=now()),
         )
 
 

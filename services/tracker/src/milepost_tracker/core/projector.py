@@ -11,9 +11,11 @@ import structlog
 
 from milepost_contracts.back_off import BackOff
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent
-from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent, decode_event
-from milepost_contracts.messages.worker_events import ProcessorAnnounced, decode_worker_event
+from milepost_contracts.errors import MalformedEvent, RefusedMessage
+from milepost_contracts.messages.job_events import AnyJobMessage, JobEvent
+from milepost_contracts.messages.received import Received
+from milepost_contracts.messages.trust import Trust
+from milepost_contracts.messages.worker_events import ProcessorAnnounced, WorkerEvent
 from milepost_contracts.status.merge import merge
 from milepost_tracker import metrics
 from milepost_tracker.core.reaper import Reaper
@@ -31,21 +33,29 @@ D = TypeVar("D", bound=Delivery)
 
 @dataclass(frozen=True)
 class Poison(Generic[D]):
-    """A delivery that can't be decoded, and why."""
+    """A delivery that can't be decoded or is not believed, and why."""
 
     delivery: D
     reason: str
 
 
-def decode_all(deliveries: Sequence[D], decode: Callable[[bytes], M]) -> tuple[list[M], list[Poison[D]]]:
-    """Decode each delivery; return the messages, and those that can't be decoded."""
+def decode_all(deliveries: Sequence[D], decode: Callable[[Received], M]) -> tuple[list[M], list[Poison[D]]]:
+    """Decode each delivery; return the messages, and those that can't be decoded or are not believed."""
     good, poison = [], []
     for delivery in deliveries:
         try:
-            good.append(decode(delivery.body))
+            good.append(decode(delivery.received))
         except MalformedEvent as error:
+            note_refusal(error, queue=delivery.queue)
             poison.append(Poison(delivery, str(error)))
     return good, poison
+
+
+def note_refusal(error: MalformedEvent, *, queue: str) -> None:
+    """Count a message that is well formed and not believed."""
+    if isinstance(error, RefusedMessage):
+        metrics.refused.labels(queue=queue).inc()
+        log.warning("message_refused", queue=queue, reason=str(error))
 
 
 async def until_stored(write: Callable[[], Awaitable[M]]) -> M:
@@ -63,7 +73,8 @@ async def until_stored(write: Callable[[], Awaitable[M]]) -> M:
 class StatusProjector:
     """Merges job events into the status view, publishes webhooks, and ends canceled jobs that nobody runs."""
 
-    def __init__(self, store: StatusStore, reaper: Reaper, publisher: EventPublisher) -> None:
+    def __init__(self, trust: Trust, store: StatusStore, reaper: Reaper, publisher: EventPublisher) -> None:
+        self._trust = trust
         self._store = store
         self._reaper = reaper
         self._publisher = publisher
@@ -78,7 +89,7 @@ class StatusProjector:
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is in the view, however long Redis is unavailable; return the poison messages."""
-        events, poison = decode_all(deliveries, decode_event)
+        events, poison = decode_all(deliveries, self._trust.job_message)
         if events:
             applied = await until_stored(lambda: self._store.apply(merge(events)))
             self._measure(events, applied)
@@ -107,16 +118,40 @@ class StatusProjector:
 class WorkerProjector:
     """Records announcements and heartbeats of processors, and declares the queues that they lack."""
 
-    def __init__(self, store: WorkerStore, router: MessageRouter) -> None:
+    def __init__(self, trust: Trust, store: WorkerStore, router: MessageRouter) -> None:
+        self._trust = trust
         self._store = store
         self._router = router
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is stored; return the poison messages."""
-        messages, poison = decode_all(deliveries, decode_worker_event)
+        messages: list[WorkerEvent] = []
+        poison: list[Poison[D]] = []
+        for delivery in deliveries:
+            try:
+                message = self._trust.worker_event(delivery.received)
+                if isinstance(message, ProcessorAnnounced):
+                    await self._check_moves(message, delivery.received.user_id)
+            except MalformedEvent as error:
+                note_refusal(error, queue=delivery.queue)
+                poison.append(Poison(delivery, str(error)))
+            else:
+                messages.append(message)
         announced = (one.announcement for one in messages if isinstance(one, ProcessorAnnounced))
         if missing := {queue for announcement in announced for queue in announcement.missing_queues}:
             await self._router.declare_soon(missing)
         for message in messages:
             await until_stored(lambda message=message: self._store.record(message))  # type: ignore[misc]
         return poison
+
+    async def _check_moves(self, message: ProcessorAnnounced, user: str | None) -> None:
+        """Check that no type is moved away from a queue that the announcer may not serve.
+
+        Raises:
+            RefusedMessage: One is.
+        """
+        if self._trust.senders.serves_all(user):
+            return
+        names = [one.type for one in message.announcement.types]
+        known = await until_stored(lambda: self._store.queues(names))
+        self._trust.senders.check(user, message.fact, queues=frozenset(known.values()))

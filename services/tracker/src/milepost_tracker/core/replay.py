@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.merge import RawMessages, by_job, merge
 from milepost_contracts.status.redis_keys import shard_of
 from milepost_tracker import metrics
@@ -51,14 +52,16 @@ class Replayed:
 class Replayer:
     """Applies the log to the view; safe at any time, beside live traffic."""
 
-    def __init__(self, store: StatusStore, source: EventLog, *, conclude: Conclude) -> None:
+    def __init__(self, trust: Trust, store: StatusStore, source: EventLog, *, conclude: Conclude) -> None:
         """Prepare.
 
         Args:
+            trust: Decides which messages of the log are believed.
             store: The view.
             source: The log.
             conclude: Ends jobs with a cancel request that no processor has.
         """
+        self._decode = trust.job_message
         self._store = store
         self._checkpoints = store.checkpoints
         self._log = source
@@ -95,18 +98,20 @@ class Replayer:
         done = Replayed(read=0, changed=0, end=0)
         async for page in self._log.read(since):
             changed = done.changed
-            jobs = {job: raw for job, raw in by_job(page.bodies).items() if only is None or shard_of(job) in only}
+            jobs = {job: raw for job, raw in by_job(page.messages).items() if only is None or shard_of(job) in only}
             if live:  # streams send each missing event, and not only the latest
-                events = [event for raw in (await self._missing(jobs)).values() for event in raw.all_readable()]
+                events = [
+                    event for raw in (await self._missing(jobs)).values() for event in raw.all_readable(self._decode)
+                ]
             else:
-                events = [event for raw in jobs.values() for event in raw.winning()]
+                events = [event for raw in jobs.values() for event in raw.winning(self._decode)]
             for at in range(0, len(events), WRITE_BATCH_SIZE):
                 views = merge(events[at : at + WRITE_BATCH_SIZE])
                 applied = await until_stored(lambda views=views: self._store.apply(views, replayed=not live))  # type: ignore[misc]
                 changed += applied.changed
                 if applied.orphans:
                     await self._conclude(applied.orphans)
-            done = Replayed(read=done.read + len(page.bodies), changed=changed, end=page.end)
+            done = Replayed(read=done.read + len(page.messages), changed=changed, end=page.end)
             so_far(done)
         return done
 

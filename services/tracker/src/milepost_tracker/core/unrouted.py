@@ -20,11 +20,11 @@ from milepost_contracts.messages.job_events import (
     JobProgressed,
     JobRetrying,
     JobScheduled,
-    decode_event,
 )
 from milepost_contracts.messages.topology import WEBHOOK_KEY, WORKER_KEY
+from milepost_contracts.messages.trust import Trust
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import Poison
+from milepost_tracker.core.projector import Poison, note_refusal
 from milepost_tracker.ports.consumer import Delivery
 from milepost_tracker.ports.message_router import Message, MessageRouter, Stage
 
@@ -37,27 +37,36 @@ KEYS_LOGGED = 10
 class UnroutedHandler:
     """Handles the messages of the unrouted queue."""
 
-    def __init__(self, router: MessageRouter) -> None:
+    def __init__(self, trust: Trust, router: MessageRouter) -> None:
+        self._trust = trust
         self._router = router
 
     async def handle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
-        """Return once every message is where its way goes on; return those that can't be decoded."""
-        keys = {delivery.routing_key for delivery in deliveries}
+        """Return once every message is where its way goes on; return those that can't be decoded or are not believed.
+
+        What is published again has this tracker's user: it vouches for what it has checked.
+        """
+        keys = {delivery.received.routing_key for delivery in deliveries}
         log.error("messages_unrouted", count=len(deliveries), keys=sorted(keys)[:KEYS_LOGGED])
         metrics.unrouted.inc(len(deliveries))
         good: list[tuple[D, AnyJobMessage]] = []
         poison: list[Poison[D]] = []
         for delivery in deliveries:
-            if delivery.routing_key.startswith(_REPEATED):
+            key = delivery.received.routing_key
+            if key.startswith(_REPEATED):
                 continue
+            decode = self._trust.webhook if key.startswith(f"{WEBHOOK_KEY}.") else self._trust.job_message
             try:
-                good.append((delivery, decode_event(delivery.body)))
+                good.append((delivery, decode(delivery.received)))
             except MalformedEvent as error:
+                note_refusal(error, queue=delivery.queue)
                 poison.append(Poison(delivery, str(error)))
         await self._router.declare({message.job.queue for _, message in good if isinstance(message, COMMANDS)})
         for delivery, message in good:
-            key, stage = _next(message, delivery.routing_key)
-            again = Message(routing_key=key, body=delivery.body, subject=message.subject, headers=delivery.headers)
+            key, stage = _next(message, delivery.received.routing_key)
+            again = Message(
+                routing_key=key, body=delivery.received.body, subject=message.subject, headers=delivery.headers
+            )
             await self._router.publish(again, to=stage)
         return poison
 
@@ -68,10 +77,7 @@ _REPEATED = (f"{WORKER_KEY}.", f"{JobProgressed.fact}.")
 
 
 def _next(message: AnyJobMessage, key: str) -> tuple[str, Stage]:
-    """Return the routing key of a message and what it passes next. A webhook is sent at once.
-
-    The key is the message's own: with a wrong one it would come back here for ever.
-    """
+    """Return the routing key of a message and what it passes next. A webhook is sent at once."""
     if key.startswith(f"{WEBHOOK_KEY}."):
         return key, "entry"
     key = message.routing_key

@@ -17,9 +17,11 @@ from milepost_contracts.errors import MalformedEvent, RefusedCallback
 from milepost_contracts.http import webhooks
 from milepost_contracts.http.callback_urls import CallbackPolicy, CallbackUrl
 from milepost_contracts.http.webhooks import RETRY_DELAYS, Outcome, WebhookKeys, WebhookTry
-from milepost_contracts.messages.job_events import JobEvent, decode_event
+from milepost_contracts.messages.job_events import JobEvent
+from milepost_contracts.messages.received import Received
+from milepost_contracts.messages.trust import Trust
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import until_stored
+from milepost_tracker.core.projector import note_refusal, until_stored
 from milepost_tracker.ports.event_publisher import EventPublisher
 from milepost_tracker.ports.webhook_client import WebhookAnswer, WebhookClient
 from milepost_tracker.ports.webhook_log import WebhookLog, WebhookState
@@ -40,7 +42,7 @@ class QueuedWebhook:
     """A webhook that was delivered by the broker."""
 
     #: The CloudEvent, as it travels.
-    body: bytes
+    received: Received
     #: How often it was tried before.
     tries: int
     #: Whether a redelivery was requested: it is sent even if an earlier try was accepted or got a 410.
@@ -58,12 +60,14 @@ class Webhooks:
         webhook_log: WebhookLog,
         publisher: EventPublisher,
         *,
+        trust: Trust,
         policy: CallbackPolicy,
         keys: WebhookKeys,
     ) -> None:
         self._client = client
         self._log = webhook_log
         self._publisher = publisher
+        self._trust = trust
         self._policy = policy
         self._keys = keys
         self._busy = Counter[tuple[str, str]]()
@@ -71,15 +75,13 @@ class Webhooks:
     async def deliver(self, queued: QueuedWebhook) -> None:
         """Return once the receiver has accepted the webhook, or its next try is durable."""
         try:
-            event = decode_event(queued.body)
+            event = self._trust.webhook(queued.received)
         except MalformedEvent as error:
-            await self._publisher.publish_poison(queued.body, queue="webhooks", reason=str(error))
-            return
-        if not isinstance(event, JobEvent) or event.job.callback_url is None:
-            await self._publisher.publish_poison(queued.body, queue="webhooks", reason="it has no callback URL")
+            note_refusal(error, queue="webhooks")
+            await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=str(error))
             return
         try:
-            await self._deliver(event, event.job.callback_url, queued)
+            await self._deliver(event, event.job.callback_url or "", queued)
         except Exception:
             log.exception("webhook_delivery_failed", job_id=event.job.id, webhook_id=event.event_id)
             message = "an error in the tracker: see its log"

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from milepost_contracts.messages.received import Received
+
 
 class Delivery(Protocol):
     """A message that is not acknowledged yet."""
 
     @property
-    def body(self) -> bytes: ...
-
-    @property
-    def routing_key(self) -> str: ...
+    def received(self) -> Received:
+        """The message as the broker delivered it."""
 
     @property
     def queue(self) -> str:

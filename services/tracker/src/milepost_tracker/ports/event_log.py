@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from milepost_contracts.messages.received import Received
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogPage:
     """A part of the log."""
 
-    bodies: Sequence[bytes]
+    messages: Sequence[Received]
     #: The offset behind it, from which the next page can be read.
     end: int
 

@@ -5,6 +5,10 @@ from typing import Protocol
 
 from milepost_contracts.messages.job_events import JobEvent
 
+REASON_HEADER = "x-reason"
+"""The AMQP header of a message that was set aside: why."""
+MAX_REASON = 500
+
 
 class EventPublisher(Protocol):
     """Publishes until the broker confirms, however long it is away."""

@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from milepost_contracts.states import Status
 from milepost_contracts.status.document import JobDocument
-from milepost_contracts.values import FileRef
+from milepost_contracts.values import FileRef, is_own_file
 from milepost_gateway.api import headers, responses
 from milepost_gateway.api.authentication import MAY_READ, tenant
 from milepost_gateway.api.dependencies import dependencies
@@ -68,7 +68,7 @@ async def get_result(request: Request, job_id: str) -> Response:
     snapshot = await deps.store.snapshot(job_id)
     if snapshot is None or snapshot.job.result_file is None:  # another run has begun meanwhile
         raise NoSuchOutput
-    return await _download(request, snapshot.job.result_file)
+    return await _download(request, job_id, snapshot.job.result_file)
 
 
 @router.get(
@@ -90,10 +90,12 @@ async def get_output(request: Request, job_id: str, name: str) -> Response:
     found = next((file for file in files if file.name == name), None)
     if found is None:
         raise NoSuchOutput
-    return await _download(request, found)
+    return await _download(request, job_id, found)
 
 
-async def _download(request: Request, file: FileRef) -> Response:
+async def _download(request: Request, job_id: str, file: FileRef) -> Response:
+    if not is_own_file(file, job_id):
+        raise NoSuchOutput
     etag = f'"{(file.digest or file.key)[:32]}"'
     headers = {
         "ETag": etag,

@@ -16,8 +16,11 @@ from dramatiq.brokers.rabbitmq import _RabbitmqConsumer
 from dramatiq.errors import ConnectionClosed
 from pika.exceptions import AMQPError  # type: ignore[import-untyped]
 
+from milepost_contracts.errors import RefusedMessage
 from milepost_contracts.messages.job_events import Command, JobEvent
+from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.topology import MAX_DELIVERIES
+from milepost_contracts.messages.trust import Trust
 from milepost_processor import metrics
 from milepost_processor.core.put_off import Eligibility, given_back
 from milepost_processor.core.runner import Delivery
@@ -43,6 +46,8 @@ class Consuming:
     timeout: timedelta
     #: Queues of which one message at a time is taken.
     one_at_a_time: frozenset[str]
+    #: Decides which messages are believed.
+    trust: Trust
     #: Decides which messages are put off.
     eligibility: Eligibility
     #: Publishes an event; the future resolves when it is confirmed.
@@ -66,6 +71,7 @@ class CommandConsumer(_RabbitmqConsumer):
         #: The maximum number of messages that it holds.
         self.limit = 1 if self.one_at_a_time else prefetch
         self._report = broker.health[queue_name]
+        self._received = Received(b"", "", None, None, None)
         self._headers: dict[str, Any] = {}
         self._inactivity_timeout = timeout / 1000
         self._arrived: deque[tuple[Any, Any, Any]] = deque()
@@ -141,6 +147,12 @@ class CommandConsumer(_RabbitmqConsumer):
             raise
         if message is None:
             return None
+        try:
+            self._consuming.trust.check(_command(message), self._received)
+        except RefusedMessage as error:
+            log.warning("message_refused", queue=self.queue_name, reason=str(error))
+            self.nack(message)
+            return None
         if message.queue_name != self.queue_name:
             log.warning("message_misrouted", queue=self.queue_name, message_queue=message.queue_name)
             self.nack(message)
@@ -160,7 +172,14 @@ class CommandConsumer(_RabbitmqConsumer):
                 self.channel._process_data_events(time_limit=self._inactivity_timeout)
             if self._arrived:
                 method, properties, body = self._arrived.popleft()
-                self._headers = (properties and properties.headers) or {}
+                self._headers = properties.headers or {}
+                self._received = Received(
+                    body=body,
+                    routing_key=method.routing_key,
+                    user_id=properties.user_id,
+                    correlation_id=properties.correlation_id,
+                    content_type=properties.content_type,
+                )
                 yield method, properties, body
             elif not self._asked:
                 yield None, None, None

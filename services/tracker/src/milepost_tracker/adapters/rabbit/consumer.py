@@ -13,13 +13,16 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from milepost_contracts.messages.broker_objects import Queue
 from milepost_contracts.messages.former_bindings import former_bindings
+from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.declare import declare, unbind
 from milepost_rabbit.errors import TopologyMismatch
 from milepost_rabbit.link import Link
+from milepost_rabbit.received import received
 from milepost_tracker import metrics
 from milepost_tracker.core.projector import Poison
+from milepost_tracker.ports.event_publisher import MAX_REASON, REASON_HEADER
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +35,8 @@ class _RabbitDelivery:
     queue: str
 
     @property
-    def body(self) -> bytes:
-        return self.message.body
-
-    @property
-    def routing_key(self) -> str:
-        return self.message.routing_key or ""
+    def received(self) -> Received:
+        return received(self.message)
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -186,7 +185,8 @@ class RabbitConsumer:
         copy = aio_pika.Message(
             message.body,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            headers={"x-first-queue": queue.name},
+            # Without a user_id: nobody believes it, whatever it says. It is kept for this reason.
+            headers={"x-first-queue": queue.name, REASON_HEADER: poison.reason[:MAX_REASON]},
         )
         await exchange.publish(copy, message.routing_key or "")
         await message.ack()

@@ -17,8 +17,10 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.cancelling import raise_if_cancelled
+from milepost_rabbit.received import received
 from milepost_tracker.errors import EventLogUnavailable
 from milepost_tracker.ports.event_log import LogPage
 
@@ -83,7 +85,7 @@ class RabbitEventLog:
 
 
 async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes, begin: int) -> AsyncIterator[LogPage]:
-    batch: list[bytes] = []
+    batch: list[Received] = []
     size, unconfirmed = 0, 0
     while True:
         async with asyncio.timeout(SILENCE_LIMIT):
@@ -94,13 +96,13 @@ async def _until(arrived: asyncio.Queue[AbstractIncomingMessage], mark: bytes, b
         if message.body == mark:
             break
         if not message.body.startswith(MARK):
-            batch.append(message.body)
+            batch.append(received(message))
             size += len(message.body)
         unconfirmed += 1
         if unconfirmed >= PREFETCH // 2:
             await message.ack(multiple=True)
             unconfirmed = 0
         if len(batch) >= PAGE_SIZE or size >= PAGE_BYTES:
-            yield LogPage(bodies=batch, end=end)
+            yield LogPage(messages=batch, end=end)
             batch, size = [], 0
-    yield LogPage(bodies=batch, end=end)
+    yield LogPage(messages=batch, end=end)

@@ -6,6 +6,7 @@ from milepost_contracts.http import webhooks
 from milepost_contracts.messages.job_events import JobEvent, encode_event
 from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.publisher import RabbitPublisher
+from milepost_tracker.ports.event_publisher import MAX_REASON, REASON_HEADER
 
 
 class RabbitEventPublisher:
@@ -40,7 +41,7 @@ class RabbitEventPublisher:
         )
 
     async def publish_poison(self, body: bytes, *, queue: str, reason: str) -> None:
-        headers = {"x-first-queue": queue, "x-reason": reason[:500]}
+        headers = {"x-first-queue": queue, REASON_HEADER: reason[:MAX_REASON]}
         await self._publisher.publish_until_confirmed(
             self._topology.poison, "", body, correlation_id="poison", headers=headers
         )

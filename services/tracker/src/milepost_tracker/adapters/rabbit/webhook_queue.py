@@ -12,6 +12,7 @@ from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_rabbit.declare import declare
 from milepost_rabbit.link import Link
+from milepost_rabbit.received import received
 from milepost_tracker.core.webhooks import QueuedWebhook
 
 PREFETCH = 100
@@ -48,7 +49,7 @@ class RabbitWebhookQueue:
 
     async def _handle(self, message: AbstractIncomingMessage) -> None:
         queued = QueuedWebhook(
-            body=message.body,
+            received=received(message),
             tries=_number(message.headers.get(TRIES_HEADER)),
             asked=ASKED_HEADER in message.headers,
             put_off=_number(message.headers.get(PUT_OFF_HEADER)),

@@ -1,10 +1,11 @@
 """Announced job types and live processors in Redis, each with a time to live."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import pydantic_core
 from redis.asyncio import Redis
 
 from milepost_contracts.messages.worker_events import (
@@ -49,6 +50,16 @@ class RedisWorkerStore:
 
         with raising(StoreUnavailable):
             await execute(self._redis, fill, self._announce)
+
+    async def queues(self, job_types: Sequence[str]) -> Mapping[str, str]:
+        def ask(pipe: Any) -> None:
+            for name in job_types:
+                pipe.get(self._keys.type(name))
+
+        with raising(StoreUnavailable):
+            stored = await execute(self._redis, ask) if job_types else []
+        found = zip(job_types, stored, strict=True)
+        return {name: pydantic_core.from_json(one)["queue"] for name, one in found if one is not None}
 
     async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
         def ask(pipe: Any) -> None:
