@@ -66,7 +66,6 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         SettingsError, UnsafeRedis: This processor must not run with these settings or servers.
     """
     settings.check_own_user(Role.PROCESSOR, queues=frozenset(handlers.queues))
-    trust = Trust(settings.senders, keyring=None)
     stop = StopSignals()
     redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
     redis_check.start()
@@ -93,7 +92,11 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
     cancel_listener = CancelListener(
-        url, topology, trust=trust, cancel=runner.cancel, heartbeat=int(settings.heartbeat.total_seconds())
+        url,
+        topology,
+        trust=Trust(settings.senders, keyring=None),
+        cancel=runner.cancel,
+        heartbeat=int(settings.heartbeat.total_seconds()),
     )
     started_at = now()
     missing_queues = MissingQueues(
@@ -124,7 +127,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         redis_check.raise_if_refused()
         return 0
     loop.start()
-    worker = receiving = _create_worker(settings, topology, trust, handlers, runner, publisher, missing_queues, opener)
+    worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, missing_queues, opener)
     heartbeat_sender = HeartbeatSender(
         handlers,
         instance=instance,
@@ -272,7 +275,6 @@ def _create_watchdog(runner: Runner, claims: RedisClaims, loop: HandlerLoop, set
 def _create_worker(
     settings: ProcessorSettings,
     topology: Topology,
-    trust: Trust,
     handlers: Handlers,
     runner: Runner,
     publisher: RabbitEventPublisher,
@@ -282,7 +284,7 @@ def _create_worker(
     consuming = Consuming(
         timeout=needed_timeout(handlers, _overhead(settings)),
         one_at_a_time=frozenset(topology.quarantine_queue_name(queue) for queue in handlers.queues),
-        trust=trust,
+        trust=Trust(settings.senders, keyring=None),
         eligibility=Eligibility(handlers, opener, delivery_limit=settings.delivery_limit),
         publish=publisher.publish_soon,
         nack_counts=nack_counts(publisher.broker_version),
