@@ -42,7 +42,7 @@ def test_a_container_is_limited(service):
 def test_a_full_server_refuses_before_it_is_killed():
     """RabbitMQ's alarm and Redis' maximum leave two fifths of the container's memory for everything else."""
     (alarm,) = re.findall(r"vm_memory_high_watermark.absolute = (\d+)MB", (ROOT / "deploy/rabbitmq.conf").read_text())
-    (maximum,) = re.findall(r"--maxmemory (\d+)mb", str(SERVICES["redis"]["command"]))
+    (maximum,) = re.findall(r"--maxmemory (\d+)mb", " ".join(SERVICES["redis"]["command"]))
     assert ["1g", "1g"] == [SERVICES[name]["mem_limit"] for name in ("rabbitmq", "redis")]
     assert max(int(alarm), int(maximum)) <= 600
 

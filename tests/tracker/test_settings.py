@@ -31,6 +31,7 @@ def test_contradictory_settings_are_one_error_sentence(monkeypatch, variables):
 )
 def test_a_value_out_of_range_is_refused(monkeypatch, variable, value):
     """It names the variable."""
+    monkeypatch.setenv("MILEPOST_ID_KEYS", ID_KEYS)
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=variable):
         load(TrackerSettings)
@@ -39,6 +40,7 @@ def test_a_value_out_of_range_is_refused(monkeypatch, variable, value):
 def test_a_log_without_a_limit_is_refused_unless_it_is_allowed_by_name(monkeypatch):
     """It would fill the broker's disk, which ends everything."""
     monkeypatch.setenv("MILEPOST_RABBITMQ_URL", "amqp://milepost:secret@127.0.0.1/")
+    monkeypatch.setenv("MILEPOST_ID_KEYS", ID_KEYS)
     assert 10 * 1024**3 == load(TrackerSettings).log_max_bytes
     monkeypatch.setenv("MILEPOST_LOG_MAX_BYTES", "0")
     with pytest.raises(SettingsError, match=r"MILEPOST_LOG_MAX_BYTES.*add unlimited-log to MILEPOST_ALLOW"):

@@ -159,6 +159,7 @@ async def test_a_client_without_a_host_is_no_browser(client):
 def hosts(monkeypatch, **variables):
     for name, value in {"MILEPOST_ID_KEYS": KEY, **variables}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MILEPOST_ALLOW", "guest")
     return load(GatewaySettings).known_hosts
 
 
