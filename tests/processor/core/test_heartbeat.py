@@ -46,6 +46,7 @@ class Processor:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        return sender
 
 
 def replace(definition, **changes):
@@ -76,6 +77,15 @@ async def test_a_queue_that_is_not_consumed_is_not_announced(processor):
     announced, heartbeat = processor.sent
     assert ["y"] == [one.type for one in announced.announcement.types]
     assert (("y",), ("b",)) == (heartbeat.heartbeat.types, heartbeat.heartbeat.queues)
+
+
+async def test_a_processor_knows_which_queues_it_has_not_announced(processor):
+    """It is ready only once there is none: a client may submit a job of any of its types then."""
+    processor.consumed = frozenset({"b"})
+    sender = await processor.run_once()
+    assert ["a"] == sender.unannounced
+    processor.consumed = frozenset({"a", "b"})
+    assert [] == (await processor.run_once()).unannounced
 
 
 async def test_a_processor_that_consumes_nothing_does_not_look_alive(processor):

@@ -108,11 +108,21 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         connection=lambda: publisher.connection,
     )
     worker: CommandWorker | None = None
+    heartbeat_sender = HeartbeatSender(
+        handlers,
+        instance=instance,
+        threads=settings.threads,
+        started_at=started_at,
+        running=runner.running_jobs,
+        held=lambda: held(worker) if worker else 0,
+        queue_wait=queue_wait.averages,
+        consumed=lambda: consumed(worker, topology, handlers) if worker else (),
+    )
     health = HealthServer(
         host=settings.health_host,
         port=settings.health_port,
         token=settings.metrics_token,
-        unready=lambda: _unready(publisher, missing_queues, worker),
+        unready=lambda: _unready(publisher, missing_queues, worker, heartbeat_sender),
         alive=lambda: stop.is_awaited,
     )
     disinherit_children((*_server_ports(settings), health.port))
@@ -128,16 +138,6 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         return 0
     loop.start()
     worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, missing_queues, opener)
-    heartbeat_sender = HeartbeatSender(
-        handlers,
-        instance=instance,
-        threads=settings.threads,
-        started_at=started_at,
-        running=runner.running_jobs,
-        held=lambda: held(receiving),
-        queue_wait=queue_wait.averages,
-        consumed=lambda: consumed(receiving, topology, handlers),
-    )
     watchdog.start()
     resume_keeper.start()
     publisher.supervise(heartbeat_sender.run(publisher.announce))
@@ -231,15 +231,18 @@ def _topology(settings: ProcessorSettings) -> Topology:
     )
 
 
-def _unready(publisher: RabbitEventPublisher, missing: MissingQueues, worker: CommandWorker | None) -> list[str]:
-    """Return what is missing. A connection is not enough: each queue must be consumed."""
+def _unready(
+    publisher: RabbitEventPublisher, missing: MissingQueues, worker: CommandWorker | None, heartbeats: HeartbeatSender
+) -> list[str]:
+    """Return what is missing. A connection is not enough: each queue must be consumed, and its types announced."""
     if not publisher.is_up:
         return [publisher.unready]
     if worker is None:
         return missing.problems or ["worker"]
     if worker.broker.stopping:
         return ["draining"]
-    return [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
+    not_consumed = [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
+    return not_consumed or [f"the types of the queue {queue} are not announced yet" for queue in heartbeats.unannounced]
 
 
 def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings) -> str | None:

@@ -18,8 +18,8 @@ from milepost_contracts.messages.worker_events import (
 )
 from milepost_processor.core.handlers import Handlers
 
-RETRY_INTERVAL = 1.0
-"""Seconds after which an announcement that was not confirmed is repeated."""
+RETRY_INTERVAL = 0.5
+"""Seconds until the next try while a queue is not announced: it is not consumed yet, or there was no confirm."""
 
 #: Publishes a message, and returns whether it was confirmed.
 Announce = Callable[[WorkerEvent], Awaitable[bool]]
@@ -48,6 +48,12 @@ class HeartbeatSender:
         self._queue_wait = queue_wait
         self._consumed = consumed
         self._announcements = tuple(definition.announcement() for definition in handlers.definitions.values())
+        self._announced: Collection[str] = ()
+
+    @property
+    def unannounced(self) -> list[str]:
+        """The queues whose types have not been announced."""
+        return sorted({one.queue for one in self._announcements} - {*self._announced})
 
     async def run(self, announce: Announce) -> None:
         """Announce and send heartbeats until cancelled; the first heartbeat follows a confirmed announcement.
@@ -56,16 +62,15 @@ class HeartbeatSender:
         """
         heartbeats_per_announcement = round(ANNOUNCEMENT_INTERVAL / HEARTBEAT_INTERVAL)
         heartbeats = 0
-        announced: Collection[str] = ()
         while True:
             consumed = self._consumed()
-            if consumed != announced or heartbeats % heartbeats_per_announcement == 0:
-                announced = consumed if consumed and await announce(self._announcement(consumed)) else ()
-            alive = bool(announced or self._running())
+            if consumed != self._announced or heartbeats % heartbeats_per_announcement == 0:
+                self._announced = consumed if consumed and await announce(self._announcement(consumed)) else ()
+            alive = bool(self._announced or self._running())
             if alive:
                 await announce(ProcessorHeartbeat(heartbeat=self._heartbeat(consumed)))
                 heartbeats += 1
-            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() if alive else RETRY_INTERVAL)
+            await asyncio.sleep(RETRY_INTERVAL if self.unannounced else HEARTBEAT_INTERVAL.total_seconds())
 
     async def send_stopped(self, announce: Announce) -> None:
         """Publish that this processor takes no more jobs of any of its types."""
