@@ -6,7 +6,7 @@ from datetime import timedelta
 import aio_pika
 import pytest
 from samples import SUBMITTED
-from trusted import TRUST_GUEST, believed
+from trusted import TRUST_ONE_USER, believed
 from waiting import wait_until_async
 
 from milepost_contracts.clock import now
@@ -71,7 +71,7 @@ async def repair(rabbitmq_url, topology):
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,
-            {topology.unrouted_queue: UnroutedHandler(TRUST_GUEST, router).handle},
+            {topology.unrouted_queue: UnroutedHandler(TRUST_ONE_USER, router).handle},
             Batching(size=50, prefetch=200),
         )
         started.extend((consumer.link, publisher.link))

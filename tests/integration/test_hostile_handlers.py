@@ -11,6 +11,7 @@ import psutil
 import pytest
 from published import published
 from samples import SUBMITTED
+from trusted import ONE_USER_SETTINGS
 from waiting import wait_until, wait_until_async
 
 from milepost_contracts.clock import now
@@ -71,7 +72,7 @@ async def processor(namespace, topology, rabbitmq_url, redis_url, connection, tm
         "MILEPOST_RABBITMQ_URL": rabbitmq_url,
         "MILEPOST_REDIS_URL": redis_url,
         "MILEPOST_NAMESPACE": namespace,
-        **{f"MILEPOST_{role}_USERS": "guest" for role in ("GATEWAY", "TRACKER", "PROCESSOR")},
+        **ONE_USER_SETTINGS,
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
         "MILEPOST_CLAIM_PATIENCE": "0",
         "MILEPOST_DRAIN_TIMEOUT": "1",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trusted import ONE_USER_SETTINGS
 from waiting import wait_until, wait_until_async
 
 from milepost_contracts.messages.worker_events import ProcessorAnnounced, decode_worker_event
@@ -23,6 +24,7 @@ def processor(namespace, rabbitmq_url, redis_url, tmp_path):
         "MILEPOST_RABBITMQ_URL": rabbitmq_url,
         "MILEPOST_REDIS_URL": redis_url,
         "MILEPOST_NAMESPACE": namespace,
+        **ONE_USER_SETTINGS,
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
         "MILEPOST_CONSUMER_TIMEOUT": "3600",
     }

@@ -17,9 +17,8 @@ def state(tmp_path):
     settings = {
         "PYTHONPATH": str(SUPPORT),
         "MILEPOST_HANDLERS": "hostile_jobs",
-        "MILEPOST_RABBITMQ_URL": f"amqp://127.0.0.1:{any_port()}/",
+        "MILEPOST_RABBITMQ_URL": f"amqp://milepost-processor:secret@127.0.0.1:{any_port()}/",
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
-        "MILEPOST_PROCESSOR_USERS": "guest",
     }
     state = services.background("processor", 1, tmp_path, settings)
     child = processes.start(state)

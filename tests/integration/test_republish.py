@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from job_histories import RETENTION
 from samples import SUBMITTED
-from trusted import TRUST_GUEST, own
+from trusted import TRUST_ONE_USER, own
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobScheduled, JobStarted, JobSucceeded, decode_event
@@ -127,5 +127,5 @@ async def test_a_view_is_rebuilt_from_republished_events(store, republisher, log
     async def nothing(job_ids):
         assert not job_ids
 
-    await Replayer(TRUST_GUEST, store, log, conclude=nothing).replay(None)
+    await Replayer(TRUST_ONE_USER, store, log, conclude=nothing).replay(None)
     assert before == await stored_fields(redis, keys.job("waits"))

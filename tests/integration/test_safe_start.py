@@ -10,6 +10,7 @@ import aio_pika
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from trusted import ONE_USER_SETTINGS
 from waiting import wait_until
 
 from milepost_contracts.messages.topology import Topology
@@ -44,7 +45,7 @@ def answers(port):
 def environment(rabbitmq_url, redis_url, namespace, tmp_path):
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")},
-        "MILEPOST_ALLOW": "guest",
+        **ONE_USER_SETTINGS,
         "MILEPOST_BLOBS_URL": tmp_path.as_uri(),
         "MILEPOST_HEALTH_PORT": "0",
         "MILEPOST_ID_KEYS": "1:" + "ab" * 32,
@@ -75,7 +76,7 @@ def test_a_redis_that_evicts_keys_is_refused(environment, tmp_path, service):
         checked = run(service, environment, "--check")
         assert 2 == checked.returncode
         assert "FAILED: MILEPOST_REDIS_URL: it deletes keys" in checked.stdout
-        allowed = run(service, {**environment, "MILEPOST_ALLOW": "guest,evicting-redis"}, "--check")
+        allowed = run(service, {**environment, "MILEPOST_ALLOW": "evicting-redis"}, "--check")
         assert 0 == allowed.returncode, allowed.stdout
 
 

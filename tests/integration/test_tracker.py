@@ -8,7 +8,7 @@ import pytest
 from job_histories import LONG_RETENTION
 from published import published
 from samples import HEARTBEAT, ID, RUNNING, SAMPLES, SUBMITTED
-from trusted import TRUST_GUEST
+from trusted import TRUST_ONE_USER
 from waiting import wait_until_async
 
 from milepost_contracts.messages.cloudevent import encode
@@ -38,8 +38,12 @@ async def trackers(rabbitmq_url, redis, keys, topology):
         store = RedisStatusStore(redis, keys, retention=LONG_RETENTION, live_for=timedelta(days=30))
         confirming = RabbitPublisher(rabbitmq_url, name="test")
         publisher = RabbitEventPublisher(confirming, topology)
-        status = StatusProjector(TRUST_GUEST, store, Reaper(store, RedisJobCounts(redis, keys), publisher), publisher)
-        workers = WorkerProjector(TRUST_GUEST, RedisWorkerStore(redis, keys), RabbitMessageRouter(confirming, topology))
+        status = StatusProjector(
+            TRUST_ONE_USER, store, Reaper(store, RedisJobCounts(redis, keys), publisher), publisher
+        )
+        workers = WorkerProjector(
+            TRUST_ONE_USER, RedisWorkerStore(redis, keys), RabbitMessageRouter(confirming, topology)
+        )
         consumer = RabbitConsumer(
             rabbitmq_url,
             topology,

@@ -1,12 +1,12 @@
 """Messages as a service publishes them with aio-pika."""
 
 import aio_pika
-from trusted import believed
+from trusted import OPERATOR, believed
 
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE, encode
 
 
-def published(message, user="guest"):
+def published(message, user=OPERATOR):
     """Return a message as it is published over a connection of this user."""
     message = believed(message)
     return aio_pika.Message(

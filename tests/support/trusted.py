@@ -18,9 +18,12 @@ SENDERS = Senders(
 TRUST = Trust(SENDERS, KEYRING)
 USERS = {Role.GATEWAY: "gateway", Role.PROCESSOR: "processor", Role.TRACKER: "tracker"}
 
-ONE_USER = Senders(gateways=frozenset({"guest"}), trackers=frozenset({"guest"}), processors={"guest": None})
-"""As in development: all services have one RabbitMQ user."""
-TRUST_GUEST = Trust(ONE_USER, KEYRING)
+OPERATOR = "milepost-operator"
+"""The RabbitMQ user of the stack with which tests connect; it may do everything."""
+ONE_USER = Senders(gateways=frozenset({OPERATOR}), trackers=frozenset({OPERATOR}), processors={OPERATOR: None})
+"""As where all services have one RabbitMQ user."""
+ONE_USER_SETTINGS = {f"MILEPOST_{role.upper()}_USERS": OPERATOR for role in Role}
+TRUST_ONE_USER = Trust(ONE_USER, KEYRING)
 
 
 def own(job, **changes):

@@ -122,6 +122,8 @@ def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) ->
     def act(scene: Scene) -> Proof:
         chance = random.Random(scene.pace.seed)
         name = scene.cluster.topology.jobs.name
+        # Only an impersonator may publish as the user who published a message first.
+        scene.cluster.rabbitmqctl("set_user_tags", "milepost-operator", "administrator", "impersonator")
 
         async def again(connection: AbstractConnection) -> int:
             channel = await connection.channel(on_return_raises=True)
@@ -142,7 +144,7 @@ def repeat(share: float, keys: tuple[str, ...], *, hold: int, seconds: float) ->
                             one.body,
                             headers={"again": 1},
                             delivery_mode=2,
-                            user_id="guest",
+                            user_id=one.user_id,
                             correlation_id=one.correlation_id,
                             content_type=one.content_type,
                         )
