@@ -172,7 +172,7 @@ async def test_a_command_without_a_queue_is_kept_and_goes_on(publish, repair, to
 async def test_a_webhook_without_a_queue_is_kept_and_goes_on(publish, repair, topology, connection):
     """It has the number of its tries still."""
     await delete(connection, topology.webhook_queue)
-    end = JobSucceeded(job=SUBMITTED.model_copy(update={"finished_at": now()}))
+    end = JobSucceeded(job=SUBMITTED.model_copy(update={"finished_at": now(), "callback_url": "https://example.com/"}))
     key = webhooks.routing_key(end.job, after=timedelta(0))
     await publish(end, topology.webhooks, key, {webhooks.TRIES_HEADER: "3"})
     await repair()
