@@ -10,6 +10,8 @@ import pytest
 
 KEYS = {"MILEPOST_ID_KEYS": "1:" + "ab" * 32}
 SERVICES = ["gateway", "tracker", "processor"]
+GUEST = {"MILEPOST_ALLOW": "guest", **{f"MILEPOST_{one.upper()}_USERS": "guest,u" for one in SERVICES}}
+"""RabbitMQ's own user may do everything, as in development."""
 SECRET_JOBS = {"MILEPOST_HANDLERS": "secret_jobs", "PYTHONPATH": str(Path(__file__).parent)}
 
 
@@ -17,7 +19,7 @@ def start(service, settings, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
     return subprocess.run(
         [sys.executable, "-m", f"milepost_{service}", *arguments],
-        env={**environment, "MILEPOST_ALLOW": "guest", **settings},
+        env={**environment, **GUEST, **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -31,10 +33,10 @@ def start(service, settings, *arguments):
         ("gateway", {}, "MILEPOST_ID_KEYS"),
         ("gateway", {"MILEPOST_ID_KEYS": "1:00"}, "MILEPOST_ID_KEYS"),
         ("gateway", {**KEYS, "MILEPOST_MAX_UPLOAD": "2000"}, "MILEPOST_MAX_BODY"),
-        ("gateway", KEYS, "MILEPOST_GATEWAY_USERS does not name 'guest'"),
+        ("gateway", {**KEYS, "MILEPOST_GATEWAY_USERS": "other"}, "MILEPOST_GATEWAY_USERS does not name 'guest'"),
         ("tracker", {}, "MILEPOST_ID_KEYS"),
-        ("tracker", KEYS, "MILEPOST_TRACKER_USERS does not name 'guest'"),
-        ("processor", {"MILEPOST_HANDLERS": "milepost_basics"}, "MILEPOST_PROCESSOR_USERS does not name 'guest'"),
+        ("tracker", {**KEYS, "MILEPOST_TRACKER_USERS": "other"}, "MILEPOST_TRACKER_USERS does not name 'guest'"),
+        ("processor", {"MILEPOST_PROCESSOR_USERS": "other"}, "MILEPOST_PROCESSOR_USERS does not name 'guest'"),
         ("processor", {"MILEPOST_PROCESSOR_USERS": "guest:CPU"}, "MILEPOST_PROCESSOR_USERS"),
         ("tracker", {**KEYS, "MILEPOST_PREFETCH": "1", "MILEPOST_BATCH_SIZE": "2"}, "MILEPOST_BATCH_SIZE"),
         ("processor", {"MILEPOST_HANDLERS": "no.such.module"}, "'no.such.module' can't be imported"),
@@ -45,7 +47,7 @@ def start(service, settings, *arguments):
         ("processor", {"MILEPOST_THREADS": "0"}, "MILEPOST_THREADS"),
         ("processor", {"MILEPOST_BLOBS_URL": "nonsense"}, "MILEPOST_BLOBS_URL"),
         ("gateway", {**KEYS, "MILEPOST_BLOBS_URL": "nonsense"}, "MILEPOST_BLOBS_URL"),
-        ("tracker", {"MILEPOST_HEALTH_HOST": "300.1.1.1"}, "MILEPOST_HEALTH_HOST"),
+        ("tracker", {**KEYS, "MILEPOST_HEALTH_HOST": "300.1.1.1"}, "MILEPOST_HEALTH_HOST"),
         ("processor", {"MILEPOST_HEALTH_HOST": "300.1.1.1"}, "MILEPOST_HEALTH_HOST"),
         ("processor", {"MILEPOST_RABBITMQ_URL": "http://x"}, "MILEPOST_RABBITMQ_URL"),
         ("processor", {"MILEPOST_BLOBS_URL": "file:///proc/nope"}, "MILEPOST_BLOBS_URL"),
@@ -89,7 +91,7 @@ def test_a_check_without_servers_fails(service):
 
 def test_a_check_names_everything_that_is_refused():
     """And not only the first, as a start does."""
-    settings = {"MILEPOST_RABBITMQ_URL": "amqp://guest:guest@broker.example/", "MILEPOST_PREFECTH": "5"}
+    settings = {**KEYS, "MILEPOST_RABBITMQ_URL": "amqp://guest:guest@broker.example/", "MILEPOST_PREFECTH": "5"}
     done = start("tracker", {**settings, "MILEPOST_ALLOW": ""}, "--check")
     assert 2 == done.returncode
     assert 4 == len(done.stderr.splitlines())
