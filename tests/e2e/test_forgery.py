@@ -50,11 +50,11 @@ RESULT = {"steps": 666}
 
 @pytest.fixture(scope="module")
 def stack(start_stack):
-    """A stack whose services are `guest`; `thief` has a processor's user, and `gpu-team` one for the queue `gpu`."""
+    """A stack in which `thief` has a processor's user, and `gpu-team` one for the queue `gpu`."""
     settings = {
         "PYTHONPATH": str(JOBS),
         "MILEPOST_HANDLERS": "milepost_basics,unreliable_jobs",
-        "MILEPOST_PROCESSOR_USERS": "guest,thief,gpu-team:gpu",
+        "MILEPOST_PROCESSOR_USERS": "milepost-processor,thief,gpu-team:gpu",
     }
     made = start_stack("forgery", gateways=1, processors=1, trackers=1, settings=settings)
     for user in ("thief", "gpu-team", "stranger"):
@@ -85,7 +85,7 @@ class Attacker:
 
     def _do(self, user, act):
         async def connected():
-            url = str(self._url.with_user(user).with_password("guest" if user == "guest" else "secret"))
+            url = str(self._url.with_user(user).with_password("secret"))
             async with await aio_pika.connect(url) as connection:
                 return await act(await connection.channel(publisher_confirms=False))
 

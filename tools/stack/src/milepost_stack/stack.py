@@ -202,6 +202,8 @@ class Stack:
             "MILEPOST_BLOBS_URL": os.environ.get("MILEPOST_BLOBS_URL") or (self.folder / "blobs").as_uri(),
             **settings,
         }
+        for own in state.own_settings.values():  # what the caller sets wins
+            own |= {name: value for name, value in settings.items() if name in own}
         tracker, gateway, processor = (state.environment_of(name) for name in ("tracker", "gateway", "processor"))
         made = [services.background("tracker", n, self.folder, tracker) for n in range(1, size.trackers + 1)]
         for number in range(1, size.gateways + 1):
