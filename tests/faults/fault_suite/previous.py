@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 UV = ROOT / ".milepost" / "tools" / "bin" / "uv"
 
-PREVIOUS_VERSION = "64f9e207ac5a4829b77db4d3279a87faa091f576"
+PREVIOUS_VERSION = "ea95cc71be969a385491312e5d893f3a7364b4e6"
 """What the services of this version must run beside: the tag of the last release, or a commit while there is none.
 
-Trackers of before this commit tell a stream progress before its start: the rows would show that fault of theirs.
+Services of before this commit do not run beside this version: their jobs have no grant, and they have no own users.
 """
 
 
