@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 from pydantic import AnyUrl, BeforeValidator
 from pydantic_settings import NoDecode
 
+from milepost_service.lists import split_words
 from milepost_service.server_urls import is_local, user_of
 
 MIN_PASSWORD = 16
@@ -32,11 +33,6 @@ class Exemption(StrEnum):
     UNKNOWN_SETTINGS = "unknown-settings"
     #: An event log that may fill the broker's disk.
     UNLIMITED_LOG = "unlimited-log"
-
-
-def split_words(value: Any) -> Any:
-    """Return the words of a list that is separated by commas."""
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
 Exemptions = Annotated[frozenset[Exemption], NoDecode, BeforeValidator(split_words)]

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from milepost_service.exemptions import Exemption, split_words
+from milepost_service.exemptions import Exemption
+from milepost_service.lists import split_words
 
 PREFIX = "MILEPOST_"
 FILE_SUFFIX = "_FILE"

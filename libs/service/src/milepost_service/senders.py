@@ -2,7 +2,6 @@
 
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
@@ -10,13 +9,11 @@ from pydantic_settings import NoDecode
 from milepost_contracts.messages.senders import Role, Senders
 from milepost_contracts.values import QueueName
 from milepost_service.known_settings import PREFIX
+from milepost_service.lists import split_words
+from milepost_service.server_urls import user_of
 from milepost_service.settings import ServiceSettings, SettingsError
 
 _QUEUE = TypeAdapter(QueueName)
-
-
-def _names(value: Any) -> Any:
-    return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _served_queues(value: Any) -> Any:
@@ -24,7 +21,7 @@ def _served_queues(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     served: dict[str, frozenset[str] | None] = {}
-    for part in _names(value):
+    for part in split_words(value):
         user, colon, queues = part.partition(":")
         try:
             served[user] = frozenset(map(_QUEUE.validate_python, queues.split("+"))) if colon else None
@@ -33,7 +30,7 @@ def _served_queues(value: Any) -> Any:
     return served
 
 
-Users = Annotated[frozenset[str], NoDecode, BeforeValidator(_names), Field(min_length=1)]
+Users = Annotated[frozenset[str], NoDecode, BeforeValidator(split_words), Field(min_length=1)]
 ProcessorUsers = Annotated[
     dict[str, frozenset[str] | None], NoDecode, BeforeValidator(_served_queues), Field(min_length=1)
 ]
@@ -60,7 +57,7 @@ class SenderSettings(ServiceSettings):
         Raises:
             SettingsError: The user in its URL of RabbitMQ has not this role, or may not serve one of these queues.
         """
-        user = unquote(self.rabbitmq_url.username or "guest")
+        user = user_of(self.rabbitmq_url)
         setting = f"{PREFIX}{role.upper()}_USERS"
         if role not in self.senders.roles(user):
             raise SettingsError(

@@ -1,7 +1,7 @@
 """The gateway's settings: `MILEPOST_…` in the environment."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -10,19 +10,15 @@ from milepost_contracts.http.access import is_loopback, read_access
 from milepost_contracts.values import MAX_PARAMS
 from milepost_service.callback_urls import CallbackSettings
 from milepost_service.id_keys import IdKeySettings
+from milepost_service.lists import split_words
 from milepost_service.sealing import SealKeys
 from milepost_service.senders import SenderSettings
 from milepost_service.settings import BlobsUrl
 
-
-def _list(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,]+)$")]
-Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_list)]
+Origins = Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(split_words)]
 HostName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9._-]+)$"), BeforeValidator(str.lower)]
-HostNames = Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(_list)]
+HostNames = Annotated[tuple[HostName, ...], NoDecode, BeforeValidator(split_words)]
 
 
 class GatewaySettings(IdKeySettings, SenderSettings, CallbackSettings):

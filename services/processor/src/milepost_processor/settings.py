@@ -5,14 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from milepost_service.lists import split_words
 from milepost_service.sealing import SealKeys
 from milepost_service.senders import SenderSettings
 from milepost_service.settings import BlobsUrl, Duration, QueueSettings
 
-Names = Annotated[tuple[str, ...], NoDecode]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words)]
 
 
 class ProcessorSettings(SenderSettings, QueueSettings):
@@ -42,10 +43,3 @@ class ProcessorSettings(SenderSettings, QueueSettings):
     health_host: str = "127.0.0.1"
     """Where `/livez`, `/readyz` and `/metrics` are served."""
     health_port: int = Field(default=8802, ge=0, le=65_535)
-
-    @field_validator("handlers", "queues", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value

@@ -9,7 +9,7 @@ from pathlib import Path
 from secrets import token_bytes, token_hex
 from urllib.parse import quote, unquote, urlsplit
 
-from milepost_contracts.permissions.users import Role, User
+from milepost_contracts.permissions.users import User, UserRole
 
 SALT = 4
 """Bytes; RabbitMQ's own length of a salt. The passwords are random, so hashes alone reveal none."""
@@ -28,7 +28,7 @@ class Access:
         """Return the users with new passwords."""
         return cls(users=users, passwords={user.name: token_hex(32) for user in users})
 
-    def of(self, role: Role) -> User:
+    def of(self, role: UserRole) -> User:
         """Return the first user with this role."""
         return next(user for user in self.users if user.role == role)
 

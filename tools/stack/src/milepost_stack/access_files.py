@@ -9,13 +9,13 @@ from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
 
-from milepost_contracts.permissions.users import Role, User, deployment_users, user_settings
+from milepost_contracts.permissions.users import User, UserRole, deployment_users, user_settings
 from milepost_stack.access import Access, vhost_of, write_private
 from milepost_stack.errors import StackError
 from milepost_stack.stack import ID_KEYS, NAMESPACE, RABBITMQ_URL, REDIS_URL, SEAL_KEYS
 
 WEBHOOK_KEYS = "MILEPOST_WEBHOOK_KEYS"
-KEY_HOLDERS: Mapping[str, tuple[Role, ...]] = {
+KEY_HOLDERS: Mapping[str, tuple[UserRole, ...]] = {
     ID_KEYS: ("gateway", "tracker"),
     SEAL_KEYS: ("gateway", "processor"),
     WEBHOOK_KEYS: ("gateway", "tracker"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 from urllib.parse import unquote, urlsplit
 
-from milepost_contracts.permissions.users import Role, deployment_users, user_settings
+from milepost_contracts.permissions.users import UserRole, deployment_users, user_settings
 from milepost_stack import install, processes, rabbitmq, redis_server, services
 from milepost_stack.access import Access
 from milepost_stack.errors import AlreadyUp, NotUp, StackError, StartFailed
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 RABBITMQ_URL, REDIS_URL, ALLOW = "MILEPOST_RABBITMQ_URL", "MILEPOST_REDIS_URL", "MILEPOST_ALLOW"
 ID_KEYS, SEAL_KEYS = "MILEPOST_ID_KEYS", "MILEPOST_SEAL_KEYS"
 NAMESPACE, DEFAULT_NAMESPACE = "MILEPOST_NAMESPACE", "milepost"
-SERVICES: tuple[Role, ...] = ("gateway", "tracker", "processor")
+SERVICES: tuple[UserRole, ...] = ("gateway", "tracker", "processor")
 CLIENT_SETTINGS = ("MILEPOST_URL", "MILEPOST_API_KEY", "MILEPOST_API_KEY_FILE")
 """Settings of the `milepost` command, which no service reads."""
 DEFAULT_PORT = 8800

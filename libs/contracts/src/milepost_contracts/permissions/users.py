@@ -9,10 +9,10 @@ from milepost_contracts.permissions import broker, redis
 from milepost_contracts.permissions.broker import BrokerPermissions
 from milepost_contracts.status.redis_keys import Keys
 
-Role = Literal["gateway", "tracker", "processor", "team", "health", "operator"]
+UserRole = Literal["gateway", "tracker", "processor", "team", "health", "operator"]
 
 
-RESERVED = frozenset({"amq", *get_args(Role)})
+RESERVED = frozenset({"amq", *get_args(UserRole)})
 """Names that no further user may have: RabbitMQ's own queues begin with `amq.`, and roles name files."""
 
 
@@ -21,7 +21,7 @@ class User:
     """A user with the same name at RabbitMQ and in Redis."""
 
     name: str
-    role: Role
+    role: UserRole
     #: What it may do at RabbitMQ; `None` if it is no user there.
     broker: BrokerPermissions | None = None
     #: The rules of its ACL in Redis; `None` if it is no user there.
@@ -88,7 +88,7 @@ def deployment_users(
 def user_settings(users: Collection[User]) -> dict[str, str]:
     """Return the settings that tell the services which users belong to which service."""
 
-    def named(role: Role) -> str:
+    def named(role: UserRole) -> str:
         found = [one for one in users if one.role == role]
         return ",".join(one.name if one.queues is None else f"{one.name}:{'+'.join(one.queues)}" for one in found)
 

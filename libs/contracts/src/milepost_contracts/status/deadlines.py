@@ -23,6 +23,11 @@ def never_started(job: Job) -> bool:
     return not (job.attempts or job.attempt or job.quarantined)
 
 
+def waits(event: JobEvent) -> timedelta:
+    """Return how long after this event the broker delivers the job: the rest of its delay."""
+    return max(timedelta(0), (event.job.run_at or event.time) - event.time)
+
+
 def report_within(event: JobEvent) -> timedelta | None:
     """Return how long after this event the next one must arrive; `None` if the job has ended.
 
@@ -34,8 +39,7 @@ def report_within(event: JobEvent) -> timedelta | None:
     if event.status is Status.RUNNING:
         left = (job.started_at or event.time) - event.time + job.max_runtime
         return max(timedelta(0), left) + REPORT_GRACE
-    waits = max(timedelta(0), (job.run_at or event.time) - event.time)
     # `start_within` limits the wait for the first start only.
     if never_started(job):
-        return waits + job.start_within + START_REPORT_GRACE
-    return waits + max(job.start_within, DEFAULT_START_WITHIN) + REPORT_GRACE
+        return waits(event) + job.start_within + START_REPORT_GRACE
+    return waits(event) + max(job.start_within, DEFAULT_START_WITHIN) + REPORT_GRACE

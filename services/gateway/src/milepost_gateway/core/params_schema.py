@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
-from milepost_contracts.secret_params import SecretParams
+from milepost_contracts.secret_params import SecretParams, escaped
 
 MAX_ERRORS = 20
 MAX_DETAIL = 500
@@ -126,7 +126,7 @@ def _pointer(path: list[str | int]) -> str:
     """Return the JSON pointer of a place in the params (RFC 6901), or of what contains it if that is too long."""
     pointer = "/params"
     for step in path:
-        longer = f"{pointer}/{str(step).replace('~', '~0').replace('/', '~1')}"
+        longer = f"{pointer}/{escaped(step)}"
         if len(longer) > MAX_POINTER:
             break
         pointer = longer

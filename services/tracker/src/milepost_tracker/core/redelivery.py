@@ -96,8 +96,7 @@ class Redelivery:
         if not waited or job.quarantined or job.id in self._published or event is None or known.due is None:
             return False
         within = deadlines.report_within(event) or timedelta(0)
-        waits = max(timedelta(0), (job.run_at or known.at) - known.at)
-        return known.due - within + waits + OVERDUE_AFTER <= now()
+        return known.due - within + deadlines.waits(event) + OVERDUE_AFTER <= now()
 
     async def _publish(self, overdue: Sequence[KnownJob]) -> int:
         held = await self._status.held([known.job.id for known in overdue])

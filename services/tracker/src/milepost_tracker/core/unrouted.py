@@ -44,7 +44,7 @@ class UnroutedHandler:
     async def handle(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once every message is where its way goes on; return those that can't be decoded or are not believed.
 
-        What is published again has this tracker's user: it vouches for what it has checked.
+        What is published again has this tracker's user, so only what is believed may be published.
         """
         keys = {delivery.received.routing_key for delivery in deliveries}
         log.error("messages_unrouted", count=len(deliveries), keys=sorted(keys)[:KEYS_LOGGED])
