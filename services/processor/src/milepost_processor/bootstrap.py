@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from secrets import token_hex
 
 import structlog
@@ -73,8 +73,8 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
         files = BlobFiles(settings.blobs_url, namespace=settings.namespace)
     log_thread_errors()
     instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
-    url, topology, claims = str(settings.rabbitmq_url), _topology(settings), _create_claims(settings)
-    publisher = RabbitEventPublisher(url, topology, heartbeat=settings.heartbeat)
+    topology, claims = _topology(settings), _create_claims(settings)
+    publisher = RabbitEventPublisher(str(settings.rabbitmq_url), topology, heartbeat=settings.heartbeat)
     queue_wait = QueueWait()
     loop = HandlerLoop()
     runner = Runner(
@@ -91,22 +91,9 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     )
     watchdog = _create_watchdog(runner, claims, loop, settings)
     resume_keeper = ResumeKeeper(runner.running, claims)
-    cancel_listener = CancelListener(
-        url,
-        topology,
-        trust=Trust(settings.senders, keyring=None),
-        cancel=runner.cancel,
-        heartbeat=int(settings.heartbeat.total_seconds()),
-    )
+    cancel_listener = _create_cancel_listener(settings, topology, runner)
     started_at = now()
-    missing_queues = MissingQueues(
-        handlers.queues,
-        topology,
-        instance=instance,
-        started_at=started_at,
-        announce=publisher.announce,
-        connection=lambda: publisher.connection,
-    )
+    missing_queues = _create_missing_queues(handlers, topology, publisher, instance=instance, started_at=started_at)
     worker: CommandWorker | None = None
     heartbeat_sender = HeartbeatSender(
         handlers,
@@ -130,11 +117,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     publisher.supervise(missing_queues.run())
     problem = _connect(publisher, handlers, settings, stop) or _wait_for_queues(missing_queues, publisher, stop)
     if problem or stop.received:
-        publisher.close()
-        health.close()
-        if problem:
-            raise SettingsError(problem)
-        redis_check.raise_if_refused()
+        _stop(publisher, health, redis_check, problem)
         return 0
     loop.start()
     worker = receiving = _create_worker(settings, topology, handlers, runner, publisher, missing_queues, opener)
@@ -153,11 +136,43 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     watchdog.close()
     resume_keeper.close()
     publisher.spawn(heartbeat_sender.send_stopped(publisher.announce)).result()
+    log.info("processor_stopped", instance=instance)
+    _stop(publisher, health, redis_check)
+    return 0
+
+
+def _stop(
+    publisher: RabbitEventPublisher, health: HealthServer, redis_check: ServerCheck, problem: str | None = None
+) -> None:
+    """Close what is open from the beginning, and raise what must end the process with an error."""
     publisher.close()
     health.close()
-    log.info("processor_stopped", instance=instance)
+    if problem:
+        raise SettingsError(problem)
     redis_check.raise_if_refused()
-    return 0
+
+
+def _create_cancel_listener(settings: ProcessorSettings, topology: Topology, runner: Runner) -> CancelListener:
+    return CancelListener(
+        str(settings.rabbitmq_url),
+        topology,
+        trust=Trust(settings.senders, keyring=None),
+        cancel=runner.cancel,
+        heartbeat=int(settings.heartbeat.total_seconds()),
+    )
+
+
+def _create_missing_queues(
+    handlers: Handlers, topology: Topology, publisher: RabbitEventPublisher, *, instance: str, started_at: datetime
+) -> MissingQueues:
+    return MissingQueues(
+        handlers.queues,
+        topology,
+        instance=instance,
+        started_at=started_at,
+        announce=publisher.announce,
+        connection=lambda: publisher.connection,
+    )
 
 
 def _create_claims(settings: ProcessorSettings) -> RedisClaims:

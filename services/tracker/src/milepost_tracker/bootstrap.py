@@ -127,24 +127,13 @@ async def run(settings: TrackerSettings) -> None:
     confirming = RabbitPublisher(parts.url, name="tracker events")
     publisher = RabbitEventPublisher(confirming, parts.topology)
     router = RabbitMessageRouter(confirming, parts.topology)
-    worker_store = RedisWorkerStore(parts.redis, parts.keys)
     reaper = Reaper(parts.store, parts.job_counts, publisher)
     replayer = Replayer(parts.trust, parts.store, parts.log, conclude=reaper.cancel)
     status = StatusProjector(parts.trust, parts.store, reaper, publisher)
-    workers = WorkerProjector(parts.trust, worker_store, router)
     unfinished = RedisRepublishStore(parts.redis, parts.keys, parts.store, live_for=settings.live_for)
     republisher = Republisher(unfinished, publisher, retention=settings.retention)
     redelivery = Redelivery(unfinished, parts.store, parts.job_counts, parts.queue_counts, router, shards=range(SHARDS))
-    dead_letter_handler = DeadLetterHandler(
-        parts.trust, publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
-    )
-    projects: dict[Queue, Project] = {
-        parts.topology.lifecycle: status.project,
-        parts.topology.progress: status.project,
-        parts.topology.worker_queue: workers.project,
-        parts.topology.dead_letter_queue: dead_letter_handler.handle,
-        parts.topology.unrouted_queue: UnroutedHandler(parts.trust, router).handle,
-    }
+    projects = _projects(parts, status, publisher, router)
     batching = Batching(size=settings.batch_size, prefetch=settings.prefetch)
     consumer = RabbitConsumer(parts.url, parts.topology, projects, batching, on_open=replayer.audit_soon)
     health = HealthServer(
@@ -190,6 +179,23 @@ async def run(settings: TrackerSettings) -> None:
             await parts.store.checkpoints.leave()
         await parts.redis.aclose()
         log.info("tracker_stopped")
+
+
+def _projects(
+    parts: _Parts, status: StatusProjector, publisher: RabbitEventPublisher, router: RabbitMessageRouter
+) -> dict[Queue, Project]:
+    """Return what is done with the messages of each queue."""
+    worker_store = RedisWorkerStore(parts.redis, parts.keys)
+    dead_letter_handler = DeadLetterHandler(
+        parts.trust, publisher, RedisPoisonStore(parts.redis, parts.keys), parts.store, worker_store
+    )
+    return {
+        parts.topology.lifecycle: status.project,
+        parts.topology.progress: status.project,
+        parts.topology.worker_queue: WorkerProjector(parts.trust, worker_store, router).project,
+        parts.topology.dead_letter_queue: dead_letter_handler.handle,
+        parts.topology.unrouted_queue: UnroutedHandler(parts.trust, router).handle,
+    }
 
 
 def _unready(consumer: RabbitConsumer, replayer: Replayer) -> list[str]:
