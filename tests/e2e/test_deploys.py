@@ -8,7 +8,7 @@ import sys
 import pytest
 from waiting import wait_until
 
-from milepost_client import Client, Refused
+from milepost_client import Refused
 
 OLD = """
 from milepost import Run, job
@@ -44,12 +44,6 @@ def stack(start_stack):
     made = start_stack("deploys", gateways=1, trackers=1)
     yield made
     made.down()
-
-
-@pytest.fixture
-def client(stack):
-    with Client(stack.state.url) as made:
-        yield made
 
 
 @pytest.fixture

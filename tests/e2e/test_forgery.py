@@ -16,7 +16,7 @@ from redis import Redis
 from waiting import wait_until
 from yarl import URL
 
-from milepost_client import Client, find_files
+from milepost_client import find_files
 from milepost_contracts.clock import now
 from milepost_contracts.http.webhooks import routing_key
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE, encode
@@ -62,18 +62,6 @@ def stack(start_stack):
         rabbitmqctl(made, "set_permissions", user, ".*", ".*", ".*")
     yield made
     made.down()
-
-
-@pytest.fixture
-def client(stack):
-    with Client(stack.state.url) as made:
-        yield made
-
-
-@pytest.fixture
-def http(stack):
-    with httpx.Client(base_url=stack.state.url, timeout=40) as made:
-        yield made
 
 
 class Attacker:

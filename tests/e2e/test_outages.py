@@ -15,7 +15,6 @@ from problem_answers import problem
 from redis import Redis
 from waiting import wait_until
 
-from milepost_client import Client
 from milepost_contracts.messages.topology import Topology
 from milepost_stack import processes
 
@@ -35,12 +34,6 @@ def stack(start_stack):
 @pytest.fixture(scope="module")
 def http(stack):
     with httpx.Client(base_url=stack.state.url, timeout=10) as made:
-        yield made
-
-
-@pytest.fixture
-def client(stack):
-    with Client(stack.state.url) as made:
         yield made
 
 

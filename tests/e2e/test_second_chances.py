@@ -8,12 +8,11 @@ from pathlib import Path
 from secrets import token_hex
 
 import aio_pika
-import httpx
 import pytest
 from problem_answers import problem
 from waiting import wait_until
 
-from milepost_client import Client, Refused
+from milepost_client import Refused
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.states import UNFINISHED
 from milepost_stack import processes
@@ -41,18 +40,6 @@ def stack(start_stack, ledger):
     made = start_stack("chances", gateways=1, processors=1, trackers=1, settings=settings)
     yield made
     made.down()
-
-
-@pytest.fixture
-def client(stack):
-    with Client(stack.state.url) as made:
-        yield made
-
-
-@pytest.fixture
-def http(stack):
-    with httpx.Client(base_url=stack.state.url, timeout=10) as made:
-        yield made
 
 
 @pytest.fixture

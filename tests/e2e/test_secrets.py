@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from secrets import token_hex
 
-import httpx
 import pytest
 import redis
 
@@ -25,12 +24,6 @@ def stack(start_stack):
     made = start_stack("secrets", gateways=1, processors=1, trackers=1, settings=settings)
     yield made
     made.down()
-
-
-@pytest.fixture
-def http(stack):
-    with httpx.Client(base_url=stack.state.url, timeout=20) as made:
-        yield made
 
 
 def params(do="return"):

@@ -7,17 +7,10 @@ from uuid import uuid4
 
 import httpx
 import httpx_sse
-import pytest
 import websockets.sync.client
 from waiting import wait_until
 
 from milepost_stack import processes
-
-
-@pytest.fixture
-def http(url):
-    with httpx.Client(base_url=url, timeout=40) as made:
-        yield made
 
 
 def submit(http, type, **params):

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from job_histories import LONG_RETENTION
+from permitted import Deployment
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -67,3 +68,11 @@ async def other_changes(subscribing_redis, keys):
     """The change feed of another gateway."""
     async with subscribed(subscribing_redis, keys) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def deployment(stack, tmp_path_factory):
+    """The users of a deployment of its own."""
+    made = Deployment(stack, tmp_path_factory.mktemp("permissions"))
+    yield made
+    made.close()

@@ -1,4 +1,4 @@
-"""What users may do at RabbitMQ, as patterns. With a broker: tests/integration/test_permissions.py."""
+"""What users may do at RabbitMQ, as patterns. With a broker: tests/integration/test_rabbitmq_permissions.py."""
 
 import re
 

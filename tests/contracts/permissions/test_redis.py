@@ -1,4 +1,4 @@
-"""What users may do in Redis, against the table of keys. With a server: tests/integration/test_permissions.py."""
+"""What users may do in Redis, against the table of keys. With a server: tests/integration/test_redis_permissions.py."""
 
 import re
 
