@@ -246,6 +246,20 @@ def test_a_type_is_not_announced_into_another_queue(attacker, http):
     assert ("default", "Count") == (known["queue"], known["title"].split()[0])
 
 
+def test_a_type_is_not_announced_into_another_queue_after_redis_has_lost_it(attacker, http, redis_of):
+    """Until its processor announces it again, the trackers alone know where it belongs."""
+    redis_of.flushall()
+    wait_until(lambda: http.get("/v1/dead-letters").is_success, within=30, what="the view is restored")
+    count = JobType(type="count", queue="gpu", title="Mine", params_schema={}, result_schema={})
+    announced = ProcessorAnnounced(announcement=Announcement(instance="mine", types=(count,), started_at=now()))
+    attacker.forge(announced, user="gpu-team", exchange=TOPOLOGY.workers, reason="may not serve the queue default")
+    wait_until(
+        lambda: {"count"} & {one["type"] for one in http.get("/v1/job-types").json()["items"]},
+        within=30,
+        what="its processor has announced it again",
+    )
+
+
 def test_a_heartbeat_does_not_speak_for_another_queue(attacker, http):
     """A queue without a live processor would seem to have one."""
     heartbeat = Heartbeat(

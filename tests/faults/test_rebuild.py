@@ -98,7 +98,8 @@ def documents_in(redis):
 @pytest.mark.timeout(1_200)
 def test_a_rebuild_restores_identical_documents(stack, redis, count, capsys):
     """All fields of all documents, and the indexes. It prints the duration."""
-    asyncio.run(publish_all(stack.state.rabbitmq_url, count))
+    environment = stack.state.environment_of("tracker")
+    asyncio.run(publish_all(environment["MILEPOST_RABBITMQ_URL"], count))
     wait_until(lambda: jobs_in(redis) == count, within=600, what="all jobs are in the view")
     ended = count - count // 10
     wait_until(
@@ -109,12 +110,6 @@ def test_a_rebuild_restores_identical_documents(stack, redis, count, capsys):
     before = documents_in(redis)
     processes.stop(stack.state.process("tracker-1"))
     redis.flushall()
-
-    environment = {
-        **stack.state.environment,
-        "MILEPOST_RABBITMQ_URL": stack.state.rabbitmq_url,
-        "MILEPOST_REDIS_URL": stack.state.redis_url,
-    }
     done = subprocess.run(
         [sys.executable, "-m", "milepost_tracker", "rebuild"],
         env={**os.environ, **environment},

@@ -21,7 +21,7 @@ def test_each_job_of_a_batch_is_accepted_or_refused_by_itself(http):
     assert submitted.headers["location"] == batch["url"]
     assert [202, 422, 202] == [item["status"] for item in batch["items"]]
     first, second, _ = batch["items"]
-    assert "noop" == http.get(first["url"]).json()["type"]
+    wait_until(lambda: "noop" == http.get(first["url"]).json()["type"], within=20, what="a tracker has seen the job")
     assert second["problem"]["type"].endswith("#invalid-params")
     assert [{"pointer": "/jobs/1/params/steps", "detail": '"many" is not of type "integer"'}] == second["problem"][
         "errors"

@@ -58,6 +58,16 @@ async def bind_own(channel, name, exchange, key):
     await (await channel.declare_queue(name, durable=True)).bind(exchange, key)
 
 
+async def get_own(channel, name):
+    """Declare a queue with a name of one's own, and get a message of it."""
+    await (await channel.declare_queue(name, durable=True)).get(fail=False)
+
+
+async def delete_own(channel, name):
+    """Declare a queue with a name of one's own, and delete it."""
+    await (await channel.declare_queue(name, durable=True)).delete(if_unused=False)
+
+
 async def bind_queue(channel, name, exchange, key):
     """Bind a queue to an exchange."""
     await (await channel.get_queue(name, ensure=False)).bind(exchange, key)
@@ -221,8 +231,8 @@ ALLOWED_AT_RABBITMQ = [
     ("tracker", publish, "republished", ""),
     ("tracker", look, "poison"),
     ("team", bind_own, "/TEAM.events", "jobs", "job.succeeded.#"),
-    ("team", get, "/TEAM.events"),
-    ("team", delete, "/TEAM.events"),
+    ("team", get_own, "/TEAM.events"),
+    ("team", delete_own, "/TEAM.events"),
 ]
 
 

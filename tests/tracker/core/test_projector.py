@@ -34,6 +34,7 @@ class FakeStore:
         self.views = {}
         self.calls = 0
         self.recorded = []
+        self.known = {}
         self.orphans = ()
         self.changed = None
         self.on_call = lambda: None
@@ -190,6 +191,20 @@ async def test_a_type_is_taken_to_another_queue_only_by_a_user_who_may_serve_bot
         [FakeDelivery(announced, user_id="gpu-team")]
     )
     assert 2 == len(store.recorded)
+
+
+async def test_a_type_stays_in_its_queue_though_redis_has_lost_it():
+    """Otherwise whoever announces first after a loss takes it. The tracker knows what was announced to it."""
+    store = FakeStore()
+    projector = WorkerProjector(TRUST, store, FakeMessageRouter())
+    rightful, stolen = (
+        ProcessorAnnounced(announcement=Announcement(instance="x", types=(COUNT.model_copy(update={"queue": queue}),)))
+        for queue in ("default", "gpu")
+    )
+    batch = [FakeDelivery(rightful, user_id="processor"), FakeDelivery(stolen, user_id="gpu-team")]
+    assert [batch[1]] == [one.delivery for one in await projector.project(batch)]
+    (poison,) = await projector.project([FakeDelivery(stolen, user_id="gpu-team")])
+    assert ("the user 'gpu-team' may not serve the queue default", [rightful]) == (poison.reason, store.recorded)
 
 
 async def test_a_refused_message_does_not_affect_the_rest_of_its_batch():

@@ -80,20 +80,20 @@ async def test_nothing_is_published_unless_jobs_are_missing_twice_in_a_row(missi
 
 
 @pytest.mark.parametrize(
-    "job",
+    "how",
     [
-        known(ago=timedelta(seconds=1)),
-        known(waits=timedelta(hours=2)),
-        known(Status.QUEUED, attempt=0),
-        known(Status.RUNNING),
-        known(quarantined=4),
-        known(queue="other"),
+        {"ago": timedelta(seconds=1)},
+        {"waits": timedelta(hours=2)},
+        {"status": Status.QUEUED, "attempt": 0},
+        {"status": Status.RUNNING},
+        {"quarantined": 4},
+        {"queue": "other"},
     ],
     ids=["due just now", "still waiting", "never started", "running", "in quarantine", "another queue"],
 )
-async def test_a_job_is_left_alone_that_may_be_where_it_belongs(job):
+async def test_a_job_is_left_alone_that_may_be_where_it_belongs(how):
     """A job that no processor ever had is not published again: whoever purges a queue wants it empty."""
-    assert [0, 0] == await redelivered(FakeServers(job), 1, 1)
+    assert [0, 0] == await redelivered(FakeServers(known(**how)), 1, 1)
 
 
 @pytest.mark.parametrize("clock", [timedelta(minutes=-10), timedelta(minutes=10)])

@@ -204,11 +204,16 @@ class KnownTypes:
         return [self._types[name].announced for name in sorted(self._types)]
 
     async def processors(self) -> Sequence[Heartbeat]:
-        """Return the live processors, and record which queues they serve and how long jobs wait there."""
+        """Return the live processors, and record which queues they serve and how long jobs wait there.
+
+        A type that one of them names and that is not known yet is read at once: Redis may be down in a moment.
+        """
         heartbeats = await self.store.processors()
         self._read_at = time.monotonic()
         self._served_at |= {queue: self._read_at for heartbeat in heartbeats for queue in heartbeat.queues}
         self._queue_wait = _queue_wait(heartbeats)
+        if not self._types.keys() >= {name for heartbeat in heartbeats for name in heartbeat.types}:
+            await self.refresh()
         return heartbeats
 
     def usual_wait(self, queue: str | None) -> float | None:

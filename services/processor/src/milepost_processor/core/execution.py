@@ -5,7 +5,7 @@ import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
@@ -63,10 +63,10 @@ class Execution:
         reported = {"step": next(self._steps), "progress": report.progress, "items": report.items}
         return kind(job=self.job.model_copy(update=reported | changes), traceparent=self._traceparent)
 
-    def _closing(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
+    def _closing(self, kind: type[JobEvent], why: str, at: datetime, **changes: Any) -> JobEvent:
         """Build an event after this attempt: it ends the attempt's entry in the list of attempts."""
         *earlier, this = self.job.attempts
-        closed = this.model_copy(update={"ended_at": now(), "why": why[:MAX_WHY]})
+        closed = this.model_copy(update={"ended_at": at, "why": why[:MAX_WHY]})
         return self.event(kind, attempts=(*earlier, closed), **changes)
 
     def end(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
@@ -74,12 +74,12 @@ class Execution:
         left = self.resume.files | {"saved_state": None, "saved_state_file": None}
         if changes.get("result") is not None:
             left["result_file"] = None  # an earlier attempt wrote it
-        return self._closing(kind, why, finished_at=now(), **(left | changes))
+        return self._closing(kind, why, at := now(), finished_at=at, **(left | changes))
 
     def put_back(self, kind: type[JobEvent], why: str, **changes: Any) -> JobEvent:
         """Build the event that puts the job back for another attempt."""
         left = self.resume.point().changes | {"step": LAST_STEP, "worker": None}
-        return self._closing(kind, why, **left, **changes)
+        return self._closing(kind, why, now(), **left, **changes)
 
     def bare_failure(self, message: str) -> JobEvent:
         """Build a failure with nothing that the handler reported: that may be what can't be encoded."""

@@ -122,6 +122,8 @@ class WorkerProjector:
         self._trust = trust
         self._store = store
         self._router = router
+        #: The queue of each type that was announced to this tracker: Redis may have lost it.
+        self._queues: dict[str, str] = {}
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is stored; return the poison messages."""
@@ -132,6 +134,7 @@ class WorkerProjector:
                 message = self._trust.worker_event(delivery.received)
                 if isinstance(message, ProcessorAnnounced):
                     await self._check_moves(message, delivery.received.user_id)
+                    self._queues |= {one.type: one.queue for one in message.announcement.types}
             except MalformedEvent as error:
                 note_refusal(error, queue=delivery.queue)
                 poison.append(Poison(delivery, str(error)))
@@ -153,5 +156,6 @@ class WorkerProjector:
         if self._trust.senders.serves_all(user):
             return
         names = [one.type for one in message.announcement.types]
-        known = await until_stored(lambda: self._store.queues(names))
+        heard = {name: self._queues[name] for name in names if name in self._queues}
+        known = heard | await until_stored(lambda: self._store.queues(names))
         self._trust.senders.check(user, message.fact, queues=frozenset(known.values()))
