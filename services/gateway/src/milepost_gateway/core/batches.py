@@ -5,6 +5,7 @@ contains the number of jobs.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +19,6 @@ from milepost_contracts.states import Status
 from milepost_gateway.core.idempotency import IdempotencyClaim
 from milepost_gateway.core.submission import CHECK_TIMEOUT, Acceptance, CheckedSubmission, Submission
 from milepost_gateway.errors import BatchUnknown, GatewayError, InvalidSubmission, JobExpired, UnknownJobType
-from milepost_gateway.ports.broker import Submitted
 from milepost_gateway.ports.job_index import JobIndex
 
 MAX_BATCH_JOBS = 1_000
@@ -36,7 +36,8 @@ class BatchOutcomes:
 
     batch_id: str | None
     """Nothing if no job was valid."""
-    outcomes: Sequence[Submitted | GatewayError]
+    outcomes: deque[str | GatewayError]
+    """The id of each accepted job, or why it was not accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,57 +71,65 @@ class Batches:
     retention: timedelta
 
     async def submit(
-        self, jobs: Sequence[Any], *, tenant: str, traceparent: str | None, claim: IdempotencyClaim | None = None
+        self, jobs: list[Any], *, tenant: str, traceparent: str | None, claim: IdempotencyClaim | None = None
     ) -> BatchOutcomes:
-        """Submit the valid jobs, and return the outcome of each job: the command that was stored, or an error.
+        """Submit the valid jobs, and return the outcome of each job.
 
-        With the claim of an Idempotency-Key, a repeat submits the same jobs again, with the same ids.
+        With the claim of an Idempotency-Key, a repeat submits the same jobs again, with the same ids. The list is
+        emptied job by job: to free large jobs all at once would hold the event loop.
 
         Raises:
             TooManyRequests, TooManyJobs: The tenant may not submit so many now.
         """
-        outcomes: list[Submitted | GatewayError] = []
+        outcomes: list[str | GatewayError] = []
         valid: dict[int, CheckedSubmission] = {}
         unknown: dict[str, UnknownJobType] = {}
         hosts: set[str] = set()
         await self._resolve_hosts(jobs)
         until = asyncio.get_running_loop().time() + CHECK_TIMEOUT
-        for number, job in enumerate(jobs):
-            await asyncio.sleep(0)  # let other requests run
-            try:
-                valid[number] = await self._check(job, unknown, hosts, tenant=tenant, until=until)
-            except GatewayError as error:
-                outcomes.append(_located(error, number))
-            else:
-                outcomes.append(GatewayError())
-        if not valid:
-            return BatchOutcomes(batch_id=None, outcomes=outcomes)
-        if claim is None or not claim.repeated:
-            await self.acceptance.quotas.acquire(tenant, len(valid))
-        batch_id = self._issue(tenant, len(valid), claim)
-        slots = asyncio.Semaphore(MAX_CONCURRENT_SUBMISSIONS)
+        jobs.reverse()
+        try:
+            for number in range(len(jobs)):
+                await asyncio.sleep(0)  # let other requests run
+                try:
+                    valid[number] = await self._check(jobs.pop(), unknown, hosts, tenant=tenant, until=until)
+                except GatewayError as error:
+                    outcomes.append(_located(error, number).with_traceback(None))
+                else:
+                    outcomes.append(GatewayError())
+            if not valid:
+                return BatchOutcomes(batch_id=None, outcomes=deque(outcomes))
+            if claim is None or not claim.repeated:
+                await self.acceptance.quotas.acquire(tenant, len(valid))
+            batch_id = self._issue(tenant, len(valid), claim)
+            slots = asyncio.Semaphore(MAX_CONCURRENT_SUBMISSIONS)
 
-        async def accept(number: int) -> None:
-            try:
-                outcomes[number] = await self.acceptance.submit(
-                    valid[number],
-                    tenant=tenant,
-                    batch=batch_id,
-                    traceparent=traceparent,
-                    job_id=None if claim is None else claim.nth(tenant, number),
-                )
-            except GatewayError as error:
-                outcomes[number] = error
-            finally:
-                slots.release()
+            async def accept(number: int) -> None:
+                try:
+                    submitted = await self.acceptance.submit(
+                        valid.pop(number),
+                        tenant=tenant,
+                        batch=batch_id,
+                        traceparent=traceparent,
+                        job_id=None if claim is None else claim.nth(tenant, number),
+                    )
+                    outcomes[number] = submitted.job.id
+                except GatewayError as error:
+                    outcomes[number] = error
+                finally:
+                    slots.release()
 
-        tasks = []
-        for number in valid:
-            await slots.acquire()
-            tasks.append(asyncio.create_task(accept(number)))
-            await asyncio.sleep(0)  # each encodes its job: let other requests run
-        await asyncio.gather(*tasks)
-        return BatchOutcomes(batch_id=batch_id, outcomes=outcomes)
+            tasks = []
+            for number in list(valid):
+                await slots.acquire()
+                tasks.append(asyncio.create_task(accept(number)))
+                await asyncio.sleep(0)  # each encodes its job: let other requests run
+            await asyncio.gather(*tasks)
+            return BatchOutcomes(batch_id=batch_id, outcomes=deque(outcomes))
+        finally:
+            while valid:
+                valid.popitem()
+                await asyncio.sleep(0)
 
     async def _resolve_hosts(self, jobs: Sequence[Any]) -> None:
         """Resolve the hosts of the jobs' callback URLs concurrently: the check of each job uses the outcomes."""

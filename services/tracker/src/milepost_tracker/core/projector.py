@@ -157,5 +157,5 @@ class WorkerProjector:
             return
         names = [one.type for one in message.announcement.types]
         heard = {name: self._queues[name] for name in names if name in self._queues}
-        known = heard | await until_stored(lambda: self._store.queues(names))
+        known = {**heard, **await until_stored(lambda: self._store.queues(names))}
         self._trust.senders.check(user, message.fact, queues=frozenset(known.values()))

@@ -21,7 +21,6 @@ from milepost_gateway.api.dependencies import dependencies
 from milepost_gateway.api.requests import idempotency_key, read_batch, traceparent
 from milepost_gateway.core.batches import MAX_BATCH_JOBS
 from milepost_gateway.errors import GatewayError
-from milepost_gateway.ports.broker import Submitted
 
 router = APIRouter(prefix="/v1", tags=["batches"])
 
@@ -119,8 +118,8 @@ async def submit_batch(request: Request) -> Response:
             asked.jobs, tenant=tenant(request), traceparent=traceparent(request), claim=claim
         )
     items, accepted = [], 0
-    for outcome in done.outcomes:
-        item = await _item(request, outcome)
+    while done.outcomes:
+        item = await _item(request, done.outcomes.popleft())
         items.append(item.model_dump_json(exclude_none=True).encode())
         accepted += item.problem is None
         await asyncio.sleep(0)  # let other requests run
@@ -141,12 +140,11 @@ async def _fingerprint(jobs: Sequence[JsonValue]) -> str:
     return digest.hexdigest()
 
 
-async def _item(request: Request, outcome: Submitted | GatewayError) -> BatchItem:
+async def _item(request: Request, outcome: str | GatewayError) -> BatchItem:
     if isinstance(outcome, GatewayError):
         problem = await problems.describe(request, outcome)
         return BatchItem(status=problem.status, job_id=problem.job_id, problem=problem)
-    job_id = outcome.job.id
-    return BatchItem(status=202, job_id=job_id, url=responses.job_url(request, job_id))
+    return BatchItem(status=202, job_id=outcome, url=responses.job_url(request, outcome))
 
 
 @router.get(
