@@ -11,7 +11,7 @@ from pathlib import Path
 import aio_pika
 import httpx
 import pytest
-from broker_control import rabbitmqctl
+from broker_control import add_users
 from redis import Redis
 from waiting import wait_until
 from yarl import URL
@@ -57,9 +57,7 @@ def stack(start_stack):
         "MILEPOST_PROCESSOR_USERS": "milepost-processor,thief,gpu-team:gpu",
     }
     made = start_stack("forgery", gateways=1, processors=1, trackers=1, settings=settings)
-    for user in ("thief", "gpu-team", "stranger"):
-        rabbitmqctl(made, "add_user", user, "secret")
-        rabbitmqctl(made, "set_permissions", user, ".*", ".*", ".*")
+    add_users(made, "thief", "gpu-team", "stranger", password="secret")  # noqa: S106
     yield made
     made.down()
 

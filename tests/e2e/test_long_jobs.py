@@ -5,7 +5,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from broker_control import rabbitmqctl
+from broker_control import evaluate
 from waiting import wait_until
 
 from milepost_client import Client
@@ -14,7 +14,7 @@ from milepost_stack.errors import StartFailed
 
 CHAOS = Path(__file__).parent.parent / "faults"
 FIVE_SECONDS = (
-    "application:set_env(rabbit,consumer_timeout,5000), application:set_env(rabbit,channel_tick_interval,1000)."
+    "application:set_env(rabbit,consumer_timeout,5000), application:set_env(rabbit,channel_tick_interval,1000)"
 )
 
 
@@ -28,7 +28,7 @@ def stack(start_stack, ledger):
     """A stack whose broker requeues every unacknowledged delivery after five seconds, unknown to the processor."""
     settings = {"PYTHONPATH": str(CHAOS), "CHAOS_LEDGER": str(ledger), "MILEPOST_HANDLERS": "chaos_jobs"}
     made = start_stack("long", gateways=1, processors=1, trackers=1, settings=settings)
-    rabbitmqctl(made, "eval", FIVE_SECONDS)
+    evaluate(made, FIVE_SECONDS)
     made.restart("processor-1")
     yield made
     made.down()

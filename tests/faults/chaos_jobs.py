@@ -91,6 +91,9 @@ def chaos(params: Work, run: Run) -> Done:
         raise RetryLater(after=timedelta(seconds=1, milliseconds=params.milliseconds), reason="not yet")
     if params.behave == "deaf":
         pause(params.milliseconds / 1000)
+    elif params.behave == "hold-interpreter":
+        # Unlike time.sleep, this keeps the interpreter's lock: no other thread runs meanwhile.
+        ctypes.PyDLL(None).usleep(params.milliseconds * 1000)
     elif params.behave == "resume":
         resume(params, run)
     elif params.behave != "later":
@@ -102,9 +105,6 @@ def chaos(params: Work, run: Run) -> Done:
         raise ValueError("as requested, once")
     if params.behave == "reject":
         raise Reject("it is not worth it")
-    if params.behave == "hold-interpreter":
-        # Unlike time.sleep, this keeps the interpreter's lock: no other thread runs meanwhile.
-        ctypes.PyDLL(None).usleep(params.milliseconds * 1000)
     note(run, params, "finish")
     return Done(nonce=params.nonce)
 
