@@ -57,7 +57,7 @@ def stack(start_stack):
         "MILEPOST_PROCESSOR_USERS": "milepost-processor,thief,gpu-team:gpu",
     }
     made = start_stack("forgery", gateways=1, processors=1, trackers=1, settings=settings)
-    add_users(made, "thief", "gpu-team", "stranger", password="secret")  # noqa: S106
+    add_users(made, "thief", "gpu-team", "stranger", password="secret")
     yield made
     made.down()
 

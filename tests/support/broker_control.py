@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 
 from milepost_stack import install
 
@@ -21,12 +20,12 @@ def rabbitmqctl(stack, *words):
 def evaluate(stack, expression):
     """Evaluate an Erlang expression at the node. `erl_call` takes milliseconds; `rabbitmqctl` starts a node for it."""
     if (program := shutil.which("erl_call")) is None:
-        return rabbitmqctl(stack, "eval", f"{expression}.")
+        rabbitmqctl(stack, "eval", f"{expression}.")
+        return
     node = stack.state.process("rabbitmq").environment
-    cookie = (Path(node["HOME"]) / ".erlang.cookie").read_text()
-    address = f"localhost:{node['RABBITMQ_DIST_PORT']}"
-    command = [program, "-r", "-address", address, "-c", cookie, "-timeout", "20", "-e"]
-    done = subprocess.run(command, input=f"{expression}.\n".encode(), check=True, capture_output=True, timeout=60)
+    command = [program, "-r", "-address", f"localhost:{node['RABBITMQ_DIST_PORT']}", "-timeout", "20", "-e"]
+    words = f"{expression}.\n".encode()
+    done = subprocess.run(command, input=words, env=node, check=True, capture_output=True, timeout=60)
     assert done.stdout.startswith(b"{ok,"), done.stdout
 
 
