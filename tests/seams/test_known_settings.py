@@ -38,3 +38,10 @@ def test_every_known_setting_is_documented(name):
     text = (ROOT / "docs" / "reference" / "settings.md").read_text()
     secret = name.removeprefix(PREFIX).removesuffix("_FILE")
     assert f"`{name}`" in text or (secret in SECRETS and "`MILEPOST_…_FILE`" in text)
+
+
+def test_every_secret_is_named_where_files_are_documented():
+    """In the sentence about `MILEPOST_…_FILE`."""
+    text = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    paragraph = next(one for one in text.split("\n\n") if one.startswith("Every secret can be in a file"))
+    assert [] == [name for name in SECRETS if f"`{PREFIX}{name}`" not in paragraph]

@@ -126,6 +126,15 @@ def test_a_key_id_that_occurs_twice_is_refused(tmp_path):
         read_access(tmp_path / "access.json")
 
 
+def test_an_issuer_that_occurs_twice_is_refused(tmp_path):
+    """Only the first entry would count."""
+    (path := tmp_path / "access.json").write_text(
+        json.dumps({"issuers": json.loads(issuer())["issuers"] + json.loads(issuer(audience="other"))["issuers"]})
+    )
+    with pytest.raises(ValueError, match="issuers: .*is listed twice"):
+        read_access(path)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
 def test_loopback_hosts_are_recognized(host):
     """This holds for every spelling."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from samples import ENDED, ID, SUBMITTED
 from standardwebhooks import Webhook
-from trusted import TRUST, believed, received
+from trusted import TRUST, believed, own, received
 from webhook_parts import FakeEndpoint, FakeEventPublisher, FakeWebhookLog
 
 from milepost_contracts.errors import RefusedCallback
@@ -16,6 +16,7 @@ from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobFailed, JobSubmitted, JobSucceeded
 from milepost_contracts.values import JobError
 from milepost_tracker.core.webhooks import MAX_CONCURRENT_PER, QueuedWebhook, Webhooks
+from milepost_tracker.ports.status_store import KnownJob
 from milepost_tracker.ports.webhook_client import WebhookAnswer
 
 URL = "https://hooks.example.com/milepost?token=1"
@@ -40,12 +41,25 @@ def publisher():
     return FakeEventPublisher()
 
 
+class FakeStatusStore:
+    """The view: it has the end of one job."""
+
+    async def jobs(self, job_ids):
+        return [KnownJob(job=EVENT.job, status=EVENT.status, due=None, cancel_at=None, at=EVENT.time)]
+
+
 @pytest.fixture
-def webhooks(webhook_client, state, publisher):
+def status():
+    return FakeStatusStore()
+
+
+@pytest.fixture
+def webhooks(webhook_client, state, publisher, status):
     return Webhooks(
         webhook_client,
         state,
         publisher,
+        status,
         trust=TRUST,
         policy=CallbackPolicy(ports=parse_ports(DEFAULT_PORTS)),
         keys=KEYS,
@@ -133,6 +147,26 @@ async def test_a_requested_redelivery_is_always_sent(webhooks, webhook_client, s
     await webhooks.deliver(queued(asked=True))
     assert [EVENT.event_id] * 2 == [headers["webhook-id"] for *_, headers in webhook_client.posted]
     assert 2 == len(state.tries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"result": {"invented": True}}, {"callback_url": "https://example.com"}, {"run": 2}],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_gateway_has_an_end_sent_again_and_invents_none(webhooks, webhook_client, publisher, change, asked):
+    """What it publishes must be the end that the status view has; nothing else is signed."""
+    real = received(EVENT, user_id="gateway", routing_key=routing_key(EVENT.job, after=timedelta(0)))
+    await webhooks.deliver(QueuedWebhook(received=real, tries=0, asked=True))
+    assert 1 == len(webhook_client.posted)
+    forged = EVENT.model_copy(update={"job": own(EVENT.job, **change)})
+    queued = received(forged, user_id="gateway", routing_key=routing_key(forged.job, after=timedelta(0)))
+    await webhooks.deliver(QueuedWebhook(received=queued, tries=0, asked=asked))
+    assert (1, "the status view has no such end of the job") == (
+        len(webhook_client.posted),
+        publisher.poison[0][2],
+    )
 
 
 async def test_a_requested_redelivery_is_retried_like_any_other(webhooks, webhook_client, state, publisher):

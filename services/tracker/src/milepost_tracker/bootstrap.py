@@ -214,6 +214,7 @@ def _webhooks(
         HttpWebhookClient(resolver),
         webhook_log,
         publisher,
+        parts.store,
         trust=parts.trust,
         policy=settings.callback_policy,
         keys=keys,

@@ -131,6 +131,14 @@ class Access(_Entry):
             raise ValueError(f"the key {min(twice)} is listed twice")
         return keys
 
+    @field_validator("issuers")
+    @classmethod
+    def _check_unique_issuers(cls, issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
+        names = [one.issuer for one in issuers]
+        if twice := {one for one in names if names.count(one) > 1}:
+            raise ValueError(f"the issuer {min(twice)} is listed twice")
+        return issuers
+
     def key(self, text: str) -> ApiKey | None:
         """Return the entry of this API key; nothing if it is unknown or expired."""
         found = _KEY.fullmatch(text)

@@ -13,16 +13,19 @@ import structlog
 from standardwebhooks import Webhook
 
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent, RefusedCallback
+from milepost_contracts.errors import MalformedEvent, RefusedCallback, RefusedMessage
 from milepost_contracts.http import webhooks
 from milepost_contracts.http.callback_urls import CallbackPolicy, CallbackUrl
 from milepost_contracts.http.webhooks import RETRY_DELAYS, Outcome, WebhookKeys, WebhookTry
 from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.trust import Trust
+from milepost_contracts.states import Status
+from milepost_contracts.values import Job
 from milepost_tracker import metrics
 from milepost_tracker.core.projector import note_refusal, until_stored
 from milepost_tracker.ports.event_publisher import EventPublisher
+from milepost_tracker.ports.status_store import StatusStore
 from milepost_tracker.ports.webhook_client import WebhookAnswer, WebhookClient
 from milepost_tracker.ports.webhook_log import WebhookLog, WebhookState
 
@@ -59,6 +62,7 @@ class Webhooks:
         client: WebhookClient,
         webhook_log: WebhookLog,
         publisher: EventPublisher,
+        status: StatusStore,
         *,
         trust: Trust,
         policy: CallbackPolicy,
@@ -67,6 +71,7 @@ class Webhooks:
         self._client = client
         self._log = webhook_log
         self._publisher = publisher
+        self._status = status
         self._trust = trust
         self._policy = policy
         self._keys = keys
@@ -76,6 +81,8 @@ class Webhooks:
         """Return once the receiver has accepted the webhook, or its next try is durable."""
         try:
             event = self._trust.webhook(queued.received)
+            if queued.received.user_id not in self._trust.senders.trackers:
+                await self._check_end(event)
         except MalformedEvent as error:
             note_refusal(error, queue="webhooks")
             await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=str(error))
@@ -88,6 +95,16 @@ class Webhooks:
             await self._record(
                 event, queued, "failed", error=message, retry_in=await self._schedule_retry(event, queued)
             )
+
+    async def _check_end(self, event: JobEvent) -> None:
+        """Check that the view has this end: a gateway requests that it be sent again, and may not invent one.
+
+        Raises:
+            RefusedMessage: It has another one, or none.
+        """
+        stored = await until_stored(lambda: self._status.jobs([event.job.id]))
+        if _end_of(event.status, event.job) not in [_end_of(known.status, known.job) for known in stored]:
+            raise RefusedMessage("the status view has no such end of the job")
 
     async def _deliver(self, event: JobEvent, url: str, queued: QueuedWebhook) -> None:
         state = await until_stored(lambda: self._log.state(event.job))
@@ -188,6 +205,11 @@ class Webhooks:
             fields = tried.model_dump(mode="json", exclude={"event", "at"}, exclude_none=True)
             log.warning("webhook_not_delivered", job_id=event.job.id, **fields)
         await until_stored(lambda: self._log.record(event.job, tried))
+
+
+def _end_of(status: Status, job: Job) -> tuple[object, ...]:
+    """Return what a webhook says of an end, and to whom."""
+    return status, job.run, job.tenant, job.callback_url, job.result, job.result_file, job.outputs, job.error
 
 
 def _why_skip(event: JobEvent, queued: QueuedWebhook, state: WebhookState) -> str | None:
