@@ -58,8 +58,18 @@ def start_stack():
 
 @pytest.fixture(scope="session")
 def stack(start_stack):
-    """A complete Milepost: one gateway, two processors, one tracker."""
-    return start_stack("session", gateways=1, processors=2, trackers=1)
+    """A complete Milepost: one gateway, two processors, one tracker.
+
+    Tests kill its processors, empty its Redis, and speak to its RabbitMQ as `thief`, who has the rights of a processor,
+    and as `gpu-team`, who may serve the queue `gpu` alone.
+    """
+    settings = {
+        "PYTHONPATH": str(ROOT / "tests" / "fundamentals"),
+        "MILEPOST_HANDLERS": "milepost_basics,milepost_thumbnails,unreliable_jobs",
+        "MILEPOST_DELIVERY_LIMIT": "1",
+        "MILEPOST_PROCESSOR_USERS": "milepost-processor,thief,gpu-team:gpu",
+    }
+    return start_stack("session", gateways=1, processors=2, trackers=1, settings=settings)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ the poison queue with its reason, and change nothing: no status, no stream, no w
 
 import asyncio
 from datetime import timedelta
-from pathlib import Path
 
 import aio_pika
 import httpx
@@ -44,22 +43,13 @@ from milepost_contracts.messages.worker_events import (
 )
 
 TOPOLOGY = Topology()
-JOBS = Path(__file__).parent.parent / "fundamentals"
 RESULT = {"steps": 666}
 
 
-@pytest.fixture(scope="module")
-def stack(start_stack):
-    """A stack in which `thief` has a processor's user, and `gpu-team` one for the queue `gpu`."""
-    settings = {
-        "PYTHONPATH": str(JOBS),
-        "MILEPOST_HANDLERS": "milepost_basics,unreliable_jobs",
-        "MILEPOST_PROCESSOR_USERS": "milepost-processor,thief,gpu-team:gpu",
-    }
-    made = start_stack("forgery", gateways=1, processors=1, trackers=1, settings=settings)
-    add_users(made, "thief", "gpu-team", "stranger", password="secret")
-    yield made
-    made.down()
+@pytest.fixture(scope="module", autouse=True)
+def users(stack):
+    """The users of the session's stack that nobody but attackers has, and one that Milepost does not know."""
+    add_users(stack, "thief", "gpu-team", "stranger", password="secret")
 
 
 class Attacker:

@@ -139,45 +139,40 @@ def test_several_jobs_are_streamed_over_one_connection(http):
     assert sorted(ids) == sorted(ended)
 
 
-def test_readers_miss_no_lifecycle_event_when_their_gateway_restarts(start_stack):
+def test_readers_miss_no_lifecycle_event_when_their_gateway_restarts(stack, http):
     """They resume with `Last-Event-ID`, as an EventSource does. The job runs until it is canceled."""
-    stack = start_stack("following", gateways=1, processors=1, trackers=1)
-    try:
-        received = []
-        with httpx.Client(base_url=stack.state.url, timeout=30) as http:
-            location = submit(http, "count", steps=5_000, delay=0.1)
+    received = []
+    location = submit(http, "count", steps=5_000, delay=0.1)
 
-            def read():
-                last = None
-                while not received or received[-1].event != "canceled":
-                    try:
-                        headers = {} if last is None else {"Last-Event-ID": last}
-                        with httpx_sse.connect_sse(http, "GET", f"{location}/events", headers=headers) as source:
-                            for event in source.iter_sse():
-                                received.append(event)
-                                last = event.id
-                    except httpx.TransportError:
-                        pause.wait(0.1)  # then it reconnects
+    def read():
+        last = None
+        while not received or received[-1].event != "canceled":
+            try:
+                headers = {} if last is None else {"Last-Event-ID": last}
+                with httpx_sse.connect_sse(http, "GET", f"{location}/events", headers=headers) as source:
+                    for event in source.iter_sse():
+                        received.append(event)
+                        last = event.id
+            except httpx.TransportError:
+                pause.wait(0.1)  # then it reconnects
 
-            def wait_for_more():
-                before = len(received)
-                wait_until(lambda: len(received) > before + 3, within=40, what="events arrive")
+    def wait_for_more():
+        before = len(received)
+        wait_until(lambda: len(received) > before + 3, within=40, what="events arrive")
 
-            reading, pause = threading.Thread(target=read, daemon=True), threading.Event()
-            reading.start()
-            for _ in range(2):
-                wait_for_more()
-                processes.stop(stack.state.process("gateway-1"))
-                stack.revive("gateway-1")
-            wait_for_more()
-            assert 202 == http.post(f"{location}/cancel").status_code
-            reading.join(timeout=60)
-        names = [event.event for event in received]
-        ids = [int(event.id) for event in received]
-        assert "canceled" == names[-1]
-        assert sorted(set(ids)) == ids, "nothing twice, and nothing out of order"
-        assert "started" in names or names[0] == "snapshot"
-        assert "gap" not in names
-        assert 1 == names.count("snapshot"), "each reconnect resumed"
-    finally:
-        stack.down()
+    reading, pause = threading.Thread(target=read, daemon=True), threading.Event()
+    reading.start()
+    for _ in range(2):
+        wait_for_more()
+        processes.stop(stack.state.process("gateway-1"))
+        stack.revive("gateway-1")
+    wait_for_more()
+    assert 202 == http.post(f"{location}/cancel").status_code
+    reading.join(timeout=60)
+    names = [event.event for event in received]
+    ids = [int(event.id) for event in received]
+    assert "canceled" == names[-1]
+    assert sorted(set(ids)) == ids, "nothing twice, and nothing out of order"
+    assert "started" in names or names[0] == "snapshot"
+    assert "gap" not in names
+    assert 1 == names.count("snapshot"), "each reconnect resumed"

@@ -1,24 +1,10 @@
 """One complete Milepost for all tests in this folder: RabbitMQ, Redis, a gateway, a tracker and two processors."""
 
-from pathlib import Path
-
 import httpx
 import pytest
 from waiting import wait_until
 
-HERE = Path(__file__).parent
 UNFINISHED = {"scheduled", "queued", "running", "retrying"}
-
-
-@pytest.fixture(scope="session")
-def stack(start_stack):
-    """A stack beside the session's, with the handlers of `unreliable_jobs`: tests kill its processors and its Redis."""
-    settings = {
-        "PYTHONPATH": str(HERE),
-        "MILEPOST_HANDLERS": "milepost_basics,milepost_thumbnails,unreliable_jobs",
-        "MILEPOST_DELIVERY_LIMIT": "1",
-    }
-    return start_stack("fundamentals", gateways=1, processors=2, trackers=1, settings=settings)
 
 
 @pytest.fixture(scope="session")
