@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from samples import ENDED, RUNNING, SAMPLES
 
 from milepost_contracts.errors import MalformedEvent, UnknownEvent
-from milepost_contracts.messages.cloudevent import encode
+from milepost_contracts.messages.cloudevent import encode, peek
 from milepost_contracts.messages.job_events import JobFailed, JobStarted, JobSucceeded, decode_event
 from milepost_contracts.values import MAX_EVENT
 
@@ -29,6 +29,14 @@ def started_event_with_data(**changes):
 def test_every_event_decodes_to_what_was_encoded(event):
     """Encoding loses nothing."""
     assert event == decode_event(encode(event))
+
+
+@pytest.mark.parametrize("read", [decode_event, peek])
+def test_a_message_that_is_too_long_is_not_even_parsed(read):
+    """A few in the log would fill the memory of each tracker that replays it."""
+    body = encode(JobSucceeded(job=ENDED)) + b" " * MAX_EVENT
+    with pytest.raises(MalformedEvent, match="bytes are more than the"):
+        read(body)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ log.console.level = info
 log.file = false
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 33554432
+max_message_size = 1048576
 consumer_timeout = {consumer_timeout}
 load_definitions = {definitions}
 """

@@ -99,17 +99,23 @@ def peek(body: bytes) -> tuple[str, str | None]:
     """Return subject and sequence of a message, without validating the rest.
 
     Raises:
-        MalformedEvent: It has no subject, or is no JSON.
+        MalformedEvent: It has no subject, is no JSON, or is too long.
     """
-    try:
-        envelope = pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedEvent(f"not JSON: {error}") from error
+    envelope = _parse(body)
     subject = envelope.get("subject") if isinstance(envelope, dict) else None
     if not isinstance(subject, str):
         raise MalformedEvent("it has no subject")
     sequence = envelope.get("sequence")
     return subject, sequence if isinstance(sequence, str) else None
+
+
+def _parse(body: bytes) -> Any:
+    if len(body) > MAX_EVENT:
+        raise MalformedEvent(f"{len(body)} bytes are more than the {MAX_EVENT} allowed")
+    try:
+        return pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedEvent(f"not JSON: {error}") from error
 
 
 def decode(body: bytes, known: dict[str, type[Message]]) -> Message:
@@ -119,12 +125,7 @@ def decode(body: bytes, known: dict[str, type[Message]]) -> Message:
         UnknownEvent: A CloudEvent, but of no known type.
         MalformedEvent: Anything else that is not a valid message.
     """
-    if len(body) > MAX_EVENT:
-        raise MalformedEvent(f"{len(body)} bytes are more than the {MAX_EVENT} allowed")
-    try:
-        envelope = pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedEvent(f"not JSON: {error}") from error
+    envelope = _parse(body)
     if not isinstance(envelope, dict) or envelope.get("specversion") != "1.0":
         raise MalformedEvent("not a CloudEvents 1.0 envelope")
     kind = envelope.get("type")
