@@ -7,14 +7,17 @@ from datetime import timedelta
 import pytest
 from job_histories import LONG_RETENTION
 from permitted import Deployment
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from samples import JUST_SUBMITTED
 
-from milepost_contracts.status.redis_keys import SHARDS
+from milepost_contracts.status.redis_keys import SHARDS, shard_of
 from milepost_gateway.adapters.redis.change_feed import RedisChangeFeed
 from milepost_gateway.adapters.redis.job_index import RedisJobIndex
 from milepost_gateway.adapters.redis.status_store import RedisStatusStore as Reader
+from milepost_processor.adapters.claims import RedisClaims
 from milepost_rabbit.cancelling import cancel_and_wait
 from milepost_tracker.adapters.redis.status_store import RedisStatusStore
 
@@ -26,6 +29,16 @@ async def store(redis, keys):
     await made.checkpoints.begin_replay(range(SHARDS))
     assert await made.checkpoints.mark_complete(range(SHARDS))
     return made
+
+
+@pytest.fixture
+def claims(redis_url, keys):
+    """A processor's claims. The shard of the job of the samples is complete: a tracker has checked its server."""
+    with BlockingRedis.from_url(redis_url) as redis:
+        checkpoint = keys.checkpoint(shard_of(JUST_SUBMITTED.id))
+        redis.hset(checkpoint, mapping={"complete": redis.info("server")["run_id"], "at": 1})
+        redis.expire(checkpoint, 60)
+        yield RedisClaims(redis, keys, retention=timedelta(days=7))
 
 
 @pytest.fixture

@@ -34,20 +34,6 @@ from milepost_tracker.adapters.redis.worker_store import RedisWorkerStore
 from milepost_tracker.ports.status_store import ClaimState
 
 
-def declare_complete(redis, keys):
-    """Do what a tracker does once it has checked that this server lost nothing."""
-    checkpoint = keys.checkpoint(shard_of(JUST_SUBMITTED.id))
-    redis.hset(checkpoint, mapping={"complete": redis.info("server")["run_id"], "at": 1})
-    redis.expire(checkpoint, 60)
-
-
-@pytest.fixture
-def claims(redis_url, keys):
-    with Redis.from_url(redis_url) as redis:
-        declare_complete(redis, keys)
-        yield RedisClaims(redis, keys, retention=timedelta(days=7))
-
-
 class TestTheLuaScript(ClaimsSuite):
     """Passes the same suite as the fake of the unit tests."""
 
@@ -154,7 +140,13 @@ async def test_the_tracker_reads_the_claim_state_of_a_job(claims, redis, keys):
 
 
 FIRST = RUNNING.model_copy(
-    update={"delivery": 1, "execution": "aaaaaaaa", "attempt": 1, "attempts": (Attempt(number=1, started_at=AT),)}
+    update={
+        "created_at": JUST_SUBMITTED.created_at,
+        "delivery": 1,
+        "execution": "aaaaaaaa",
+        "attempt": 1,
+        "attempts": (Attempt(number=1, started_at=AT),),
+    }
 )
 NOW = now()
 FAILED = FIRST.model_copy(update={"finished_at": NOW, "error": JobError(kind="exception", message='],"tags":')})

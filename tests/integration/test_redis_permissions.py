@@ -57,6 +57,17 @@ REFUSED_IN_REDIS = [
     ("processor", "ZRANGE", "NS:index:{s000}:default:*:*", "0", "-1"),
     ("processor", "LRANGE", "NS:webhooks:{s000}:x", "0", "-1"),
     ("processor", "DEL", "NS:claim:{s000}:x"),
+    *(
+        ("processor", *words)
+        for words in (
+            ("SET", "NS:claim:{s000}:y", "1"),
+            ("SADD", "NS:claim:{s000}:y", "1"),
+            ("ZADD", "NS:claim:{s000}:y", "1", "1"),
+            ("LPUSH", "NS:claim:{s000}:y", "1"),
+            ("HGETALL", "NS:job:{s000}:x"),
+            ("ZSCAN", "NS:expiry:{s000}", "0"),
+        )
+    ),
     ("processor", "SUBSCRIBE", "NS:changes:{s000}"),
     ("processor", "PUBLISH", "NS:changes:{s000}", "x"),
     ("tracker", "HSET", "NS:claim:{s000}:x", "state", "ended"),
@@ -75,6 +86,9 @@ ALLOWED_IN_REDIS = [
      "NS:job:{s000}:x"),
     ("processor", "EVAL", EVAL_READ, "1", "NS:job:{s000}:x"),
     ("limited", "HGET", "NS:claim:{s000}:x", "state"),
+    # An ACL protects keys, not fields: who may read a job's sequence may read its document and its grant too (ADR 36).
+    ("limited", "HMGET", "NS:job:{s000}:x", "state", "hidden"),
+    ("limited", "HSET", "NS:claim:{s000}:x", "state", "ended"),
     ("tracker", "EVAL", EVAL_WRITE, "0"),
     ("tracker", "EVAL", EVAL_READ, "2", "NS:claim:{s000}:x", "NS:job:{s000}:x"),
     ("tracker", "PUBLISH", "NS:changes:{s000}", "x"),

@@ -134,6 +134,14 @@ async def test_the_announced_versions_of_a_queue_are_known(announce, workers):
     assert frozenset() == await workers.versions("other", queue="default", within=LATELY)
 
 
+@pytest.mark.usefixtures("long_recorded")
+@pytest.mark.parametrize("version", ["a b", " ", "a b c d"])
+async def test_a_version_may_be_any_text(announce, workers, version):
+    """A processor names it: with spaces in it, it must not end the tracker that asks for the versions."""
+    await announce("odd", OLD.model_copy(update={"version": version}))
+    assert {version} == await workers.versions("report", queue="default", within=LATELY)
+
+
 async def test_versions_are_not_known_until_announcements_were_recorded_for_long_enough(workers, redis, keys):
     """After a loss of Redis, or while no tracker ran, nobody may conclude that a type is not announced."""
     assert await workers.versions("report", queue="default", within=LATELY) is None

@@ -19,9 +19,14 @@ class Script:
     scripts of a pipeline.
     """
 
-    def __init__(self, package: str, name: str, *, read_only: bool = False) -> None:
-        """Read the script from the file `name` of the package; Redis lets a read-only one write nothing."""
+    def __init__(self, package: str, name: str, *, read_only: bool = False, reads_claims: bool = False) -> None:
+        """Read the script from the file `name` of the package.
+
+        Redis lets a read-only one write nothing. One that reads claims has the function of `read_claim.lua`.
+        """
         self.text = files(package).joinpath(name).read_text()
+        if reads_claims:
+            self.text = files(__package__).joinpath("read_claim.lua").read_text() + self.text
         self._hash = self.hash_of(self.text)
         suffix = "_ro" if read_only else ""
         self._by_hash, self._by_text = f"evalsha{suffix}", f"eval{suffix}"

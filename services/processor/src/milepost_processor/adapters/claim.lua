@@ -9,8 +9,8 @@
 --       12: '1' to claim the job, '0' to find out whether it could be claimed · 13: when it expires if it was not started (ms)
 -- Returns nothing if no tracker has confirmed that the shard is complete on this server: a claim, a cancel or an end may
 -- be missing. Otherwise {verdict, attempt, the earlier attempts as a JSON array, detail,
--- what the execution that is taken over has kept for this attempt, as JSON or ''}. The detail of 'unconfirmed' is the outcome
--- to publish again, and that of 'canceled' the cancel key.
+-- what the execution that is taken over has kept for this attempt, as JSON or '', and what of the claim is unreadable or ''}. The
+-- detail of 'unconfirmed' is the outcome to publish again, or '' if there is none, and that of 'canceled' the cancel key.
 --
 -- What is known of the run's latest execution comes from the claim, or from the view if that is ahead: Redis may have lost
 -- the claim, and a processor may have ended an attempt while Redis was away. `from` is the number of attempts before the
@@ -26,19 +26,18 @@ local attempt, resume = before + 1, ''
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('HGET', KEYS[3], 'complete') ~= server then return false end
 
-local claim = redis.call('HMGET', KEYS[1], 'run', 'delivery', 'execution', 'state', 'attempt', 'attempts', 'alive', 'end',
-  'from', 'resume')
+local claim, unreadable = read_claim(KEYS[1], 'execution', 'state', 'attempt', 'attempts', 'alive', 'end', 'from', 'resume')
 local view = redis.call('HMGET', KEYS[2], 'sequence', 'cancel_key', 'status', 'terminal')
 
-local function answer(verdict, detail) return { verdict, attempt, earlier, detail or '', resume } end
+local function answer(verdict, detail) return { verdict, attempt, earlier, detail or '', resume, unreadable } end
 
 local last
-if claim[1] then
-  if tonumber(claim[1]) > run then return answer('stale') end
-  if tonumber(claim[1]) == run then
-    last = { delivery = tonumber(claim[2]), execution = claim[3], state = claim[4], attempt = tonumber(claim[5]) or 0,
-      attempts = claim[6], alive = tonumber(claim[7]) or 0, absorbing = claim[8] == 'absorbing',
-      from = tonumber(string.match(claim[9] or '', '^' .. run .. '%.(%d+)$')) or 0, resume = claim[10] }
+if claim.run then
+  if claim.run > run then return answer('stale') end
+  if claim.run == run then
+    last = { delivery = claim.delivery, execution = claim.execution, state = claim.state, attempt = claim.attempt or 0,
+      attempts = claim.attempts, alive = claim.alive or 0, absorbing = claim['end'] == 'absorbing',
+      from = tonumber(string.match(claim.from or '', '^' .. run .. '%.(%d+)$')) or 0, resume = claim.resume }
   end
 end
 
@@ -86,7 +85,7 @@ if last then
   local repeated = last.delivery == delivery and last.execution == execution
   if last.absorbing or not (follows or quarantined >= last.delivery) then
     if not last.absorbing and before < last.from then return answer('stale') end
-    if last.state == 'ending' then return answer('unconfirmed', redis.call('HGET', KEYS[1], 'outcome')) end
+    if last.state == 'ending' then return answer('unconfirmed', read_claim(KEYS[1], 'outcome').outcome) end
     if last.state == 'ended' then return answer('finished') end
     if last.state == 'put-back' or delivery < last.delivery then return answer('stale') end
     if delivery == last.delivery and not repeated then return answer('taken') end
@@ -111,6 +110,7 @@ if attempt == 1 and now > tonumber(ARGV[13]) then return answer('expired') end
 if ARGV[12] ~= '1' then return answer('run') end
 
 local entry = '{"number":' .. attempt .. ',' .. ARGV[9]
+if unreadable == 'key' then redis.call('PEXPIRE', KEYS[1], 0) end -- it is no hash
 local attempts = earlier == '[]' and '[' .. entry .. ']' or string.sub(earlier, 1, -2) .. ',' .. entry .. ']'
 redis.call('HSET', KEYS[1], 'run', run, 'delivery', delivery, 'execution', execution, 'worker', ARGV[5],
   'state', 'running', 'attempt', attempt, 'attempts', attempts, 'alive', string.format('%.0f', now + ARGV[10]),

@@ -7,16 +7,17 @@
 -- Returns 'run', 'canceled' or 'stale'.
 
 local run, delivery, execution = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local claim = redis.call('HMGET', KEYS[1], 'run', 'delivery', 'execution', 'end')
-local claimed_run, claimed_delivery = tonumber(claim[1]), tonumber(claim[2])
+local claim, unreadable = read_claim(KEYS[1], 'execution', 'end')
 local time = redis.call('TIME')
 local alive = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4])
 
-if claimed_run == run and claimed_delivery == delivery and claim[3] == execution then
+local is_of_run = claim.run == run
+if is_of_run and claim.delivery == delivery and claim.execution == execution then
   redis.call('HSET', KEYS[1], 'alive', alive)
-elseif claimed_run and (claimed_run > run or (claimed_run == run and (claimed_delivery >= delivery or claim[4] == 'absorbing'))) then
+elseif (claim.run or 0) > run or (is_of_run and (claim.delivery >= delivery or claim['end'] == 'absorbing')) then
   return 'stale'
 else
+  if unreadable == 'key' then redis.call('PEXPIRE', KEYS[1], 0) end -- it is no hash
   redis.call('HSET', KEYS[1], 'run', run, 'delivery', delivery, 'execution', execution, 'worker', ARGV[6],
     'state', 'running', 'attempt', ARGV[7], 'attempts', ARGV[8], 'alive', alive)
   redis.call('HDEL', KEYS[1], 'end', 'outcome', 'outcome_id', 'from', 'resume')

@@ -71,7 +71,7 @@ class Claim:
     earlier: tuple[Attempt, ...] = ()
     #: When the cancel was requested, if the verdict is `CANCELED`.
     cancel_requested_at: datetime | None = None
-    #: The outcome to publish again, if the verdict is `UNCONFIRMED`.
+    #: The outcome to publish again, if the verdict is `UNCONFIRMED`; `None` if another message of the job publishes it.
     outcome: JobEvent | None = None
     #: What the execution that is taken over has kept for this attempt: newer than what the message carries.
     resume_point: ResumePoint | None = None
@@ -87,7 +87,8 @@ class Claims(Protocol):
         `may_run`, the verdict is the same, and nothing is claimed.
 
         Raises:
-            ClaimsUnavailable: Redis does not answer, or may have lost claims.
+            ClaimsUnavailable: Redis does not answer, or may have lost claims; or the claim had an outcome that is not
+                believed, and was dropped.
         """
 
     def end(self, job: Job, outcome: JobEvent) -> JobEvent | None:

@@ -32,7 +32,7 @@ end
 local all, used, live = redis.call('HGETALL', KEYS[2]), {}, {}
 for place = 1, #all, 2 do
   if string.sub(all[place], 1, 2) == 'p:' then
-    local last, alive, version = string.match(all[place + 1], '^(%d+) (%d) (%S+)')
+    local last, alive, version = string.match(all[place + 1], '^(%d+) (%d) (.*) %S*$')
     local age = now - tonumber(last)
     if age > tonumber(ARGV[7]) then
       redis.call('HDEL', KEYS[2], all[place])

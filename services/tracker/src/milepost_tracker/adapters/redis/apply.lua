@@ -1,5 +1,6 @@
 -- Merges views of one shard into the stored ones: the merge law of milepost_contracts.status.merge, in Redis.
 -- Every stored value is read before the first write, so if a key has a wrong type, the call fails and nothing is applied.
+-- A claim is read as `read_claim` does it: processors write it, and nothing in it makes the call fail.
 --
 -- KEYS  1: expiry zset · 2: deadline zset · 3: checkpoints · then job hash and claim for each view
 -- ARGV  1: prefix of the shard's indexes · 2: channel of the shard's changes
@@ -12,8 +13,8 @@
 --       15 tenant · 16 the run that is deleted (four digits) or '' · 17 batch or '' · 18 summary
 --       19 how long its hash is kept at least (ms) or '' · 20 the number of lifecycle events, then sequence and event of
 --       each, in the order of their sequences
--- Returns {the new checkpoint, then for each view its version if it changed or 0, 1 if only the tracker will end it, and 1 if
--- the job has not ended}.
+-- Returns {the new checkpoint, then for each view its version if it changed or 0, 1 if only the tracker will end it or 2 if
+-- so because its claim is unreadable, and 1 if the job has not ended}.
 -- The checkpoint `until` is the time of events: those before it were applied. It rises only while the shard is complete on
 -- this server: what is written to a restored snapshot does not hide how old the snapshot is.
 -- If this owner's checkpoint is lower than its last one and the shard was not replayed since, or the shard is not
@@ -58,12 +59,12 @@ if last_checkpoint and not has_all then
   return { -1 }
 end
 
-local stored, claims = {}, {}
+local stored, claims, unreadable = {}, {}, {}
 for i = 1, count do
   stored[i] = redis.call('HMGET', KEYS[SHARED + 2 * i - 1], 'sequence', 'version', 'type', 'status', 'cancel_key',
     'terminal', 'created', 'history', 'history_sequence', 'deleted', 'tenant', 'batch', 'summary',
     'progressed_at')
-  claims[i] = redis.call('HMGET', KEYS[SHARED + 2 * i], 'run', 'delivery')
+  claims[i], unreadable[i] = read_claim(KEYS[SHARED + 2 * i])
 end
 
 local function index_names(tenant, batch, kind, status)
@@ -103,8 +104,7 @@ end
 -- claim of a running job may be lost; if its processor is too, the redelivery ends it.
 local function is_claimed(claim, sequence, status)
   if status == 'running' then return true end
-  local run, delivery = tonumber(claim[1]), tonumber(claim[2])
-  return run == tonumber(string.sub(sequence, 1, 4)) and delivery > tonumber(string.sub(sequence, 8, 15))
+  return claim.run == tonumber(string.sub(sequence, 1, 4)) and claim.delivery > tonumber(string.sub(sequence, 8, 15))
 end
 
 -- Returns whether two sequences are of one execution.
@@ -227,7 +227,7 @@ for i = 1, count do
   if is_newer then has_ended = ended ~= nil end
   local request = cancels and cancel_key or old_cancel
   if latest and request and not has_ended and not is_deleted and string.sub(request, 1, 4) == string.sub(latest, 1, 4)
-    and not is_claimed(claims[i], latest, latest_status) then orphan = 1 end
+    and not is_claimed(claims[i], latest, latest_status) then orphan = unreadable[i] == '' and 1 or 2 end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = version, orphan, (latest and not has_ended) and 1 or 0
 end
 

@@ -21,6 +21,7 @@ from milepost_contracts.status.redis_keys import Keys, shard_of
 from milepost_contracts.status.summary import render_summary, summarize
 from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Job
 from milepost_redis.calls import execute, in_every_shard, milliseconds, milliseconds_since_1970, raising
+from milepost_redis.parsing import UnreadableClaims
 from milepost_redis.scripts import Argument, Script
 from milepost_tracker.adapters.redis.checkpoints import RedisCheckpoints
 from milepost_tracker.errors import StoreUnavailable
@@ -37,6 +38,9 @@ OVERDUE_LEASE = timedelta(seconds=30)
 CLOCK_TOLERANCE = timedelta(hours=1)
 """Clocks may differ by up to this without ending a job."""
 
+UNREADABLE_CLAIM = 2
+"""What `apply.lua` returns of a job that only the tracker will end, because its claim is unreadable."""
+
 _PACKAGE = "milepost_tracker.adapters.redis"
 _ATTEMPTS = TypeAdapter(tuple[Attempt, ...])
 
@@ -50,8 +54,11 @@ class RedisStatusStore:
         self._retention = retention
         self._live_for = live_for
         self._lengths = [milliseconds(length) for length in (retention, live_for, GRACE)]
-        scripts = (Script(_PACKAGE, f"{name}.lua") for name in ("apply", "sweep", "overdue", "tagged"))
-        self._apply, self._sweep, self._overdue, self._tagged = scripts
+        scripts = (Script(_PACKAGE, f"{name}.lua") for name in ("sweep", "overdue", "tagged"))
+        self._sweep, self._overdue, self._tagged = scripts
+        scripts = (Script(_PACKAGE, f"{name}.lua", reads_claims=True) for name in ("apply", "claim_fields"))
+        self._apply, self._claim_fields = scripts
+        self._unreadable_claims = UnreadableClaims()
         self.checkpoints = RedisCheckpoints(redis, keys, lasts=live_for + GRACE)
 
     async def apply(self, views: Mapping[str, View], *, replayed: bool = False) -> Applied:
@@ -74,6 +81,9 @@ class RedisStatusStore:
             if not replayed:
                 self.checkpoints.record(shard, checkpoint)
             orphans = [job_id for (job_id, _), orphan in zip(group, results[1::3], strict=True) if orphan]
+            for (job_id, _), orphan in zip(group, results[1::3], strict=True):
+                if orphan == UNREADABLE_CLAIM:
+                    self._unreadable_claims.log(job_id)
             applied += Applied(changed=sum(version > 0 for version in results[::3]), orphans=tuple(orphans))
             is_open.update({job_id: bool(flag) for (job_id, _), flag in zip(group, results[2::3], strict=True)})
         with raising(StoreUnavailable):
@@ -176,46 +186,48 @@ class RedisStatusStore:
         return [known for job_id, fields in stored if (known := _readable_job(job_id, *fields)) is not None]
 
     async def attempts(self, job: Job) -> tuple[Attempt, ...]:
-        with raising(StoreUnavailable):
-            (found,) = await execute(self._redis, lambda pipe: pipe.hmget(self._keys.claim(job.id), "run", "attempts"))
-        run, attempts = found
-        if run is None or int(run) != job.run or attempts is None:
+        _, ((run, attempts),) = await self._claims([job.id], "run", "attempts")
+        if run != job.run or attempts is None:
             return ()
         try:
             return _ATTEMPTS.validate_json(attempts)[-MAX_LISTED_ATTEMPTS:]
-        except ValidationError as error:
-            log.warning("stored_attempts_unreadable", job_id=job.id, error=str(error))
+        except ValidationError:
+            self._unreadable_claims.log(job.id)
             return ()
 
     async def claim_state(self, command: Job) -> ClaimState:
-        def fill(pipe: Any) -> None:
-            pipe.hmget(
-                self._keys.claim(command.id), "run", "delivery", "state", "alive", "attempt", "execution", "outcome_id"
-            )
-            pipe.time()
-
-        with raising(StoreUnavailable):
-            (run, delivery, state, alive, attempt, execution, outcome), (seconds, _) = await execute(self._redis, fill)
-        if run is None or int(run) < command.run:
+        fields = ("run", "delivery", "state", "alive", "attempt", "execution", "outcome_id")
+        at, (claim,) = await self._claims([command.id], *fields)
+        run, delivery, state, alive, attempt, execution, outcome = claim
+        if run is None or run < command.run:
             return ClaimState.WAITING
-        if int(run) > command.run or state == b"ended":
+        if run > command.run or state == b"ended":
             return ClaimState.OVER
-        if int(alive or 0) > seconds * 1000 or outcome is not None:
+        if (alive or 0) > at or outcome is not None:
             return ClaimState.HELD
-        follows = command.attempt > int(attempt or 0) or command.execution.encode() == execution
+        follows = command.attempt > (attempt or 0) or command.execution.encode() == execution
         if state == b"put-back":
             return ClaimState.WAITING if follows else ClaimState.OVER
-        return ClaimState.STARTED if int(delivery) > command.quarantined else ClaimState.WAITING
+        return ClaimState.STARTED if delivery > command.quarantined else ClaimState.WAITING
 
     async def held(self, job_ids: Sequence[str]) -> set[str]:
+        at, claims = await self._claims(job_ids, "alive")
+        return {job_id for job_id, (alive,) in zip(job_ids, claims, strict=True) if (alive or 0) > at}
+
+    async def _claims(self, job_ids: Sequence[str], *fields: str) -> tuple[int, list[Any]]:
+        """Return the time of Redis (ms), and these fields of each job's claim: `None` for what no processor writes."""
+
         def fill(pipe: Any) -> None:
             pipe.time()
             for job_id in job_ids:
-                pipe.hget(self._keys.claim(job_id), "alive")
+                self._claim_fields.add_to(pipe, [self._keys.claim(job_id)], *fields)
 
         with raising(StoreUnavailable):
-            (seconds, _), *alive = await execute(self._redis, fill)
-        return {job_id for job_id, until in zip(job_ids, alive, strict=True) if int(until or 0) > seconds * 1000}
+            (seconds, _), *answers = await execute(self._redis, fill, self._claim_fields)
+        for job_id, (unreadable, *_) in zip(job_ids, answers, strict=True):
+            if unreadable:
+                self._unreadable_claims.log(job_id)
+        return seconds * 1000, [values for _, *values in answers]
 
     async def sweep(self) -> int:
         def ask(pipe: Any, shard: int) -> None:

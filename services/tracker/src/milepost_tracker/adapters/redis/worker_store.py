@@ -75,7 +75,8 @@ class RedisWorkerStore:
         found = set()
         for field, value in announced.items():
             if field.startswith(b"p:"):
-                last, _, version, queues = value.decode().split(" ")
+                last, _, announced_version = value.decode().split(" ", 2)
+                version, _, queues = announced_version.rpartition(" ")
                 if int(last) / 1000 >= begin and queue in queues.split(","):
                     found.add(version)
         return frozenset(found)
