@@ -17,6 +17,7 @@ from milepost.job import definition_of
 from milepost.testing.attempts import wait_for
 from milepost_contracts.http import webhooks
 from milepost_contracts.messages.job_events import JobFailed, JobSubmitted, decode_event, encode_event
+from milepost_contracts.secret_params import SecretParams
 from milepost_contracts.status import history
 from milepost_contracts.status.render import job_of, render_hidden, render_state
 from milepost_gateway.core.job_types import KnownType
@@ -106,7 +107,7 @@ def test_no_secret_leaves_and_the_handler_gets_each(data):
         raise ValueError(f"{got}")
 
     definition = definition_of(job("secretive")(handler))
-    known = KnownType.of(definition.announcement(), FakeParamsValidator())
+    known = KnownType.of(definition.announcement(), FakeParamsValidator(), SecretParams(definition.params_schema()))
     if not known.secret_params.exist:
         params.pop("unknown")
         assert "hunter2" not in repr(params), "a secret type is not marked"

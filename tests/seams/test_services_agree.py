@@ -10,6 +10,7 @@ import milepost_basics
 from milepost import definitions_in
 from milepost_contracts.messages.job_events import JobSubmitted
 from milepost_contracts.messages.topology import Topology
+from milepost_contracts.secret_params import SecretParams
 from milepost_gateway.adapters.broker import CONFIRM_TIMEOUT
 from milepost_gateway.core.job_types import KnownType
 from milepost_gateway.errors import InvalidParams
@@ -42,7 +43,7 @@ def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event
 async def test_the_gateway_validates_params_against_the_announced_schema(definition):
     """The handler's model and the announced schema reject the same unknown field."""
     announced = definition.announcement()
-    known = KnownType.of(announced, FakeParamsValidator())
+    known = KnownType.of(announced, FakeParamsValidator(), SecretParams(announced.params_schema))
     assert known.quick is not None, "its params are checked without another process"
     with pytest.raises(InvalidParams, match="params"):
         await known.check({"a_typo": 1}, b'{"a_typo":1}', tenant="acme", until=0)

@@ -10,7 +10,7 @@ from problem_answers import problem
 from milepost_contracts.http import webhooks
 from milepost_contracts.messages.job_events import encode_event
 from milepost_contracts.messages.worker_events import JobType
-from milepost_contracts.secret_params import MASK
+from milepost_contracts.secret_params import MASK, SecretParams
 from milepost_contracts.status import history
 from milepost_contracts.values import MAX_PARAMS
 from milepost_gateway.core.job_types import KnownType
@@ -179,7 +179,7 @@ async def test_the_schema_is_listed_as_it_was_announced(http):
 async def test_errors_of_a_type_without_secrets_name_the_value():
     """That helps, and it is the client's own."""
     announced = FETCH.model_copy(update={"params_schema": {"properties": {"n": {"type": "integer"}}}})
-    known = KnownType.of(announced, FakeParamsValidator())
+    known = KnownType.of(announced, FakeParamsValidator(), SecretParams(announced.params_schema))
     with pytest.raises(InvalidParams) as raised:
         await known.check({"n": "three"}, b'{"n":"three"}', tenant="acme", until=0)
     assert '"three"' in raised.value.errors[0].detail

@@ -16,43 +16,71 @@ from milepost_contracts.values import JsonSchema
 
 MASK = "**********"
 """What is shown in place of a secret; pydantic shows the same."""
-MAX_PLACES = 1_000
-"""How many combinations of subschemas are told apart: a value that only a further one describes counts as secret."""
+MAX_VISITS = 30_000
+"""How many subschemas are visited for all params of a type: a value that only further ones describe counts as secret.
+
+Together they take 25 ms at most. A union of 60 models with 40 members each takes 5,000."""
+MAX_POINTER = 200
+"""Characters of a pointer below which no secrets are told apart: many secrets in a deep place would repeat it."""
 
 _REFERENCES = ("$ref", "$dynamicRef")
 #: Keywords that apply subschemas to the same value: to `not` belongs one schema, to `allOf` a list of them, …
 _IN_PLACE = ("not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas")
 #: Keywords that apply subschemas to the members of an object or the items of an array.
 _REST, _EVERY_ITEM = ("additionalProperties", "unevaluatedProperties"), ("contains", "unevaluatedItems")
-_INSIDE = (*_REST, *_EVERY_ITEM, "properties", "patternProperties", "prefixItems", "items", "additionalItems")
+_INSIDE = {*_REST, *_EVERY_ITEM, "properties", "patternProperties", "prefixItems", "items", "additionalItems"}
 #: Keywords that apply subschemas to what can't be sealed apart: names, and JSON in a string. The whole is secret then.
 _INSEPARABLE = ("propertyNames", "contentSchema")
 
 Node = dict[str, Any]
-#: The steps to a value, the last one first; a pointer is made only of those that lead to secrets.
-_Path = tuple["_Path | None", str | int]
 _ANYTHING: Node = {}
+#: What one schema describes inside of a value: some members or items by name or index, all others, and any.
+_Described = tuple[Mapping[Any, "Node"], list["Node"], list["Node"]]
 #: Secrets by their JSON pointers.
 Secrets = dict[str, JsonValue]
 
 
 @dataclass
+class _Inside:
+    """The subschemas of an object's members or of an array's items, at one place of the params."""
+
+    #: Whether what no subschema describes is secret.
+    is_strict: bool
+    #: The subschemas of those that are described one by one, by name or index.
+    named: dict[str | int | None, list[Node]] = field(default_factory=dict)
+    #: The subschemas of all others, beside those that they are not for.
+    others: list[tuple[Mapping[Any, Node], list[Node]]] = field(default_factory=list)
+    #: The subschemas of any of them.
+    always: list[Node] = field(default_factory=list)
+    #: What was found with these, by name or index; `None` is that of all others.
+    places: dict[str | int | None, "_Place | None"] = field(default_factory=dict)
+
+    def add(self, described: _Described) -> int:
+        """Add what one subschema describes; return how many subschemas these are."""
+        named, others, always = described
+        for name, one in named.items():
+            self.named.setdefault(name, []).append(one)
+        if others:
+            self.others.append((named, others))
+        self.always += always
+        return len(named) + len(others) + len(always)
+
+    def of(self, name: str | int | None) -> list[Node]:
+        """Return the subschemas that may apply to one of them; `None` is one that is not described by name or index."""
+        others = (one for named, inner in self.others if name not in named for one in inner)
+        return [*self.named.get(name, ()), *others, *self.always]
+
+
+@dataclass(frozen=True)
 class _Place:
-    """The values at one place of the params, by the subschemas that may apply to them."""
+    """The values at one place of the params."""
 
-    nodes: tuple[Node, ...]
     is_secret: bool = False
-    #: The names of members that are described one by one.
-    names: frozenset[str] = frozenset()
-    #: How many items are described one by one.
-    listed: int = 0
-    #: The places of the members by their names; `None` is the name of all others.
-    members: dict[str | None, "_Place | None"] = field(default_factory=dict)
-    #: The places of the items; the last is that of all others.
-    items: dict[int, "_Place | None"] = field(default_factory=dict)
+    members: _Inside = field(default_factory=lambda: _Inside(is_strict=True))
+    items: _Inside = field(default_factory=lambda: _Inside(is_strict=False))
 
 
-_SECRET = _Place((), is_secret=True)
+_SECRET = _Place(is_secret=True)
 
 
 class SecretParams:
@@ -60,11 +88,15 @@ class SecretParams:
 
     It errs on the side of secrecy. A subschema counts whether or not its alternative, condition or pattern applies. In
     an object that may hold a secret, the members that the schema does not describe are secret too: one may be a secret
-    under an alias, or under a misspelled name. The time grows with the params alone, however recursive the schema is.
+    under an alias, or under a misspelled name.
+
+    The time to build one grows with the schema. The first params that reach a place visit its subschemas, up to
+    `MAX_VISITS` for all places. Else the time of `split` grows with the params alone, however recursive the schema is.
     """
 
     def __init__(self, schema: JsonSchema) -> None:
         self._schema = schema
+        self._visits_left = MAX_VISITS
         self._places: dict[frozenset[int], _Place] = {}
         nodes = [one for one in _everything_in(schema) if isinstance(one, dict)]
         self._anchors = {
@@ -73,10 +105,23 @@ class SecretParams:
         #: Whether a reference may be relative to a part of the schema that has an identity of its own.
         self._has_parts = any("$id" in node for node in nodes if node is not schema)
         #: The names of members that the schema gives away.
-        self.names = frozenset(name for node in nodes for name in _children(node, "properties"))
+        self.names = frozenset(name for node in nodes for name in _properties(node))
         self._root: _Place | None = None
         if any(_is_mark(node) for node in nodes):
+            #: The subschemas that apply to the same value as one, by its identity.
+            self._in_place: dict[int, list[Node]] = {}
+            #: What those describe in objects and in arrays that describe anything there, by their identity.
+            self._described: dict[int, tuple[_Described, _Described]] = {}
+            #: The subschemas whose values may be or hold secrets, by their identity.
             self._leading = self._find_leading()
+            #: The subschemas whose values are secret, by their identity.
+            self._secret = frozenset(
+                id(node)
+                for node in nodes
+                if _is_mark(node)
+                or not self._resolves(node)
+                or any(id(one) in self._leading for one in _subschemas(node, _INSEPARABLE))
+            )
             self._root = self._place([schema])
 
     @property
@@ -87,98 +132,86 @@ class SecretParams:
     def split(self, params: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], Secrets]:
         """Return the params with masks, and the secrets. If the params as a whole are secret, none is shown."""
         secrets: Secrets = {}
-        shown = self._shown(self._root, dict(params), None, secrets)
+        shown = self._shown(self._root, dict(params), "", secrets)
         return (shown if isinstance(shown, dict) else {}), secrets
 
-    def _shown(self, place: _Place | None, value: Any, path: _Path | None, secrets: Secrets) -> Any:
+    def _shown(self, place: _Place | None, value: Any, pointer: str, secrets: Secrets) -> Any:
         if place is None:
             return value
-        if place.is_secret:
-            secrets[_pointer(path)] = value
+        if place.is_secret or len(pointer) > MAX_POINTER:
+            secrets[pointer] = value
             return MASK
         if isinstance(value, dict):
             return {
-                name: self._shown(inside, inner, (path, name), secrets)
-                if (inside := self._member(place, name)) is not None
+                name: self._shown(inside, inner, f"{pointer}/{escaped(name)}", secrets)
+                if (inside := self._inside(place.members, name)) is not None
                 else inner
                 for name, inner in value.items()
             }
         if isinstance(value, list):
             return [
-                self._shown(inside, inner, (path, index), secrets)
-                if (inside := self._item(place, index)) is not None
+                self._shown(inside, inner, f"{pointer}/{index}", secrets)
+                if (inside := self._inside(place.items, index)) is not None
                 else inner
                 for index, inner in enumerate(value)
             ]
         return value
 
-    def _member(self, place: _Place, name: str) -> _Place | None:
-        key = name if name in place.names else None
-        if key not in place.members:
-            place.members[key] = self._find_member(place, key)
-        return place.members[key]
+    def _inside(self, inside: _Inside, name: str | int) -> _Place | None:
+        key = name if name in inside.named else None
+        if key not in inside.places:
+            inside.places[key] = self._find(inside, key)
+        return inside.places[key]
 
-    def _find_member(self, place: _Place, name: str | None) -> _Place | None:
-        inner: list[Node] = []
-        for node in place.nodes:
-            named = _children(node, "properties")
-            inner += [named[name]] if name in named else _subschemas(node, _REST)
-            inner += _subschemas(node, ("patternProperties",))
-        is_described = name is not None or any(inner)
-        return self._place(inner) if is_described else _SECRET
+    def _find(self, inside: _Inside, name: str | int | None) -> _Place | None:
+        self._visits_left -= len(inside.others)
+        if self._visits_left < 0:
+            return _SECRET
+        schemas = inside.of(name)
+        self._visits_left -= len(schemas)
+        is_described = name is not None or any(schemas)
+        return self._place(schemas) if is_described or not inside.is_strict else _SECRET
 
-    def _item(self, place: _Place, index: int) -> _Place | None:
-        key = min(index, place.listed)
-        if key not in place.items:
-            inner: list[Node] = []
-            for node in place.nodes:
-                listed = _listed(node)
-                inner += listed[key : key + 1] or _subschemas(node, ("items", "additionalItems"))
-                inner += _subschemas(node, _EVERY_ITEM)
-            place.items[key] = self._place(inner)
-        return place.items[key]
-
-    def _place(self, schemas: Iterable[Node]) -> _Place | None:
+    def _place(self, schemas: list[Node]) -> _Place | None:
         """Return the place of values to which these schemas may apply; `None` if none of them is or holds a secret."""
-        nodes = self._closure(schemas)
-        key = frozenset(nodes)
-        if not key & self._leading:
+        if not any(id(one) in self._leading for one in schemas):
             return None
+        nodes = self._closure(schemas)
+        if self._visits_left < 0 or not self._secret.isdisjoint(nodes):
+            return _SECRET
+        key = frozenset(nodes & self._described.keys())
         if key not in self._places:
-            if len(self._places) >= MAX_PLACES or any(self._is_secret(node) for node in nodes.values()):
-                return _SECRET
-            names = frozenset(name for node in nodes.values() for name in _children(node, "properties"))
-            listed = max(len(_listed(node)) for node in nodes.values())
-            self._places[key] = _Place(tuple(nodes.values()), names=names, listed=listed)
+            place = self._places[key] = _Place()
+            for one_id in key:
+                in_object, in_array = self._described[one_id]
+                self._visits_left -= place.members.add(in_object) + place.items.add(in_array)
         return self._places[key]
 
-    def _closure(self, schemas: Iterable[Node]) -> dict[int, Node]:
+    def _closure(self, schemas: list[Node]) -> set[int]:
         """Return all subschemas that apply to the same value as these, by their identity."""
-        found: dict[int, Node] = {}
+        found = set[int]()
         stack = list(schemas)
-        while stack:
+        while stack and self._visits_left >= 0:
             one = stack.pop()
+            self._visits_left -= 1
             if id(one) not in found:
-                found[id(one)] = one
-                stack += _subschemas(one, _IN_PLACE) + self._targets(one)
+                found.add(id(one))
+                stack += self._in_place.get(id(one), ())
         return found
 
-    def _is_secret(self, node: Node) -> bool:
-        is_inseparable = any(id(one) in self._leading for one in _subschemas(node, _INSEPARABLE))
-        return is_inseparable or _is_mark(node) or not self._resolves(node)
-
     def _find_leading(self) -> frozenset[int]:
-        """Return the subschemas whose values may be or hold secrets, by their identity."""
         users: dict[int, list[int]] = {}
-        seen, leading, stack = set[int](), list[int](), [self._schema]
+        leading, stack = list[int](), [self._schema]
         while stack:
             node = stack.pop()
-            if id(node) in seen:
+            if id(node) in self._in_place:
                 continue
-            seen.add(id(node))
+            self._in_place[id(node)] = _subschemas(node, _IN_PLACE) + self._targets(node)
+            if not _INSIDE.isdisjoint(node):
+                self._described[id(node)] = _in_object(node), _in_array(node)
             if _is_mark(node) or not self._resolves(node):
                 leading.append(id(node))
-            for one in _subschemas(node, (*_IN_PLACE, *_INSIDE, *_INSEPARABLE)) + self._targets(node):
+            for one in self._in_place[id(node)] + _subschemas(node, (*_INSIDE, *_INSEPARABLE)):
                 users.setdefault(id(one), []).append(id(node))
                 stack.append(one)
         found = set[int]()
@@ -234,20 +267,16 @@ def join(shown: Mapping[str, JsonValue], secrets: Secrets) -> dict[str, JsonValu
 
 def place_of(pointer: str, secrets: Secrets) -> str | None:
     """Return the pointer of the secret that a pointer leads to or into; `None` if it leads to none."""
-    return next((one for one in secrets if f"{pointer}/".startswith(f"{one}/")), None)
+    while pointer not in secrets:
+        if not pointer:
+            return None
+        pointer = pointer.rpartition("/")[0]
+    return pointer
 
 
 def escaped(step: str | int) -> str:
     """Escape a step of a JSON pointer (RFC 6901)."""
     return str(step).replace("~", "~0").replace("/", "~1")
-
-
-def _pointer(path: _Path | None) -> str:
-    steps: list[str] = []
-    while path is not None:
-        path, step = path
-        steps.append(f"/{escaped(step)}")
-    return "".join(reversed(steps))
 
 
 def _steps(pointer: str) -> list[str]:
@@ -262,17 +291,23 @@ def _is_mark(node: Node) -> bool:
     return node.get("writeOnly") is True or node.get("format") == "password"
 
 
-def _children(node: Node, keyword: str) -> Node:
-    found = node.get(keyword)
-    if not isinstance(found, dict):
-        return {}
-    return {name: one if isinstance(one, dict) else _ANYTHING for name, one in found.items()}
+def _in_object(node: Node) -> _Described:
+    return _properties(node), _subschemas(node, _REST), _subschemas(node, ("patternProperties",))
 
 
-def _listed(node: Node) -> list[Node]:
-    """Return the schemas of the first items of an array; before 2020-12, they were in `items`."""
-    found = node.get("prefixItems", node.get("items"))
-    return [one if isinstance(one, dict) else _ANYTHING for one in found] if isinstance(found, list) else []
+def _in_array(node: Node) -> _Described:
+    listed = node.get("prefixItems", node.get("items"))  # before 2020-12, `items` had the list
+    named = {index: _object(one) for index, one in enumerate(listed)} if isinstance(listed, list) else {}
+    return named, _subschemas(node, ("items", "additionalItems")), _subschemas(node, _EVERY_ITEM)
+
+
+def _properties(node: Node) -> Mapping[Any, Node]:
+    found = node.get("properties")
+    return {name: _object(one) for name, one in found.items()} if isinstance(found, dict) else {}
+
+
+def _object(schema: Any) -> Node:
+    return schema if isinstance(schema, dict) else _ANYTHING
 
 
 def _subschemas(node: Node, keywords: Iterable[str]) -> list[Node]:

@@ -16,7 +16,7 @@ from milepost_contracts.clock import now
 from milepost_contracts.http.problems import ProblemDetail
 from milepost_contracts.messages.worker_events import HEARTBEAT_INTERVAL, Heartbeat, JobType
 from milepost_contracts.secret_params import MASK, SecretParams, Secrets, place_of
-from milepost_gateway.core.params_schema import MAX_STEPS, quick_validator
+from milepost_gateway.core.params_schema import MAX_ERRORS, MAX_STEPS, quick_validator
 from milepost_gateway.errors import InvalidParams, NotAccepted, StoreUnavailable, UnknownJobType
 from milepost_gateway.ports.params_validator import ParamsValidator
 from milepost_gateway.ports.worker_store import WorkerStore
@@ -47,10 +47,10 @@ class KnownType:
     secret_params: SecretParams
 
     @classmethod
-    def of(cls, announced: JobType, validator: ParamsValidator) -> Self:
+    def of(cls, announced: JobType, validator: ParamsValidator, secret_params: SecretParams) -> Self:
         """Return a type; whether its schema can be used is known only if it is quick."""
         schema = pydantic_core.to_json(announced.params_schema)
-        return cls(announced, validator, schema, quick_validator(schema), SecretParams(announced.params_schema))
+        return cls(announced, validator, schema, quick_validator(schema), secret_params)
 
     async def check(self, params: Mapping[str, Any], as_json: bytes, *, tenant: str, until: float) -> None:
         """Return if the params, also given as JSON, match the schema.
@@ -87,13 +87,15 @@ class KnownType:
         """Return the params as they are shown, and the secrets among them.
 
         Raises:
-            InvalidParams: A secret is the mask: the params are those that a job has shown.
+            InvalidParams: A secret is the mask: the params are those that a job has shown. Carries up to 20 of them.
         """
         shown, secrets = self.secret_params.split(params)
         masks = [pointer for pointer, value in secrets.items() if value == MASK]
         if masks:
             detail = "it is secret, and this is only its mask: give the secret itself"
-            raise InvalidParams([ProblemDetail(pointer=f"/params{pointer}", detail=detail) for pointer in masks])
+            raise InvalidParams(
+                [ProblemDetail(pointer=f"/params{pointer}", detail=detail) for pointer in masks[:MAX_ERRORS]]
+            )
         return shown, secrets
 
     def _without_secrets(self, params: Mapping[str, Any], errors: Sequence[ProblemDetail]) -> list[ProblemDetail]:
@@ -117,6 +119,8 @@ class KnownTypes:
     _types: dict[str, KnownType] = field(default_factory=dict)
     #: Announced types whose schema can't be used.
     _unusable: dict[str, JobType] = field(default_factory=dict)
+    #: So that requests that ask at the same time add a type once.
+    _adding: asyncio.Lock = field(default_factory=asyncio.Lock)
     _started_at: float = field(default_factory=time.monotonic)
     _read_at: float = float("-inf")
     #: When a live processor last served each queue.
@@ -131,19 +135,26 @@ class KnownTypes:
             StoreUnavailable: The store does not answer; the known types are kept.
         """
         for announced in await self.store.job_types():  # a type that the store has lost is still accepted
-            known = self._types.get(announced.type)
-            if announced not in (known and known.announced, self._unusable.get(announced.type)):
+            if self._is_new(announced):
                 await self._add(announced)
+
+    def _is_new(self, announced: JobType) -> bool:
+        known = self._types.get(announced.type)
+        return announced not in (known and known.announced, self._unusable.get(announced.type))
 
     async def _add(self, announced: JobType) -> None:
         """Add a type, or its new version, if its schema can be used."""
-        await asyncio.sleep(0)  # let requests run
-        known = KnownType.of(announced, self.validator)
-        if known.quick is None:
-            self._unusable[announced.type] = announced  # for the moment, so that it is checked once
-            if (fault := await self.validator.find_fault(known.schema)) is not None:
-                log.warning("schema_unusable", type=announced.type, error=fault)
+        async with self._adding:
+            if not self._is_new(announced):
                 return
+            # A thread, as this may take longer than the loop may be held.
+            secret_params = await asyncio.to_thread(SecretParams, announced.params_schema)
+            known = KnownType.of(announced, self.validator, secret_params)
+            if known.quick is None:
+                self._unusable[announced.type] = announced  # for the moment, so that it is checked once
+        if known.quick is None and (fault := await self.validator.find_fault(known.schema)) is not None:
+            log.warning("schema_unusable", type=announced.type, error=fault)
+            return
         self._unusable.pop(announced.type, None)
         self._types[announced.type] = known
 
