@@ -13,7 +13,7 @@ import structlog
 from standardwebhooks import Webhook
 
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent, RefusedCallback
+from milepost_contracts.errors import RefusedCallback
 from milepost_contracts.http import webhooks
 from milepost_contracts.http.callback_urls import CallbackPolicy, CallbackUrl
 from milepost_contracts.http.webhooks import RETRY_DELAYS, Outcome, WebhookKeys, WebhookTry
@@ -21,7 +21,7 @@ from milepost_contracts.messages.job_events import JobEvent
 from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.trust import Trust
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import note_refusal, until_stored
+from milepost_tracker.core.projector import FAULTS, note_fault, until_stored
 from milepost_tracker.ports.event_publisher import EventPublisher
 from milepost_tracker.ports.webhook_client import WebhookAnswer, WebhookClient
 from milepost_tracker.ports.webhook_log import WebhookLog, WebhookState
@@ -76,9 +76,9 @@ class Webhooks:
         """Return once the receiver has accepted the webhook, or its next try is durable."""
         try:
             event = self._trust.webhook(queued.received)
-        except MalformedEvent as error:
-            note_refusal(error, queue="webhooks")
-            await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=str(error))
+        except FAULTS as error:
+            reason = note_fault(error, queue="webhooks")
+            await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=reason)
             return
         try:
             await self._deliver(event, event.job.callback_url or "", queued)
