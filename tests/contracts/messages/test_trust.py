@@ -1,18 +1,19 @@
 """Law 11: what is believed, from whom, and about what."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import AT, ENDED, ID, SAMPLES
+from samples import AT, COUNT, ENDED, HEARTBEAT, ID, SAMPLES
 from trusted import KEYRING, TRUST, believed, own, received
 
+from milepost_contracts.clock import now
 from milepost_contracts.errors import MalformedEvent, RefusedMessage
 from milepost_contracts.http.webhooks import routing_key
 from milepost_contracts.ids import Keyring
 from milepost_contracts.messages.cloudevent import encode
-from milepost_contracts.messages.delay_levels import delay_words
+from milepost_contracts.messages.delay_levels import MAX_DELAY, delay_words
 from milepost_contracts.messages.job_events import (
     DeletionRequest,
     JobDeleted,
@@ -25,8 +26,8 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.messages.senders import FACTS, Role
 from milepost_contracts.messages.trust import Trust
-from milepost_contracts.messages.worker_events import WorkerEvent
-from milepost_contracts.values import FileRef
+from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat, WorkerEvent
+from milepost_contracts.values import Attempt, FileRef, PutOff
 
 JOB_SAMPLES = [sample for sample in SAMPLES if not isinstance(sample, WorkerEvent)]
 WORKER_SAMPLES = [sample for sample in SAMPLES if isinstance(sample, WorkerEvent)]
@@ -257,3 +258,75 @@ def test_no_routing_key_but_that_of_the_event_is_believed(event, key):
     user = "gateway" if isinstance(event, JobSubmitted) else "processor"
     with pytest.raises(RefusedMessage):
         TRUST.job_message(received(event, routing_key=key, user_id=user))
+
+
+FUTURE = datetime(2500, 12, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("field", ["started_at", "finished_at"])
+def test_a_job_in_which_something_has_happened_in_the_future_is_not_believed(field):
+    """It could not be ended as lost, nor expire."""
+    stated = SUCCEEDED.model_copy(update={"job": SUCCEEDED.job.model_copy(update={field: FUTURE})})
+    with pytest.raises(RefusedMessage, match="a time in the future"):
+        decode(received(stated))
+
+
+def test_an_event_of_the_future_is_not_believed():
+    """Nor are its attempts, nor since when it is put off."""
+    put_off = PutOff(since=FUTURE, until=AT)
+    attempt = Attempt(number=1, started_at=AT, ended_at=FUTURE)
+    for stated in (
+        STARTED.model_copy(update={"time": FUTURE}),
+        STARTED.model_copy(update={"job": STARTED.job.model_copy(update={"attempts": (attempt,)})}),
+        STARTED.model_copy(update={"job": STARTED.job.model_copy(update={"put_off": put_off})}),
+    ):
+        with pytest.raises(RefusedMessage, match="a time in the future"):
+            decode(received(stated))
+
+
+def test_a_job_that_waits_for_longer_than_any_job_may_is_not_believed():
+    """It would be retrying for ever. The longest delay of the API, and one with jobs before it, are believed."""
+    for until, is_believed in ((FUTURE, False), (now() + 1.3 * MAX_DELAY, True)):
+        stated = received(RETRYING.model_copy(update={"job": RETRYING.job.model_copy(update={"run_at": until})}))
+        stated = stated._replace(routing_key=".".join([*stated.routing_key.split(".")[:4], delay_words(MAX_DELAY)]))
+        if is_believed:
+            assert decode(stated).job.run_at == until.replace(microsecond=until.microsecond // 1000 * 1000)
+        else:
+            with pytest.raises(RefusedMessage, match="waits for a time more than 180 days away"):
+                decode(stated)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=-30), timedelta(minutes=30), timedelta(days=-40)])
+def test_clocks_may_be_wrong_by_minutes_and_logs_may_be_old(ahead):
+    """The event of a processor whose clock is behind or ahead is believed; so is one from a replay."""
+    stated = STARTED.model_copy(update={"time": now() + ahead})
+    assert believed(stated) == decode(received(stated))
+
+
+def test_new_jobs_are_believed_though_the_clock_here_is_years_behind(monkeypatch):
+    """A gateway vouches for the time of their creation."""
+    monkeypatch.setattr("milepost_contracts.messages.trust.now", lambda: datetime(1999, 1, 1, tzinfo=UTC))
+    for sample in OF_ONE_JOB:
+        assert believed(sample) == decode(received(sample))
+
+
+@pytest.mark.parametrize("version", [" x", "a b", "a\n", "é"])
+def test_a_version_that_separated_texts_can_not_hold_is_not_believed(version):
+    """It is stored between spaces, and what cuts it apart again would fail for every processor of the type."""
+    job_type = COUNT.model_copy(update={"version": version})
+    with pytest.raises(MalformedEvent, match="version"):
+        decode(received(ProcessorAnnounced(announcement=Announcement(instance="x", types=(job_type,)))))
+
+
+@pytest.mark.parametrize("field", ["held", "threads"])
+def test_a_number_that_can_not_be_added_up_is_not_believed(field):
+    """The trackers and the gateway add up what processors have."""
+    with pytest.raises(MalformedEvent, match=field):
+        decode(received(ProcessorHeartbeat(heartbeat=HEARTBEAT.model_copy(update={field: 10**400}))))
+
+
+def test_a_number_with_which_the_end_of_a_job_can_not_be_stated_is_not_believed():
+    """A canceled job takes its delivery number from that of its quarantine: no such end could be published."""
+    stated = RETRYING.model_copy(update={"job": RETRYING.job.model_copy(update={"quarantined": 99_999_999})})
+    with pytest.raises(MalformedEvent, match="quarantined"):
+        decode(received(stated))

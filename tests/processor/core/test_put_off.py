@@ -21,7 +21,7 @@ from milepost_contracts.messages.job_events import (
     encode_event,
 )
 from milepost_contracts.status.deadlines import start_by
-from milepost_contracts.values import PutOff
+from milepost_contracts.values import MAX_STATED_DELIVERY, PutOff
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.put_off import PUT_OFF_LIMIT, Eligibility, given_back
 from milepost_processor.core.runner import Delivery
@@ -146,3 +146,10 @@ def test_a_job_that_waits_in_quarantine_is_put_off_into_quarantine(eligibility):
     """Otherwise it would run beside others."""
     job = SUBMITTED.model_copy(update={"quarantined": 100})
     assert put_off(eligibility, job, kind=JobQuarantined).routing_key.startswith("job.postponed-in-quarantine.")
+
+
+def test_a_message_with_the_highest_delivery_number_can_be_put_off(eligibility):
+    """The number stays: one above it would be refused."""
+    highest = SUBMITTED.model_copy(update={"delivery": MAX_STATED_DELIVERY})
+    postponed = put_off(eligibility, highest, Delivery(count=2))
+    assert MAX_STATED_DELIVERY == decode_event(encode_event(postponed)).job.delivery

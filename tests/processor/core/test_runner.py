@@ -9,7 +9,7 @@ from samples import SUBMITTED, TRACE
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import decode_event
-from milepost_contracts.values import MAX_EVENT, FileRef
+from milepost_contracts.values import MAX_EVENT, MAX_STATED_DELIVERY, FileRef
 from milepost_processor.core.runner import Delivery
 from milepost_processor.errors import Stopping
 
@@ -262,3 +262,12 @@ def test_a_program_that_a_handler_leaves_running_is_ended(runner, publisher):
     runner.execute(command("leaves"), FIRST)
     LEFT[-1].join(10)
     assert (False, "job.succeeded") == (LEFT.pop().is_alive(), publisher.events[-1].fact)
+
+
+def test_a_message_with_the_highest_delivery_number_runs(runner, publisher):
+    """The number stays, and its events can be read: one above it would be refused."""
+    highest = command("sync")
+    job = highest.job.model_copy(update={"delivery": MAX_STATED_DELIVERY})
+    runner.execute(highest.model_copy(update={"job": job}), Delivery(count=3))
+    ended = publisher.events[-1]
+    assert ("job.succeeded", MAX_STATED_DELIVERY) == (ended.fact, decode_event(encode(ended)).job.delivery)

@@ -1,14 +1,20 @@
 """The dead-letter handler: a dead-lettered job is quarantined or ends with a reason; unreadable messages are kept."""
 
+import asyncio
 from datetime import UTC, timedelta
 
 import pytest
+from extreme_events import MOMENTS, believed_events, readable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samples import AT, ID, RUNNING, SAMPLES, SUBMITTED
 from trusted import TRUST, received
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import (
+    COMMANDS,
+    JobInterrupted,
     JobPostponed,
     JobQuarantined,
     JobStarted,
@@ -17,7 +23,7 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.states import Status
-from milepost_contracts.values import Attempt, PutOff
+from milepost_contracts.values import MAX_STATED_DELIVERY, Attempt, PutOff
 from milepost_tracker.core.dead_letters import DeadLetterHandler
 from milepost_tracker.ports.status_store import ClaimState, KnownJob
 
@@ -295,3 +301,58 @@ async def test_what_a_tracker_has_set_aside_is_kept_for_its_reason(dead_letter_h
     """Whatever it says: the copy has no sender."""
     await dead_letter_handler.handle([FakeDelivery(COMMAND, **{"x-reason": "refused before"})])
     assert ([], "refused before") == (publisher.events, publisher.poison[0][2])
+
+
+@settings(max_examples=200)
+@given(
+    believed_events(COMMANDS),
+    st.sampled_from(ClaimState),
+    st.sampled_from(["rejected", "delivery_limit"]),
+    st.sampled_from([None, frozenset(), frozenset({"other"})]),
+    MOMENTS,
+)
+def test_whatever_follows_on_a_dead_lettered_command_is_valid(command, state, reason, versions, died_at):
+    """Whatever the command states, so long as it is believed, and whatever the headers: nothing raises."""
+    publisher, poisons, store, workers = FakeEventPublisher(), FakePoisonStore(), FakeStore(), FakeWorkerStore()
+    store.state, workers.announced = state, versions
+    delivery = FakeDelivery(command, reason)
+    delivery.headers["x-death"][0]["time"] = died_at
+    assert [] == asyncio.run(DeadLetterHandler(TRUST, publisher, poisons, store, workers).handle([delivery]))
+    assert [] == publisher.poison
+    assert all(readable(event) for event in publisher.events)
+
+
+async def test_a_delivery_number_near_the_highest_ends_no_tracker(dead_letter_handler, publisher, workers):
+    """A processor may state it of its own job, and reject that; the job is put off like any other."""
+    workers.announced = frozenset({"any"})
+    near = JobInterrupted(job=SUBMITTED.model_copy(update={"delivery": 9_999_950, "attempt": 1}))
+    await dead_letter_handler.handle([FakeDelivery(near, "rejected")])
+    (event,) = publisher.events
+    assert (JobPostponed, MAX_STATED_DELIVERY) == (type(event), event.job.delivery)
+
+
+async def test_a_job_with_the_highest_delivery_number_ends(dead_letter_handler, publisher):
+    """Nothing could follow on it that sorts after it: it would be put off or quarantined for ever."""
+    highest = JobInterrupted(job=SUBMITTED.model_copy(update={"delivery": MAX_STATED_DELIVERY, "attempt": 1}))
+    await dead_letter_handler.handle([FakeDelivery(highest)])
+    (event,) = publisher.events
+    assert ("failed", "dead_lettered") == (event.status, event.job.error.kind)
+
+
+@pytest.mark.parametrize("fault", [ValueError("odd"), OverflowError("odd"), KeyError("odd"), TypeError("odd")])
+async def test_a_message_that_can_not_be_handled_is_kept_alone(
+    dead_letter_handler, publisher, poisons, store, monkeypatch, fault
+):
+    """With the true reason; its neighbours are handled, and the tracker goes on."""
+    odd = JobSubmitted(job=SUBMITTED.model_copy(update={"run": 2}))
+
+    async def claim_state(command):
+        if command.run == odd.job.run:
+            raise fault
+        return ClaimState.STARTED
+
+    monkeypatch.setattr(store, "claim_state", claim_state)
+    await dead_letter_handler.handle([FakeDelivery(odd), FakeDelivery(COMMAND)])
+    assert [JobQuarantined] == [type(event) for event in publisher.events]
+    ((_, _, reason),) = publisher.poison
+    assert f"an error in the tracker: {type(fault).__name__}: {fault}" == reason

@@ -12,7 +12,7 @@ from milepost_contracts.messages.job_events import JobEvent, JobSucceeded
 from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat
 from milepost_contracts.status.merge import View, apply
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import StatusProjector, WorkerProjector
+from milepost_tracker.core.projector import MAX_DECLARED, StatusProjector, WorkerProjector
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import Applied
 
@@ -228,3 +228,48 @@ async def test_queues_that_processors_lack_are_declared_at_once():
     await projector.project([FakeDelivery(one) for one in announced])
     await projector.project([FakeDelivery(announced[-1])])
     assert [{"cpu", "gpu"}] == router.declared
+
+
+async def test_an_event_that_can_not_be_applied_is_set_aside_alone(monkeypatch):
+    """With the true reason; the rest of its batch is in the view, and the tracker goes on."""
+    store, odd = FakeStore(), FakeDelivery(EVENTS[0])
+    other = FakeDelivery(JobSucceeded(job=ENDED.model_copy(update={"id": "another"})))
+    apply_views = store.apply
+
+    async def fail_on_odd(views):
+        if ID in views:
+            raise OverflowError("odd")
+        return await apply_views(views)
+
+    monkeypatch.setattr(store, "apply", fail_on_odd)
+    (poison,) = await StatusProjector(TRUST, store, FakeReaper(), FakeEventPublisher()).project([odd, other])
+    assert (odd, "an error in the tracker: OverflowError: odd") == (poison.delivery, poison.reason)
+    assert {"another"} == store.views.keys()
+
+
+async def test_an_announcement_that_can_not_be_stored_is_set_aside_alone(monkeypatch):
+    """The heartbeats behind it are recorded."""
+    store = FakeStore()
+    heartbeat = next(sample for sample in SAMPLES if isinstance(sample, ProcessorHeartbeat))
+    odd = FakeDelivery(ProcessorAnnounced(announcement=Announcement(instance="x", types=(COUNT,))))
+    record = store.record
+
+    async def fail_on_odd(message):
+        if isinstance(message, ProcessorAnnounced):
+            raise TypeError("odd")
+        await record(message)
+
+    monkeypatch.setattr(store, "record", fail_on_odd)
+    (poison,) = await WorkerProjector(TRUST, store, FakeMessageRouter()).project([odd, FakeDelivery(heartbeat)])
+    assert (odd, [heartbeat]) == (poison.delivery, store.recorded)
+
+
+async def test_one_announcement_has_a_limited_number_of_queues_declared():
+    """A processor announces again what is missing still; each announcement has its share."""
+    router = FakeMessageRouter()
+    many, one = (
+        ProcessorAnnounced(announcement=Announcement(instance="x", types=(), missing_queues=queues))
+        for queues in (tuple(f"queue-{n}" for n in range(1_000)), ("cpu",))
+    )
+    await WorkerProjector(TRUST, FakeStore(), router).project([FakeDelivery(many), FakeDelivery(one)])
+    assert [{"cpu", *many.announcement.missing_queues[:MAX_DECLARED]}] == router.declared

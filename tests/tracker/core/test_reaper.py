@@ -1,9 +1,13 @@
 """The reaper: it ends overdue jobs and canceled jobs that no processor runs."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
+from extreme_events import MOMENTS, TODAY, believed_events, readable
+from hypothesis import assume, given, settings
 from samples import AT, ENDED, HEARTBEAT, RUNNING, SAMPLES, SUBMITTED
 
 from milepost_contracts.clock import now
@@ -11,6 +15,7 @@ from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import (
     JOB_EVENTS,
     JobCanceled,
+    JobEvent,
     JobFailed,
     JobInterrupted,
     JobProgressed,
@@ -23,7 +28,7 @@ from milepost_contracts.messages.job_events import (
 from milepost_contracts.states import Status
 from milepost_contracts.status.deadlines import REPORT_GRACE, report_within, start_by
 from milepost_contracts.status.ends import expired
-from milepost_contracts.values import LAST_STEP, JobError
+from milepost_contracts.values import LAST_MOMENT, LAST_STEP, JobError
 from milepost_tracker.core.reaper import LISTEN_FOR, Reaper
 from milepost_tracker.errors import StoreUnavailable
 from milepost_tracker.ports.status_store import KnownJob
@@ -228,3 +233,37 @@ async def test_a_job_that_was_not_started_in_time_is_expired_and_not_lost(publis
     started = waits.model_copy(update={"delivery": 1})
     assert JobStarted(job=started).sequence < event.sequence, "no reader sees it run after that"
     assert event.sequence < JobSucceeded(job=started.model_copy(update={"finished_at": AT})).sequence
+
+
+@settings(max_examples=200)
+@given(believed_events(JobEvent), MOMENTS.filter(lambda moment: moment <= TODAY))
+def test_whatever_end_a_tracker_infers_is_valid(event, requested_at):
+    """Canceled, expired or lost: whatever the latest event states, its job can be ended."""
+    assume(not event.status.terminal)
+    publisher = FakeEventPublisher()
+    known = KnownJob(job=event.job, at=event.time, status=event.status, due=TODAY, cancel_at=requested_at)
+    reaper, *_ = create_reaper(publisher, known)
+    asyncio.run(reaper.cancel([event.job.id]))
+    assert 1 == asyncio.run(reaper.end_overdue(receiving=True))
+    with patch("milepost_contracts.messages.trust.now", lambda: TODAY + timedelta(days=1000)):  # it is overdue by then
+        assert all(readable(end) for end in publisher.events)
+    ends = [JobFailed] if event.status is Status.RUNNING else [JobCanceled, JobFailed]
+    assert ends == [type(end) for end in publisher.events]
+
+
+async def test_a_job_whose_latest_event_is_of_the_future_ends_now(publisher):
+    """It may have been stored before such events were refused; an end of the future would be refused too."""
+    reaper, *_ = create_reaper(publisher, replace(OVERDUE, at=LAST_MOMENT))
+    assert 1 == await reaper.end_overdue(receiving=True)
+    assert publisher.events[0].job.finished_at <= now()
+    assert readable(publisher.events[0])
+
+
+@pytest.mark.parametrize("act", ["cancel", "end_overdue"])
+async def test_a_job_that_can_not_be_ended_does_not_keep_others_open(publisher, act):
+    """It is logged and left; those behind it end."""
+    odd = replace(OVERDUE, job=RUNNING.model_copy(update={"max_runtime": None, "quarantined": None, "id": "odd"}))
+    known = [replace(one, status=Status.QUEUED if act == "cancel" else Status.RUNNING) for one in (odd, OVERDUE)]
+    reaper, *_ = create_reaper(publisher, *known)
+    await (reaper.cancel(["odd", RUNNING.id]) if act == "cancel" else reaper.end_overdue(receiving=True))
+    assert [RUNNING.id] == [event.job.id for event in publisher.events]

@@ -243,3 +243,19 @@ async def test_an_audit_applies_every_cancel_request(store):
     request = CancelRequest(job_id=ID, type="digest-files", queue="default", run=1, requested_at=LONG_AGO)
     await replayer(store, FakeLog([*EVENTS, received(CancelRequested(request=request))]))._audit()
     assert request == store.views[ID].cancel
+
+
+async def test_an_event_that_can_not_be_applied_does_not_end_a_replay(monkeypatch):
+    """It is left out alone: otherwise every tracker would end at it, again after each start."""
+    store, odd = FakeStore(), SUBMITTED.model_copy(update={"id": "odd"})
+    apply = store.apply
+
+    async def fail_on_odd(views, **options):
+        if "odd" in views:
+            raise ValueError("odd")
+        return await apply(views, **options)
+
+    monkeypatch.setattr(store, "apply", fail_on_odd)
+    log = FakeLog([received(JobSubmitted(job=odd)), received(JobSubmitted(job=SUBMITTED))])
+    done = await Replayer(TRUST, store, log, conclude=store.conclude).replay(None)
+    assert (2, 1, {ID}) == (done.read, done.changed, store.views.keys())

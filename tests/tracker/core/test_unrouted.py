@@ -135,3 +135,17 @@ async def test_an_unreadable_message_is_poison_and_the_others_go_on():
     assert bad is poison.delivery
     assert [("declare", ["default"])] == calls[:1]
     assert 2 == len(calls)
+
+
+async def test_a_message_that_can_not_be_published_again_is_set_aside_alone():
+    """Its neighbours go on."""
+
+    class OddRouter(FakeMessageRouter):
+        async def publish(self, message, *, to):
+            if message.subject == "odd":
+                raise ValueError("odd")
+            await super().publish(message, to=to)
+
+    router, odd = OddRouter(), FakeDelivery(JobSubmitted(job=SUBMITTED.model_copy(update={"id": "odd"})))
+    (poison,) = await UnroutedHandler(TRUST, router).handle([odd, FakeDelivery(JobSubmitted(job=SUBMITTED))])
+    assert (odd, "entry") == (poison.delivery, router.calls[-1][0])

@@ -47,6 +47,15 @@ MAX_RUN = 9_999
 MAX_DEPTH = 100
 """Maximum nesting of arrays and objects in params, items and results: JSON parsers limit it."""
 
+
+def later_delivery(delivery: int, deliveries: int) -> int:
+    """Return the delivery number after so many more deliveries, at most the highest that may be stated.
+
+    Every event that follows on a message has its number from here, so no message can make the next one invalid.
+    """
+    return min(delivery + deliveries, MAX_STATED_DELIVERY)
+
+
 WORD = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 """Lower-case words with hyphens: they stand in routing keys, Redis keys and URLs."""
 
@@ -233,7 +242,7 @@ class Job(Value):
     """How many retries have been used up in this run."""
     redelivered: int = Field(default=0, ge=0, le=999_999)
     """How often the job was redelivered before it was postponed; the broker counts each message separately."""
-    quarantined: int = Field(default=0, ge=0, le=MAX_DELIVERY)
+    quarantined: int = Field(default=0, ge=0, le=MAX_STATED_DELIVERY)
     """The delivery number with which the job was put into quarantine after too many deliveries; 0 if it was not."""
     run_at: Moment | None = None
     """When a scheduled, retrying or postponed job is delivered."""

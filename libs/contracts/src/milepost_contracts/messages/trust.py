@@ -5,12 +5,14 @@ implies; and the job in it must have been let run by a gateway.
 """
 
 import re
+from datetime import datetime, timedelta
 
+from milepost_contracts.clock import now
 from milepost_contracts.errors import RefusedMessage, UnknownJobId
 from milepost_contracts.grants import is_granted
 from milepost_contracts.ids import Keyring
 from milepost_contracts.messages.cloudevent import CONTENT_TYPE, Message
-from milepost_contracts.messages.delay_levels import LEVELS
+from milepost_contracts.messages.delay_levels import LEVELS, MAX_DELAY
 from milepost_contracts.messages.job_events import (
     AnyJobMessage,
     CancelRequested,
@@ -26,6 +28,15 @@ from milepost_contracts.messages.worker_events import ProcessorAnnounced, Worker
 _BITS = re.compile(rf"[01](\.[01]){{{LEVELS - 1}}}")
 _WORDS = 4
 """`job.<event>.<queue>.<type>`, or `webhook.send.<queue>.<type>`; the bits of a delay may follow."""
+CLOCK_TOLERANCE = timedelta(days=1)
+"""How far the clock of a sender may be ahead of this one."""
+MAX_STATED_DELAY = 2 * MAX_DELAY
+"""How far ahead a job's `run_at` may be: redriven jobs wait one after the other, beyond what a client may request."""
+
+
+def believable(moment: datetime) -> datetime:
+    """Return a time, or now in place of one in the future, which nobody would believe."""
+    return moment if moment <= now() + CLOCK_TOLERANCE else now()
 
 
 class Trust:
@@ -54,6 +65,8 @@ class Trust:
         if received.routing_key or received.user_id not in self.senders.trackers:
             _check_key(received.routing_key, message.routing_key)
         self._check_identity(message)
+        if isinstance(message, JobEvent):
+            _check_times(message)
 
     def webhook(self, received: Received) -> JobEvent:
         """Decode the event of a webhook that is due."""
@@ -101,6 +114,22 @@ def _check_properties(received: Received, message: Message) -> None:
         raise RefusedMessage("its correlation_id is not the id that it is about")
     if received.content_type != CONTENT_TYPE:
         raise RefusedMessage(f"its content_type is not {CONTENT_TYPE}")
+
+
+def _check_times(event: JobEvent) -> None:
+    """Check that nothing has happened in the future, and that the job does not wait for a time out of reach.
+
+    The creation is as good a clock as this one, because a gateway vouches for it: jobs pass where this clock is years
+    behind.
+    """
+    job, put_off = event.job, event.job.put_off
+    latest = max(now(), job.created_at) + CLOCK_TOLERANCE
+    attempts = (moment for one in job.attempts for moment in (one.started_at, one.ended_at))
+    happened = (event.time, job.started_at, job.finished_at, put_off and put_off.since, *attempts)
+    if any(moment and moment > latest for moment in happened):
+        raise RefusedMessage("it states a time in the future")
+    if any(moment and moment > latest + MAX_STATED_DELAY for moment in (job.run_at, put_off and put_off.until)):
+        raise RefusedMessage(f"its job waits for a time more than {MAX_STATED_DELAY.days} days away")
 
 
 def _check_key(key: str, implied: str) -> None:

@@ -6,7 +6,7 @@ They are repeated, so a lost message does no harm, and a tracker with an empty R
 import operator
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ VERSION_LIVE = 3 * ANNOUNCEMENT_INTERVAL
 """A version of a type that no processor has announced for this long counts as gone."""
 VERSION_TTL = timedelta(minutes=10)
 """How long it is remembered when a version was announced first: a restart does not make an old version the newest."""
+MAX_COUNT = 1_000_000
+"""The highest number that a processor may state of what it has: such numbers are added up."""
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class JobType(Value):
@@ -36,11 +39,11 @@ class JobType(Value):
     description: str = Field(default="", max_length=4_000)
     params_schema: JsonSchema
     result_schema: JsonSchema
-    retries: int = Field(default=0, ge=0)
+    retries: int = Field(default=0, ge=0, le=MAX_COUNT)
     """How often a failed attempt is retried."""
     max_runtime: Span = DEFAULT_MAX_RUNTIME
     """How long one attempt may take."""
-    version: str = Field(default="", max_length=64, exclude_if=operator.not_)
+    version: str = Field(default="", pattern=r"^[0-9A-Za-z._+-]*$", max_length=64, exclude_if=operator.not_)
     """Tells apart what processors of different releases announce for one type: a digest of all of the above."""
 
     def with_version(self) -> Self:
@@ -52,9 +55,9 @@ class JobType(Value):
 
 
 class RunningJob(Value):
-    id: str
+    id: str = Field(max_length=64)
     type: TypeName
-    attempt: int
+    attempt: int = Field(ge=0, le=999_999)
     started_at: Moment
 
 
@@ -65,12 +68,12 @@ class Heartbeat(Value):
     started_at: Moment
     types: tuple[TypeName, ...]
     queues: tuple[QueueName, ...]
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=MAX_COUNT)
     """How many handlers can run at once."""
     running: tuple[RunningJob, ...] = ()
-    held: int = Field(default=0, ge=0)
+    held: int = Field(default=0, ge=0, le=MAX_COUNT)
     """How many deliveries it has not acknowledged, including those that it has not started."""
-    queue_wait: dict[QueueName, float] = Field(default_factory=dict, exclude_if=operator.not_)
+    queue_wait: dict[QueueName, Seconds] = Field(default_factory=dict, exclude_if=operator.not_)
     """The average wait of recent jobs before it started them, in seconds, by queue."""
     version: str = Field(max_length=50)
 

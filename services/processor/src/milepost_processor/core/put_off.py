@@ -15,7 +15,7 @@ import structlog
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import Command, JobPostponed
-from milepost_contracts.values import Job, PutOff, clipped
+from milepost_contracts.values import Job, PutOff, clipped, later_delivery
 from milepost_processor.core.handlers import Handlers
 from milepost_processor.core.runner import Delivery
 from milepost_processor.core.secret_params import ParamsOpener
@@ -108,7 +108,7 @@ def _replacement(command: Command, delivery: Delivery, put_off: PutOff) -> JobPo
     changes = {
         "put_off": put_off,
         # The broker counts the deliveries of each message; this one must not count, and earlier ones must not be lost.
-        "delivery": job.delivery + delivery.count + 1,
+        "delivery": later_delivery(job.delivery, delivery.count + 1),
         "redelivered": job.redelivered + delivery.failed,
         # Earlier releases require a time; this one has no effect.
         "run_at": job.run_at or job.created_at,

@@ -30,7 +30,7 @@ from milepost_contracts.messages.job_events import (
 from milepost_contracts.messages.worker_events import RunningJob
 from milepost_contracts.status.deadlines import start_by
 from milepost_contracts.status.ends import canceled_before_start, expired
-from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job, JobError
+from milepost_contracts.values import MAX_LISTED_ATTEMPTS, Attempt, Items, Job, JobError, later_delivery
 from milepost_processor import metrics
 from milepost_processor.core.execution import Execution
 from milepost_processor.core.handlers import Handlers
@@ -107,7 +107,7 @@ class Runner:
         redelivered = job.redelivered + delivery.failed
         # The broker counts the deliveries of this message only, not of earlier ones.
         too_often = redelivered > self._delivery_limit
-        number, execution_id = job.delivery + delivery.count + 1, token_hex(4)
+        number, execution_id = later_delivery(job.delivery, delivery.count + 1), token_hex(4)
         with structlog.contextvars.bound_contextvars(job_id=job.id, delivery=number):
             claim, is_claimed = self._claim(job, delivery, execution_id, may_run=not too_often)
             if claim.verdict not in (Verdict.RUN, Verdict.CANCELED, Verdict.EXPIRED):

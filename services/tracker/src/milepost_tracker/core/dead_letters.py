@@ -15,7 +15,6 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.job_events import (
     COMMANDS,
     JobEvent,
@@ -24,11 +23,11 @@ from milepost_contracts.messages.job_events import (
     JobQuarantined,
 )
 from milepost_contracts.messages.topology import MAX_DELIVERIES
-from milepost_contracts.messages.trust import Trust
+from milepost_contracts.messages.trust import Trust, believable
 from milepost_contracts.status.document import DEAD_LETTERED
-from milepost_contracts.values import Job, JobError, Moment, PutOff
+from milepost_contracts.values import MAX_STATED_DELIVERY, Job, JobError, Moment, PutOff, later_delivery
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import Poison, note_refusal, until_stored
+from milepost_tracker.core.projector import FAULTS, Poison, note_fault, until_stored
 from milepost_tracker.ports.consumer import Delivery
 from milepost_tracker.ports.event_publisher import REASON_HEADER, EventPublisher
 from milepost_tracker.ports.poison_store import PoisonStore
@@ -66,21 +65,23 @@ class DeadLetterHandler:
                 await self._keep(delivery, str(reason))
                 continue
             try:
-                event = self._trust.job_message(delivery.received)
-            except MalformedEvent as error:
-                note_refusal(error, queue=delivery.queue)
-                await self._keep(delivery, str(error))
-                continue
-            if isinstance(event, COMMANDS):
-                if (next_event := await self._next_event(event, delivery)) is not None:
-                    await self._publisher.publish(next_event)
-            else:
-                await self._keep(delivery, f"{event.fact} is not a command")
+                await self._follow(delivery)
+            except FAULTS as error:
+                await self._keep(delivery, note_fault(error, queue=delivery.queue))
         return []
+
+    async def _follow(self, delivery: Delivery) -> None:
+        event = self._trust.job_message(delivery.received)
+        if not isinstance(event, COMMANDS):
+            await self._keep(delivery, f"{event.fact} is not a command")
+        elif (next_event := await self._next_event(event, delivery)) is not None:
+            await self._publisher.publish(next_event)
 
     async def _next_event(self, command: JobEvent, delivery: Delivery) -> JobEvent | None:
         """Return the event that follows a dead-lettered command, or `None` if its run is over."""
         job, died = command.job, _death(delivery.headers)
+        if job.delivery == MAX_STATED_DELIVERY:
+            return _dead_lettered(command, died, "Its message states the highest delivery number: none can follow.")
         if died.reason == "rejected" and not job.redelivered:
             return await self._unserved(command, died) or _put_off(command, died.at)
         match await until_stored(lambda: self._store.claim_state(job)):
@@ -97,7 +98,7 @@ class DeadLetterHandler:
                 return _dead_lettered(command, died, why, **await self._attempts_of(job))
         log.warning("job_quarantined", job_id=job.id)
         metrics.quarantined.inc()
-        changes = {"quarantined": job.delivery + MAX_DELIVERIES, **await self._attempts_of(job)}
+        changes = {"quarantined": later_delivery(job.delivery, MAX_DELIVERIES), **await self._attempts_of(job)}
         return _followed_by(JobQuarantined, command, died.at, **changes)
 
     async def _unserved(self, command: JobEvent, died: "_Death") -> JobEvent | None:
@@ -155,9 +156,9 @@ class _Death:
 
 
 def _moment(value: object) -> datetime:
-    """Return a time in a header; now, if no event may carry it: a publisher may have written the header."""
+    """Return a time in a header; now, if no event may state it: a publisher may have written the header."""
     try:
-        return _MOMENT.validate_python(value)
+        return believable(_MOMENT.validate_python(value))
     except ValidationError:
         return now()
 
@@ -187,7 +188,7 @@ def _put_off(command: JobEvent, at: datetime) -> JobEvent:
 def _followed_by(kind: type[JobEvent], command: JobEvent, at: datetime, **changes: Any) -> JobEvent:
     """Build the event that follows on a command: its delivery number is beyond every delivery of the command."""
     fence = {
-        "delivery": command.job.delivery + MAX_DELIVERIES,
+        "delivery": later_delivery(command.job.delivery, MAX_DELIVERIES),
         "execution": "0" * 8,
         "step": 0,
         "worker": None,

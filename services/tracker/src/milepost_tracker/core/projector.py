@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 M = TypeVar("M")
 D = TypeVar("D", bound=Delivery)
 
+MAX_DECLARED = 100
+"""How many queues of one announcement are declared. The next announcement names those that are missing still."""
+
 
 @dataclass(frozen=True)
 class Poison(Generic[D]):
@@ -39,23 +42,43 @@ class Poison(Generic[D]):
     reason: str
 
 
-def decode_all(deliveries: Sequence[D], decode: Callable[[Received], M]) -> tuple[list[M], list[Poison[D]]]:
+FAULTS = (MalformedEvent, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
+"""What one message may raise, believed or not, wherever it is handled: it alone is set aside then, and neither ends a
+tracker nor blocks its neighbours. What Redis and the broker raise is not among them."""
+
+
+def decode_all(deliveries: Sequence[D], decode: Callable[[Received], M]) -> tuple[list[tuple[D, M]], list[Poison[D]]]:
     """Decode each delivery; return the messages, and those that can't be decoded or are not believed."""
-    good, poison = [], []
+    good: list[tuple[D, M]] = []
+    poison: list[Poison[D]] = []
     for delivery in deliveries:
         try:
-            good.append(decode(delivery.received))
-        except MalformedEvent as error:
-            note_refusal(error, queue=delivery.queue)
-            poison.append(Poison(delivery, str(error)))
+            good.append((delivery, decode(delivery.received)))
+        except FAULTS as error:
+            poison.append(Poison(delivery, note_fault(error, queue=delivery.queue)))
     return good, poison
 
 
-def note_refusal(error: MalformedEvent, *, queue: str) -> None:
-    """Count a message that is well formed and not believed."""
+async def each_alone(good: Sequence[tuple[D, M]], act: Callable[[D, M], Awaitable[object]]) -> list[Poison[D]]:
+    """Act on each message; return those that can't be handled."""
+    poison: list[Poison[D]] = []
+    for delivery, message in good:
+        try:
+            await act(delivery, message)
+        except FAULTS as error:
+            poison.append(Poison(delivery, note_fault(error, queue=delivery.queue)))
+    return poison
+
+
+def note_fault(error: Exception, *, queue: str) -> str:
+    """Count a message that is not believed, log one that can't be handled; return why it is set aside."""
     if isinstance(error, RefusedMessage):
         metrics.refused.labels(queue=queue).inc()
         log.warning("message_refused", queue=queue, reason=str(error))
+    elif not isinstance(error, MalformedEvent):
+        log.error("message_not_handled", queue=queue, exc_info=error)
+        return f"an error in the tracker: {type(error).__name__}: {error}"
+    return str(error)
 
 
 async def until_stored(write: Callable[[], Awaitable[M]]) -> M:
@@ -89,14 +112,21 @@ class StatusProjector:
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is in the view, however long Redis is unavailable; return the poison messages."""
-        events, poison = decode_all(deliveries, self._trust.job_message)
-        if events:
-            applied = await until_stored(lambda: self._store.apply(merge(events)))
-            self._measure(events, applied)
-            await self._publish_webhooks(events)
-            if applied.orphans:
-                await self._reaper.cancel(applied.orphans)
+        good, poison = decode_all(deliveries, self._trust.job_message)
+        if not good:
+            return poison
+        try:
+            await self._project([event for _, event in good])
+        except FAULTS:  # of one of them; to project the others again changes nothing
+            poison += await each_alone(good, lambda _, event: self._project([event]))
         return poison
+
+    async def _project(self, events: Sequence[AnyJobMessage]) -> None:
+        applied = await until_stored(lambda: self._store.apply(merge(events)))
+        self._measure(events, applied)
+        await self._publish_webhooks(events)
+        if applied.orphans:
+            await self._reaper.cancel(applied.orphans)
 
     async def _publish_webhooks(self, events: Sequence[AnyJobMessage]) -> None:
         """Publish the webhooks of jobs that have ended, before the events are acknowledged."""
@@ -127,25 +157,21 @@ class WorkerProjector:
 
     async def project(self, deliveries: Sequence[D]) -> list[Poison[D]]:
         """Return once the batch is stored; return the poison messages."""
-        messages: list[WorkerEvent] = []
-        poison: list[Poison[D]] = []
-        for delivery in deliveries:
-            try:
-                message = self._trust.worker_event(delivery.received)
-                if isinstance(message, ProcessorAnnounced):
-                    await self._check_moves(message, delivery.received.user_id)
-                    self._queues |= {one.type: one.queue for one in message.announcement.types}
-            except MalformedEvent as error:
-                note_refusal(error, queue=delivery.queue)
-                poison.append(Poison(delivery, str(error)))
-            else:
-                messages.append(message)
-        announced = (one.announcement for one in messages if isinstance(one, ProcessorAnnounced))
-        if missing := {queue for announcement in announced for queue in announcement.missing_queues}:
+        announced, poison = decode_all(deliveries, self._trust.worker_event)
+        poison += await each_alone(announced, self._check)
+        set_aside = {id(one.delivery) for one in poison}
+        good = [(delivery, message) for delivery, message in announced if id(delivery) not in set_aside]
+        if missing := {queue for _, message in good for queue in _missing_queues(message)}:
             await self._router.declare_soon(missing)
-        for message in messages:
-            await until_stored(lambda message=message: self._store.record(message))  # type: ignore[misc]
-        return poison
+        return poison + await each_alone(good, self._record)
+
+    async def _check(self, delivery: Delivery, message: WorkerEvent) -> None:
+        if isinstance(message, ProcessorAnnounced):
+            await self._check_moves(message, delivery.received.user_id)
+            self._queues |= {one.type: one.queue for one in message.announcement.types}
+
+    async def _record(self, _: Delivery, message: WorkerEvent) -> None:
+        await until_stored(lambda: self._store.record(message))
 
     async def _check_moves(self, message: ProcessorAnnounced, user: str | None) -> None:
         """Check that no type is moved away from a queue that the announcer may not serve.
@@ -159,3 +185,7 @@ class WorkerProjector:
         heard = {name: self._queues[name] for name in names if name in self._queues}
         known = {**heard, **await until_stored(lambda: self._store.queues(names))}
         self._trust.senders.check(user, message.fact, queues=frozenset(known.values()))
+
+
+def _missing_queues(message: WorkerEvent) -> Sequence[str]:
+    return message.announcement.missing_queues[:MAX_DECLARED] if isinstance(message, ProcessorAnnounced) else ()

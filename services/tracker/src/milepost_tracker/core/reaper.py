@@ -6,12 +6,14 @@ holds what was applied. That a job expired or is lost is inferred: success and c
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from milepost_contracts.clock import now
 from milepost_contracts.messages.job_events import JobEvent, JobFailed
+from milepost_contracts.messages.trust import believable
 from milepost_contracts.states import Status
 from milepost_contracts.status import deadlines
 from milepost_contracts.status.ends import canceled_before_start, expired, inferred
@@ -50,8 +52,7 @@ class Reaper:
         """End jobs that wait, have a cancel request, and that no processor has."""
         for known in await self._store.jobs(job_ids):
             if known.cancel_at is not None and not known.status.terminal and known.status is not Status.RUNNING:
-                await self._publisher.publish(canceled_before_start(known.job, requested_at=known.cancel_at))
-                log.info("job_canceled", job_id=known.job.id)
+                await self._end(known, partial(_canceled, requested_at=known.cancel_at))
 
     async def end_overdue(self, *, receiving: bool) -> int:
         """End overdue jobs, as expired or lost; return how many.
@@ -70,9 +71,17 @@ class Reaper:
             self._listening_since = None
             raise
         ended = [known for known in overdue if known.job.id not in running]
-        for known in ended:
-            await self._publisher.publish(_end(known))
-        return len(ended)
+        return sum([await self._end(known, _overdue) for known in ended])
+
+    async def _end(self, known: KnownJob, build: Callable[[KnownJob], JobEvent]) -> bool:
+        """Publish the end of a job; return whether it could be built. One that can't must not keep the others open."""
+        try:
+            end = build(known)
+        except Exception:
+            log.exception("job_not_ended", job_id=known.job.id)
+            return False
+        await self._publisher.publish(end)
+        return True
 
     def _has_listened(self, receiving: bool) -> bool:
         if not receiving:
@@ -87,7 +96,12 @@ def _is_overdue(known: KnownJob) -> bool:
     return known.due is not None and known.due <= now()
 
 
-def _end(known: KnownJob) -> JobEvent:
+def _canceled(known: KnownJob, *, requested_at: datetime) -> JobEvent:
+    log.info("job_canceled", job_id=known.job.id)
+    return canceled_before_start(known.job, requested_at=requested_at)
+
+
+def _overdue(known: KnownJob) -> JobEvent:
     if known.status is not Status.RUNNING and deadlines.never_started(known.job):
         log.info("job_expired", job_id=known.job.id, status=known.status)
         return expired(known.job)
@@ -101,7 +115,7 @@ def _lost(known: KnownJob) -> JobEvent:
     event = known.latest_event()
     within = None if event is None else deadlines.report_within(event)
     assert within is not None  # noqa: S101 - a job that has ended is not overdue
-    due = known.at + within
+    due = believable(known.at + within)
     message = f"The {known.status} job is lost: its next event was due at {utc_text(due)} and did not arrive."
     changes = {
         "delivery": inferred(known.job.delivery),

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.job_events import AnyJobMessage
 from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.merge import RawMessages, by_job, merge
 from milepost_contracts.status.redis_keys import shard_of
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import until_stored
+from milepost_tracker.core.projector import FAULTS, until_stored
 from milepost_tracker.errors import EventLogUnavailable, StoreUnavailable
 from milepost_tracker.ports.event_log import EventLog
 from milepost_tracker.ports.status_store import StatusStore
@@ -106,14 +107,23 @@ class Replayer:
             else:
                 events = [event for raw in jobs.values() for event in raw.winning(self._decode)]
             for at in range(0, len(events), WRITE_BATCH_SIZE):
-                views = merge(events[at : at + WRITE_BATCH_SIZE])
-                applied = await until_stored(lambda views=views: self._store.apply(views, replayed=not live))  # type: ignore[misc]
-                changed += applied.changed
-                if applied.orphans:
-                    await self._conclude(applied.orphans)
+                changed += await self._apply(events[at : at + WRITE_BATCH_SIZE], live=live)
             done = Replayed(read=done.read + len(page.messages), changed=changed, end=page.end)
             so_far(done)
         return done
+
+    async def _apply(self, events: Sequence[AnyJobMessage], *, live: bool) -> int:
+        """Apply events, and return how many views changed. One that can't be applied is left out alone."""
+        try:
+            applied = await until_stored(lambda: self._store.apply(merge(events), replayed=not live))
+        except FAULTS:
+            if len(events) == 1:
+                log.exception("event_not_applied", job_id=events[0].subject)
+                return 0
+            return sum([await self._apply([event], live=live) for event in events])
+        if applied.orphans:
+            await self._conclude(applied.orphans)
+        return applied.changed
 
     async def _missing(self, jobs: Mapping[str, RawMessages]) -> dict[str, RawMessages]:
         """Return the messages that the view may lack; in an audit, it has most of them already."""

@@ -11,7 +11,6 @@ from typing import TypeVar
 import structlog
 
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent
 from milepost_contracts.messages.delay_levels import delay_words
 from milepost_contracts.messages.job_events import (
     COMMANDS,
@@ -21,10 +20,11 @@ from milepost_contracts.messages.job_events import (
     JobRetrying,
     JobScheduled,
 )
+from milepost_contracts.messages.received import Received
 from milepost_contracts.messages.topology import WEBHOOK_KEY, WORKER_KEY
 from milepost_contracts.messages.trust import Trust
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import Poison, note_refusal
+from milepost_tracker.core.projector import Poison, decode_all, each_alone
 from milepost_tracker.ports.consumer import Delivery
 from milepost_tracker.ports.message_router import Message, MessageRouter, Stage
 
@@ -49,26 +49,19 @@ class UnroutedHandler:
         keys = {delivery.received.routing_key for delivery in deliveries}
         log.error("messages_unrouted", count=len(deliveries), keys=sorted(keys)[:KEYS_LOGGED])
         metrics.unrouted.inc(len(deliveries))
-        good: list[tuple[D, AnyJobMessage]] = []
-        poison: list[Poison[D]] = []
-        for delivery in deliveries:
-            key = delivery.received.routing_key
-            if key.startswith(_REPEATED):
-                continue
-            decode = self._trust.webhook if key.startswith(f"{WEBHOOK_KEY}.") else self._trust.job_message
-            try:
-                good.append((delivery, decode(delivery.received)))
-            except MalformedEvent as error:
-                note_refusal(error, queue=delivery.queue)
-                poison.append(Poison(delivery, str(error)))
+        handled = [one for one in deliveries if not one.received.routing_key.startswith(_REPEATED)]
+        good, poison = decode_all(handled, self._decode)
         await self._router.declare({message.job.queue for _, message in good if isinstance(message, COMMANDS)})
-        for delivery, message in good:
-            key, stage = _next(message, delivery.received.routing_key)
-            again = Message(
-                routing_key=key, body=delivery.received.body, subject=message.subject, headers=delivery.headers
-            )
-            await self._router.publish(again, to=stage)
-        return poison
+        return poison + await each_alone(good, self._publish)
+
+    def _decode(self, received: Received) -> AnyJobMessage:
+        is_webhook = received.routing_key.startswith(f"{WEBHOOK_KEY}.")
+        return self._trust.webhook(received) if is_webhook else self._trust.job_message(received)
+
+    async def _publish(self, delivery: Delivery, message: AnyJobMessage) -> None:
+        key, stage = _next(message, delivery.received.routing_key)
+        again = Message(routing_key=key, body=delivery.received.body, subject=message.subject, headers=delivery.headers)
+        await self._router.publish(again, to=stage)
 
 
 #: `job.<event>.<queue>.<type>`, or `webhook.send.<queue>.<type>`; the bits of a delay may follow.

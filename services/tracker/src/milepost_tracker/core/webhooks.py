@@ -13,7 +13,7 @@ import structlog
 from standardwebhooks import Webhook
 
 from milepost_contracts.clock import now
-from milepost_contracts.errors import MalformedEvent, RefusedCallback, RefusedMessage
+from milepost_contracts.errors import RefusedCallback, RefusedMessage
 from milepost_contracts.http import webhooks
 from milepost_contracts.http.callback_urls import CallbackPolicy, CallbackUrl
 from milepost_contracts.http.webhooks import RETRY_DELAYS, Outcome, WebhookKeys, WebhookTry
@@ -23,7 +23,7 @@ from milepost_contracts.messages.trust import Trust
 from milepost_contracts.states import Status
 from milepost_contracts.values import Job
 from milepost_tracker import metrics
-from milepost_tracker.core.projector import note_refusal, until_stored
+from milepost_tracker.core.projector import FAULTS, note_fault, until_stored
 from milepost_tracker.ports.event_publisher import EventPublisher
 from milepost_tracker.ports.status_store import StatusStore
 from milepost_tracker.ports.webhook_client import WebhookAnswer, WebhookClient
@@ -83,9 +83,9 @@ class Webhooks:
             event = self._trust.webhook(queued.received)
             if queued.received.user_id not in self._trust.senders.trackers:
                 await self._check_end(event)
-        except MalformedEvent as error:
-            note_refusal(error, queue="webhooks")
-            await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=str(error))
+        except FAULTS as error:
+            reason = note_fault(error, queue="webhooks")
+            await self._publisher.publish_poison(queued.received.body, queue="webhooks", reason=reason)
             return
         try:
             await self._deliver(event, event.job.callback_url or "", queued)

@@ -4,7 +4,8 @@
 -- the answer does not change while processors of several versions announce in turn, or restart.
 --
 -- KEYS  1: the type · 2: its versions: `v:<version>` is '<first> <the type as JSON>', `p:<instance>` is
---       '<last> <1 if it is live> <version> <its queues, separated by commas>'; all times in ms
+--       '<last> <1 if it is live> <version> <its queues, separated by commas>'; all times in ms. What has another form is
+--       removed: it must not end every later call.
 -- ARGV  1: instance · 2: version · 3: the type as JSON; empty if the processor has stopped · 4: its queues
 --       5: when the processor started; 0 if unknown · 6: a version counts as live for this long (ms)
 --       7: TTL of the versions (ms) · 8: TTL of the type (ms)
@@ -22,8 +23,8 @@ if ARGV[3] == '' then
 else
   local started = tonumber(ARGV[5])
   local first = started > 0 and math.min(started, now) or now
-  local old = redis.call('HGET', KEYS[2], this)
-  if old then first = math.min(first, tonumber(string.match(old, '^%d+'))) end
+  local before = tonumber(string.match(redis.call('HGET', KEYS[2], this) or '', '^%d+'))
+  if before then first = math.min(first, before) end
   redis.call('HSET', KEYS[2], this, number(first) .. ' ' .. ARGV[3])
   redis.call('HSET', KEYS[2], processor, number(now) .. ' 1 ' .. ARGV[2] .. ' ' .. ARGV[4])
   redis.call('PEXPIRE', KEYS[2], ARGV[7])
@@ -32,9 +33,9 @@ end
 local all, used, live = redis.call('HGETALL', KEYS[2]), {}, {}
 for place = 1, #all, 2 do
   if string.sub(all[place], 1, 2) == 'p:' then
-    local last, alive, version = string.match(all[place + 1], '^(%d+) (%d) (.*) %S*$')
-    local age = now - tonumber(last)
-    if age > tonumber(ARGV[7]) then
+    local last, alive, version = string.match(all[place + 1], '^(%d+) (%d) (%S+) %S+$')
+    local age = last and now - tonumber(last)
+    if not last or age > tonumber(ARGV[7]) then
       redis.call('HDEL', KEYS[2], all[place])
     else
       used['v:' .. version] = true
@@ -48,8 +49,8 @@ for place = 1, #all, 2 do
   local field = all[place]
   if string.sub(field, 1, 2) == 'v:' then
     local first, body = string.match(all[place + 1], '^(%d+) (.*)$')
-    local order = string.format('%020.0f', tonumber(first)) .. field
-    if not used[field] then
+    local order = first and string.format('%020.0f', tonumber(first)) .. field
+    if not (first and used[field]) then
       redis.call('HDEL', KEYS[2], field)
     elseif live[field] and order > newest then
       newest, applies = order, body

@@ -1,11 +1,11 @@
 """Announced job types and live processors in Redis, each with a time to live."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import pydantic_core
 from redis.asyncio import Redis
 
 from milepost_contracts.messages.worker_events import (
@@ -20,13 +20,26 @@ from milepost_contracts.messages.worker_events import (
     WorkerEvent,
 )
 from milepost_contracts.status.redis_keys import Keys
+from milepost_contracts.values import QueueName, TypeName, Value
 from milepost_redis.calls import execute, milliseconds, milliseconds_since_1970, raising
+from milepost_redis.parsing import parse_known
 from milepost_redis.scripts import Argument, Script
 from milepost_tracker.errors import StoreUnavailable
 
 PROCESSOR_INDEX_TTL = timedelta(hours=1)
 MAX_GAP = timedelta(minutes=1)
 """If nothing was recorded for this long, processors may have announced types that were not recorded."""
+
+
+_ANNOUNCED = re.compile(rb"(?P<last>\d{1,20}) [01] (?P<version>[!-~]+) (?P<queues>[!-~]+)")
+"""What `announce.lua` stores of a processor; entries of another form are skipped."""
+
+
+class _Placed(Value):
+    """The part of a stored type that says where it is."""
+
+    type: TypeName
+    queue: QueueName
 
 
 class RedisWorkerStore:
@@ -58,8 +71,7 @@ class RedisWorkerStore:
 
         with raising(StoreUnavailable):
             stored = await execute(self._redis, ask) if job_types else []
-        found = zip(job_types, stored, strict=True)
-        return {name: pydantic_core.from_json(one)["queue"] for name, one in found if one is not None}
+        return {one.type: one.queue for one in parse_known(_Placed, [body for body in stored if body is not None])}
 
     async def versions(self, job_type: str, *, queue: str, within: timedelta) -> frozenset[str] | None:
         def ask(pipe: Any) -> None:
@@ -72,14 +84,12 @@ class RedisWorkerStore:
         begin = seconds + microseconds / 1_000_000 - within.total_seconds()
         if since is None or float(since) > begin:
             return None
-        found = set()
-        for field, value in announced.items():
-            if field.startswith(b"p:"):
-                last, _, announced_version = value.decode().split(" ", 2)
-                version, _, queues = announced_version.rpartition(" ")
-                if int(last) / 1000 >= begin and queue in queues.split(","):
-                    found.add(version)
-        return frozenset(found)
+        entries = (_ANNOUNCED.fullmatch(value) for field, value in announced.items() if field.startswith(b"p:"))
+        return frozenset(
+            entry["version"].decode()
+            for entry in entries
+            if entry and int(entry["last"]) / 1000 >= begin and queue.encode() in entry["queues"].split(b",")
+        )
 
     def _record_announcement(self, pipe: Any, announcement: Announcement) -> None:
         if not announcement.types:
