@@ -40,6 +40,7 @@ from milepost_contracts.messages.worker_events import (
     JobType,
     ProcessorAnnounced,
     ProcessorHeartbeat,
+    ProcessorStopped,
 )
 
 TOPOLOGY = Topology()
@@ -228,7 +229,9 @@ def test_a_type_is_not_announced_into_another_queue(attacker, http):
     schema = {"type": "object"}
     for queue, user in (("gpu", "gpu-team"), ("default", "gpu-team")):
         count = JobType(type="count", queue=queue, title="Mine", params_schema=schema, result_schema=schema)
-        announced = ProcessorAnnounced(announcement=Announcement(instance="mine", types=(count,), started_at=now()))
+        announced = ProcessorAnnounced(
+            announcement=Announcement(instance="gpu-team:mine", types=(count,), started_at=now())
+        )
         attacker.forge(announced, user=user, exchange=TOPOLOGY.workers, reason="may not serve the queue default")
     (known,) = (one for one in http.get("/v1/job-types").json()["items"] if one["type"] == "count")
     assert ("default", "Count") == (known["queue"], known["title"].split()[0])
@@ -239,7 +242,9 @@ def test_a_type_is_not_announced_into_another_queue_after_redis_has_lost_it(atta
     redis_of.flushall()
     wait_until(lambda: http.get("/v1/dead-letters").is_success, within=30, what="the view is restored")
     count = JobType(type="count", queue="gpu", title="Mine", params_schema={}, result_schema={})
-    announced = ProcessorAnnounced(announcement=Announcement(instance="mine", types=(count,), started_at=now()))
+    announced = ProcessorAnnounced(
+        announcement=Announcement(instance="gpu-team:mine", types=(count,), started_at=now())
+    )
     attacker.forge(announced, user="gpu-team", exchange=TOPOLOGY.workers, reason="may not serve the queue default")
     wait_until(
         lambda: {"count"} & {one["type"] for one in http.get("/v1/job-types").json()["items"]},
@@ -251,11 +256,23 @@ def test_a_type_is_not_announced_into_another_queue_after_redis_has_lost_it(atta
 def test_a_heartbeat_does_not_speak_for_another_queue(attacker, http):
     """A queue without a live processor would seem to have one."""
     heartbeat = Heartbeat(
-        instance="mine", started_at=now(), types=("count",), queues=("gpu", "default"), threads=99, version="1"
+        instance="gpu-team:mine", started_at=now(), types=("count",), queues=("gpu", "default"), threads=99, version="1"
     )
     message = ProcessorHeartbeat(heartbeat=heartbeat)
     attacker.forge(message, user="gpu-team", exchange=TOPOLOGY.workers, reason="may not serve the queue default")
     assert "mine" not in http.get("/v1/processors").text
+
+
+def test_a_processor_does_not_speak_for_another_one(attacker, http):
+    """It would count as gone, with the versions of its types; or with other queues and jobs."""
+    (victim, *_) = http.get("/v1/processors").json()["items"]
+    state = Heartbeat(
+        instance=victim["instance"], started_at=now(), types=("count",), queues=("gpu",), threads=1, version="1"
+    )
+    for message in (ProcessorHeartbeat(heartbeat=state), ProcessorStopped(heartbeat=state)):
+        attacker.forge(message, user="gpu-team", exchange=TOPOLOGY.workers, reason="does not begin with 'gpu-team:'")
+    (seen,) = (one for one in http.get("/v1/processors").json()["items"] if one["instance"] == victim["instance"])
+    assert victim["queues"] == seen["queues"]
 
 
 def test_no_forged_start_undoes_a_failure(attacker, http, failed):

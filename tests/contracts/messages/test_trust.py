@@ -1,5 +1,6 @@
 """Law 11: what is believed, from whom, and about what."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,7 +27,13 @@ from milepost_contracts.messages.job_events import (
 )
 from milepost_contracts.messages.senders import FACTS, Role
 from milepost_contracts.messages.trust import Trust
-from milepost_contracts.messages.worker_events import Announcement, ProcessorAnnounced, ProcessorHeartbeat, WorkerEvent
+from milepost_contracts.messages.worker_events import (
+    Announcement,
+    ProcessorAnnounced,
+    ProcessorHeartbeat,
+    ProcessorStopped,
+    WorkerEvent,
+)
 from milepost_contracts.values import Attempt, FileRef, PutOff
 
 JOB_SAMPLES = [sample for sample in SAMPLES if not isinstance(sample, WorkerEvent)]
@@ -196,6 +203,31 @@ def test_a_processor_announces_and_reports_its_own_queues_alone(sample):
     """The samples name the queue `default`."""
     with pytest.raises(RefusedMessage, match="may not serve the queue default"):
         TRUST.worker_event(received(sample, user_id="gpu-team"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"media_type": "text/\u20ac"}, {"media_type": "a/b\r\nX: y"}, {"size": 10**4_299}, {"media_type": "a/b\n"}],
+    ids=["no ASCII", "a header", "a size of 4,300 digits", "a line"],
+)
+def test_a_file_is_described_by_what_a_download_can_answer(change):
+    """A processor states it; the gateway writes it into the head of its answer."""
+    sample = next(one for one in OF_ONE_JOB if one.fact == "job.succeeded")
+    body = json.loads(encode(believed(sample)))
+    body["data"]["outputs"] = [{"name": "a", "key": f"jobs/{ID}/0/0000", "size": 3, **change}]
+    with pytest.raises(MalformedEvent, match="outputs"):
+        TRUST.job_message(received(sample)._replace(body=json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize("name", ["vm-1-ab12", "gpu-team", "gpu-team2:vm-1", "other:gpu-team:vm-1"])
+def test_a_processor_that_is_limited_to_queues_speaks_for_no_other_one(name):
+    """The name of its instances begins with its user; one that may serve all queues has any name."""
+    state = HEARTBEAT.model_copy(update={"queues": ("gpu",), "queue_wait": {}, "instance": "gpu-team:vm-1"})
+    assert TRUST.worker_event(received(ProcessorHeartbeat(heartbeat=state), user_id="gpu-team"))
+    other = ProcessorStopped(heartbeat=state.model_copy(update={"instance": name}))
+    with pytest.raises(RefusedMessage, match="name of its processor does not begin with 'gpu-team:'"):
+        TRUST.worker_event(received(other, user_id="gpu-team"))
+    assert TRUST.worker_event(received(other, user_id="processor"))
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ async def test_a_type_is_taken_to_another_queue_only_by_a_user_who_may_serve_bot
     store = FakeStore()
     store.known = {"count": "default"}
     announced = ProcessorAnnounced(
-        announcement=Announcement(instance="x", types=(COUNT.model_copy(update={"queue": "gpu"}),))
+        announcement=Announcement(instance="gpu-team:x", types=(COUNT.model_copy(update={"queue": "gpu"}),))
     )
     (poison,) = await WorkerProjector(TRUST, store, FakeMessageRouter()).project(
         [FakeDelivery(announced, user_id="gpu-team")]
@@ -198,7 +198,9 @@ async def test_a_type_stays_in_its_queue_though_redis_has_lost_it():
     store = FakeStore()
     projector = WorkerProjector(TRUST, store, FakeMessageRouter())
     rightful, stolen = (
-        ProcessorAnnounced(announcement=Announcement(instance="x", types=(COUNT.model_copy(update={"queue": queue}),)))
+        ProcessorAnnounced(
+            announcement=Announcement(instance="gpu-team:x", types=(COUNT.model_copy(update={"queue": queue}),))
+        )
         for queue in ("default", "gpu")
     )
     batch = [FakeDelivery(rightful, user_id="processor"), FakeDelivery(stolen, user_id="gpu-team")]

@@ -43,6 +43,7 @@ class FakeStore:
         self._known = known
         self.claimed = set()
         self.listed = set()
+        self.queues = HEARTBEAT.queues
         self.is_away = False
 
     async def jobs(self, job_ids):
@@ -58,7 +59,7 @@ class FakeStore:
 
     async def heartbeats(self):
         running = tuple(HEARTBEAT.running[0].model_copy(update={"id": job_id}) for job_id in self.listed)
-        return [HEARTBEAT.model_copy(update={"running": running})]
+        return [HEARTBEAT.model_copy(update={"running": running, "queues": self.queues})]
 
 
 class FakeClock:
@@ -148,6 +149,14 @@ async def test_a_job_that_its_processor_has_is_not_lost(publisher, known_by):
     getattr(store, known_by).add(RUNNING.id)
     assert 0 == await reaper.end_overdue(receiving=True)
     getattr(store, known_by).clear()
+    assert 1 == await reaper.end_overdue(receiving=True)
+
+
+async def test_a_heartbeat_counts_for_jobs_of_its_own_queues_alone(publisher):
+    """Otherwise a processor of another queue could keep any job open for good."""
+    reaper, store, _ = create_reaper(publisher, OVERDUE)
+    store.listed.add(RUNNING.id)
+    store.queues = ("another",)
     assert 1 == await reaper.end_overdue(receiving=True)
 
 

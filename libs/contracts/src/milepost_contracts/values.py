@@ -14,6 +14,8 @@ MAX_OUTPUTS = 100
 """Maximum number of files that a handler may write: the event of the job's end lists them."""
 MAX_EVENT = 256 * 1024
 """Maximum bytes of any message; larger ones go to the poison queue."""
+MAX_COUNT = 2**53
+"""The largest number that every reader of JSON reads exactly."""
 MAX_ITEMS = 10
 """How many of a job's latest partial results its document shows."""
 MAX_ITEM = 2 * 1024
@@ -114,13 +116,13 @@ class FileRef(Value):
 
     name: str = Field(min_length=1, max_length=255)
     """The client's or the handler's name for it: a relative path, a label only."""
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=MAX_COUNT)
     """Bytes."""
     key: str = Field(max_length=200)
     """Where the bytes are, relative to the deployment's blob storage."""
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", exclude_if=_is_none)
     """SHA-256 of the bytes, in hex."""
-    media_type: str | None = Field(default=None, max_length=100, exclude_if=_is_none)
+    media_type: str | None = Field(default=None, max_length=100, pattern=r"^[ -~]*$", exclude_if=_is_none)
 
 
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
@@ -143,7 +145,7 @@ class Progress(Value):
 class Items(Value):
     """Partial results, visible while the job runs."""
 
-    count: int = Field(default=0, ge=0)
+    count: int = Field(default=0, ge=0, le=MAX_COUNT)
     last: tuple[JsonValue, ...] = Field(default=(), max_length=MAX_ITEMS)
     """The latest ones, oldest first, at most 10."""
 

@@ -66,3 +66,7 @@ class SenderSettings(ServiceSettings):
             )
         if role is Role.PROCESSOR and (others := queues - self.senders.served(user, queues)):
             raise SettingsError(f"{setting} does not let {user!r} serve the queue {min(others)}")
+
+    def own_instance_prefix(self) -> str:
+        """Return how the name of this processor must begin."""
+        return self.senders.instance_prefix(user_of(self.rabbitmq_url))

@@ -72,7 +72,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     with blaming("BLOBS_URL"):
         files = BlobFiles(settings.blobs_url, namespace=settings.namespace)
     log_thread_errors()
-    instance = f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
+    instance = settings.own_instance_prefix() + f"{socket.gethostname()}-{os.getpid()}-{token_hex(2)}"
     topology, claims = _topology(settings), _create_claims(settings)
     publisher = RabbitEventPublisher(str(settings.rabbitmq_url), topology, heartbeat=settings.heartbeat)
     queue_wait = QueueWait()

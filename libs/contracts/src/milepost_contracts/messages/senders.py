@@ -82,6 +82,10 @@ class Senders:
         """Whether a processor with this user may serve every queue."""
         return self.processors.get(user or "", frozenset()) is None
 
+    def instance_prefix(self, user: str | None) -> str:
+        """Return how the names of this user's processors begin: one that is limited to queues speaks for no other."""
+        return "" if self.serves_all(user) else f"{user}:"
+
     def served(self, user: str | None, queues: AbstractSet[str]) -> AbstractSet[str]:
         """Return those of these queues that a processor with this user may serve."""
         allowed = self.processors.get(user or "", frozenset())

@@ -92,6 +92,8 @@ class Trust:
         else:
             queues = {*message.heartbeat.queues, *message.heartbeat.queue_wait}
         self.senders.check(received.user_id, message.fact, queues=queues)
+        if not message.subject.startswith(prefix := self.senders.instance_prefix(received.user_id)):
+            raise RefusedMessage(f"the name of its processor does not begin with {prefix[:100]!r}")
         _check_properties(received, message)
         _check_key(received.routing_key, message.routing_key)
         return message

@@ -66,7 +66,9 @@ class Reaper:
             overdue = [known for known in await self._store.jobs(await self._store.overdue()) if _is_overdue(known)]
             running = await self._store.held([known.job.id for known in overdue]) if overdue else set()
             if overdue:
-                running |= {job.id for heartbeat in await self._job_counts.heartbeats() for job in heartbeat.running}
+                heartbeats = await self._job_counts.heartbeats()
+                listed = {(job.id, queue) for one in heartbeats for job in one.running for queue in one.queues}
+                running |= {known.job.id for known in overdue if (known.job.id, known.job.queue) in listed}
         except StoreUnavailable:
             self._listening_since = None
             raise
