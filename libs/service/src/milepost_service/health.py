@@ -66,7 +66,7 @@ class HealthServer:
             port: The port to listen on.
             unready: The parts that are not ready, for `/readyz`.
             alive: Whether the process works, for `/livez`; called from the server's threads.
-            token: If given, the metrics and what is not ready are only told to requests that have it.
+            token: If given, the metrics and what is not ready are only shown to requests that have it.
         """
         self._unready = unready
         self._alive = alive

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 REFRESH_INTERVAL = timedelta(seconds=2)
 UNSERVED_AFTER = 15.0
 """Seconds without a live processor after which a queue counts as not served; heartbeats come every few seconds."""
-ALL_HEARD_AFTER = 2 * HEARTBEAT_INTERVAL
+ALL_ANNOUNCED_AFTER = 2 * HEARTBEAT_INTERVAL
 """Every live processor has named its types in a heartbeat once the store has recorded announcements for this long."""
 MAX_SUGGESTIONS = 3
 """Number of known names in the error for an unknown type."""
@@ -192,8 +192,8 @@ class KnownTypes:
         found = self._types.get(name)
         if found is None:
             since = await self.store.types_since()
-            if since is None or now() - since < ALL_HEARD_AFTER:
-                seconds = ALL_HEARD_AFTER.total_seconds()
+            if since is None or now() - since < ALL_ANNOUNCED_AFTER:
+                seconds = ALL_ANNOUNCED_AFTER.total_seconds()
                 raise StoreUnavailable(
                     f"no processor has announced {name!r} yet; {seconds:g} seconds after a start, all of them have"
                 )

@@ -182,8 +182,8 @@ class WorkerProjector:
         if self._trust.senders.serves_all(user):
             return
         names = [one.type for one in message.announcement.types]
-        heard = {name: self._queues[name] for name in names if name in self._queues}
-        known = {**heard, **await until_stored(lambda: self._store.queues(names))}
+        announced = {name: self._queues[name] for name in names if name in self._queues}
+        known = {**announced, **await until_stored(lambda: self._store.queues(names))}
         self._trust.senders.check(user, message.fact, queues=frozenset(known.values()))
 
 
