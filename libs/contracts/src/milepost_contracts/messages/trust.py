@@ -121,7 +121,7 @@ def _check_properties(received: Received, message: Message) -> None:
 def _check_times(event: JobEvent) -> None:
     """Check that nothing has happened in the future, and that the job does not wait for a time out of reach.
 
-    The creation is as good a clock as this one, because a gateway vouches for it: jobs pass where this clock is years
+    The creation is as good a clock as this one, because the grant covers it: jobs pass where this clock is years
     behind.
     """
     job, put_off = event.job, event.job.put_off
