@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AnyUrl, SecretStr
 
 from milepost_contracts.http.problems import DOCS
+from milepost_contracts.server_urls import without_password
 from milepost_service.known_settings import FILE_SUFFIX, PREFIX
 from milepost_service.secret_files import is_secret
-from milepost_service.server_urls import without_password
 from milepost_service.settings import EXIT_MISCONFIGURED, ServiceSettings
 
 #: Asks a server or storage, and returns what to print; raises an error that says what is wrong.
