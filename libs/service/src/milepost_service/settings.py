@@ -119,8 +119,15 @@ def load(settings: Callable[[], S]) -> S:
 
 def _sentence(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "url_parsing":
-        message += "; write each of / ? # @ : % in a user or password percent-encoded, '/' as %2F"
+    match error["type"]:
+        case "url_parsing":
+            message += "; write each of / ? # @ : % in a user or password percent-encoded, '/' as %2F"
+        case "time_delta_parsing":
+            message = "it is not a duration: write seconds, for example 30, or ISO 8601, for example PT30S or P7D"
+        case "too_short" if error["ctx"]["actual_length"]:
+            message = "it has {actual_length} characters; it needs at least {min_length}".format(**error["ctx"])
+        case "too_short":
+            message = "it is empty: give it a value, or remove it"
     return f"{PREFIX}{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message
 
 
