@@ -97,10 +97,14 @@ def test_ids_sort_by_creation_time():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1:zz", "x:" + "00" * 32, "1:" + "00" * 8, "256:" + "00" * 32, f"1:{'00' * 32},1:{'11' * 32}"]
+    "text",
+    [
+        *("", "1", "1:", "1:zz", "x:" + "12" * 32, "1:" + "12" * 8, "256:" + "12" * 32),
+        *(f"1:{'12' * 32},1:{'11' * 32}", "1:" + "00" * 32, f"1:{'12' * 32},2:{'00' * 32}"),
+    ],
 )
 def test_a_weak_or_ambiguous_keyring_is_refused(text):
-    """A missing, short or unreadable key, or a repeated number, never signs anything."""
+    """A missing, short or unreadable key, one of zeros only, or a repeated number, never signs anything."""
     with pytest.raises(WeakKeyring):
         Keyring.parse(text)
 

@@ -1,10 +1,12 @@
 """Which Redis servers may be used."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
+from redis.exceptions import TimeoutError as RedisTimeout
 
-from milepost_redis.server_check import ServerCheck, UnsafeRedis, why_unsafe
+from milepost_redis.server_check import ServerCheck, UnsafeRedis, describe_server, why_unsafe
 
 MEMORY = {"redis_version": "7.0.15", "cluster_enabled": 0, "maxmemory": 0, "maxmemory_policy": "noeviction"}
 
@@ -39,6 +41,22 @@ def test_a_node_of_a_cluster_is_refused():
     found = why_unsafe(MEMORY | {"cluster_enabled": 1}, allow_eviction=True)
     assert found is not None
     assert "Redis Cluster" in found
+
+
+@pytest.mark.parametrize("url, hinted", [("rediss://redis/0", True), ("redis://redis/0", False)])
+def test_a_server_that_does_not_answer_may_lack_tls(monkeypatch, url, hinted):
+    """A Redis without TLS waits for the end of what it takes for a command."""
+
+    class Silent:
+        from_url = classmethod(lambda cls, url, **options: nullcontext(cls()))
+
+        def info(self):
+            raise RedisTimeout("Timeout connecting to server")
+
+    monkeypatch.setattr("milepost_redis.server_check.Redis", Silent)
+    with pytest.raises(RedisTimeout, match="Timeout connecting to server") as caught:
+        describe_server(url, allow_eviction=False)
+    assert hinted == ("speak TLS" in str(caught.value))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import AnyUrl
 
-from milepost_service.server_urls import is_local, without_password
+from milepost_contracts.server_urls import is_local, without_password
 from milepost_service.settings import ServiceSettings, SettingsError, load
 
 BAD = {

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from milepost_service.senders import SenderSettings
 from milepost_service.settings import ServiceSettings, SettingsError, exit_misconfigured, load
 
 SAFE = "amqp://milepost:secret@127.0.0.1/"
@@ -43,6 +44,27 @@ def test_an_invalid_value_is_reported_in_one_sentence_with_the_variable(monkeypa
         load(ServiceSettings)
     assert str(caught.value).startswith(variable)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variable, value, sentence",
+    [
+        ("MILEPOST_METRICS_TOKEN", "short", "it has 5 characters; it needs at least 16"),
+        ("MILEPOST_GATEWAY_USERS", "", "it is empty: give it a value, or remove it"),
+        (
+            "MILEPOST_RETENTION",
+            "",
+            "it is not a duration: write seconds, for example 30, or ISO 8601, for example PT30S",
+        ),
+        ("MILEPOST_RETENTION", "a week", "it is not a duration: write seconds, for example 30, or ISO 8601"),
+    ],
+)
+def test_the_sentence_says_what_to_write(monkeypatch, variable, value, sentence):
+    """In an operator's words, not in those of the library."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load(SenderSettings)
+    assert str(caught.value).startswith(f"{variable}: {sentence}")
 
 
 def test_the_error_for_an_invalid_url_does_not_contain_its_password(monkeypatch):

@@ -60,7 +60,7 @@ def test_a_revoked_key_is_refused(keys, path):
     "words, expected_text",
     [
         (("create", "--tenant", "A c"), "lower-case words"),
-        (("create", "--scope", "everything"), "everything"),
+        (("create", "--scope", "everything"), "'--scope': 'everything' is not one of read, submit, admin"),
         (("create", "--expires-in", "soon"), "not a duration"),
         (("create", "--file", "/nowhere/access.json"), "does not exist"),
         (("revoke", "4f1c2a9be07d"), "can't be read"),

@@ -83,12 +83,54 @@ def test_a_team_may_bind_only_its_keys():
 
 @pytest.mark.parametrize(
     "processors, teams",
-    [({}, {"acme": None}), ({}, {"amq": None}), ({"gateway": ("cpu",)}, {}), ({"x": ("cpu",)}, {"x": None})],
+    [
+        ({}, {"acme": None}),
+        ({}, {"amq": None}),
+        ({}, {"acme-tracker": None}),
+        ({"acme-gateway": ("cpu",)}, {}),
+        ({"default": ("cpu",)}, {}),
+        ({"gateway": ("cpu",)}, {}),
+        ({"x": ("cpu",)}, {"x": None}),
+    ],
 )
 def test_a_further_user_takes_no_name_that_means_something(processors, teams):
     """A team of the namespace's name could do all that the tracker may."""
     with pytest.raises(ValueError, match="is taken"):
         deployment_users("acme", processors=processors, teams=teams)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "#",
+            "job.#",
+            "job.*.*.*",
+            "*.succeeded.#",
+            "job.failed.cpu.crunch",
+            "job.*.cpu.#",
+            "#.crunch",
+            "processor.*",
+        ),
+        f"job.scheduled.*.*{'.*' * LEVELS}",
+    ],
+)
+def test_a_binding_key_that_fits_an_event_is_accepted(key):
+    """A team may bind some events, or all."""
+    assert deployment_users("acme", teams={"billing": (key,)})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "job", "*", "job.succeeded", "job.sucess.#", "jobs.#", "job.*", "job.succeeded.cpu", "job.scheduled.*.*"),
+        *("job.succeeded.cpu.crunch.more", "job..#", "job.*.A.#", "processor.started"),
+    ],
+)
+def test_a_binding_key_that_fits_no_event_is_refused(key):
+    """A typing error would be found when the events are missed."""
+    with pytest.raises(ValueError, match="no event fits the binding key"):
+        deployment_users("acme", teams={"billing": (key,)})
 
 
 def test_the_settings_name_the_users_of_each_service():

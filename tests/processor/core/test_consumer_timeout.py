@@ -39,22 +39,12 @@ def test_the_consumer_timeout_covers_the_longest_job_and_does_not_grow_with_the_
     assert timedelta(hours=2, minutes=2) == needed_timeout(handlers(short, long), OVERHEAD)
 
 
-@pytest.mark.parametrize(
-    "version, configured, refused",
-    [
-        ("3.10.8", timedelta(minutes=30), True),
-        ("3.11.0", timedelta(hours=2), True),
-        ("3.10.8", timedelta(hours=3), False),
-        ("4.0.5", timedelta(minutes=30), True),
-        ("4.3.0", timedelta(hours=3), False),
-    ],
-)
-def test_a_consumer_timeout_shorter_than_a_job_is_refused(version, configured, refused):
+@pytest.mark.parametrize("configured, refused", [(timedelta(minutes=30), True), (timedelta(hours=3), False)])
+def test_a_consumer_timeout_shorter_than_a_job_is_refused(configured, refused):
     """With every version of RabbitMQ: the operator has to configure it at the broker."""
-    problem = check_consumer_timeout(handlers(long), OVERHEAD, configured=configured, version=version)
+    problem = check_consumer_timeout(handlers(long), OVERHEAD, configured=configured)
     assert refused == (problem is not None)
     if problem:
         assert "'long'" in problem
         assert "consumer_timeout = 7320000 (milliseconds)" in problem
         assert "MILEPOST_CONSUMER_TIMEOUT=7320 (seconds)" in problem
-        assert version in problem

@@ -58,7 +58,7 @@ class SigningKey:
         """Read `NUMBER:HEX[,NUMBER:HEX…]`.
 
         Raises:
-            WeakKeyring: The text has another form, or a number occurs twice.
+            WeakKeyring: The text has another form, a number occurs twice, or a secret is all zeros.
         """
         keys = []
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -67,6 +67,8 @@ class SigningKey:
                 keys.append(cls(number=int(number), secret=bytes.fromhex(secret)))
             except ValueError:
                 raise WeakKeyring("write a key as NUMBER:HEX, for example 1:00112233…") from None
+        if zero := [key.number for key in keys if key.secret and not any(key.secret)]:
+            raise WeakKeyring(f"key {zero[0]} is all zeros, which is no secret: make a random one")
         if text and not keys:
             raise WeakKeyring("it contains no key")
         if len({key.number for key in keys}) < len(keys):

@@ -87,6 +87,8 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_supported_years)]
 Span = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=366))]
 #: The name of a job type, for example `digest-files`.
 TypeName = Annotated[str, Field(pattern=WORD, max_length=64)]
+#: The prefix of every name in RabbitMQ and Redis, so that deployments can share both.
+Namespace = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 #: The name of a queue, for example `cpu`.
 QueueName = Annotated[str, Field(pattern=WORD, max_length=64)]
 #: The name of a tenant, for example `default`.

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,12 @@ def describe_server(url: str, *, allow_eviction: bool) -> str:
         except ResponseError as error:
             if "DB index" in str(error):
                 raise UnsafeRedis(f"MILEPOST_REDIS_URL: it has no database of this number: {error}") from error
+            raise
+        except RedisTimeout as error:
+            if url.startswith("rediss:"):  # a server without TLS waits for the rest of a command
+                raise RedisTimeout(
+                    f"{error}: does this port of the server speak TLS? Otherwise write redis://"
+                ) from error
             raise
     if sentence := why_unsafe(info, allow_eviction=allow_eviction):
         raise UnsafeRedis(sentence)

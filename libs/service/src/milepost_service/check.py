@@ -1,8 +1,10 @@
 """`--check`: what a service would do with its settings. It logs in to the servers, and changes nothing."""
 
 import argparse
+import errno
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -10,17 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AnyUrl, SecretStr
+from pydantic import AnyUrl, SecretStr, TypeAdapter
 
 from milepost_contracts.http.problems import DOCS
+from milepost_contracts.server_urls import without_password
 from milepost_service.known_settings import FILE_SUFFIX, PREFIX
 from milepost_service.secret_files import is_secret
-from milepost_service.server_urls import without_password
 from milepost_service.settings import EXIT_MISCONFIGURED, ServiceSettings
 
 #: Asks a server or storage, and returns what to print; raises an error that says what is wrong.
 Ask = Callable[[], str]
 
+_DURATION = TypeAdapter(timedelta)
 _UNITS = ((86_400, "days"), (3_600, "h"), (60, "min"))
 
 
@@ -87,6 +90,23 @@ def describe_folder(url: str) -> str | None:
     return f"the folder {folder}" + ("" if existing == folder else ", which would be created")
 
 
+def describe_address(host: str, port: int, family: socket.AddressFamily = socket.AF_INET) -> str:
+    """Return that the service could listen on an address. A port that is in use may be its own.
+
+    Raises:
+        OSError: It can't listen there.
+    """
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"can't listen on {host}, port {port}: {error}") from error
+            return f"{host}, port {port} is in use: by this service, if it runs"
+    return f"{host}, port {port} is free"
+
+
 def _variable(field: str) -> str:
     return PREFIX + field.upper()
 
@@ -102,14 +122,23 @@ def _shown(settings: ServiceSettings, field: str) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
+    """Return a value as it is written in the environment; `-` for an empty one."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else "-"
     if isinstance(value, AnyUrl):
         return without_password(value)
     if isinstance(value, timedelta):
-        return duration(value)
-    if isinstance(value, tuple | frozenset):
-        return ",".join(sorted(_item(one) for one in value)) or "-"
+        return str(_DURATION.dump_python(value, mode="json"))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):  # users, and the queues of each
+        value = frozenset(
+            user if queues is None else f"{user}:{'+'.join(sorted(queues))}" for user, queues in value.items()
+        )
+    if isinstance(value, frozenset):
+        value = tuple(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(_item(one) for one in value) or "-"
     return "-" if value is None else str(value)
 
 

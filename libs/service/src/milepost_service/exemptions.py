@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from pydantic import AnyUrl, BeforeValidator
 from pydantic_settings import NoDecode
 
+from milepost_contracts.server_urls import is_local, user_of
 from milepost_service.lists import split_words
-from milepost_service.server_urls import is_local, user_of
 
 MIN_PASSWORD = 16
 """The minimum length of a password that protects a server beyond loopback."""

@@ -7,10 +7,10 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
 from milepost_contracts.messages.senders import Role, Senders
+from milepost_contracts.server_urls import user_of
 from milepost_contracts.values import QueueName
 from milepost_service.known_settings import PREFIX
 from milepost_service.lists import split_words
-from milepost_service.server_urls import user_of
 from milepost_service.settings import ServiceSettings, SettingsError
 
 _QUEUE = TypeAdapter(QueueName)

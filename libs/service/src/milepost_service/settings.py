@@ -12,10 +12,11 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from milepost_contracts.messages.topology import DELIVERY_LIMIT, MAX_DELIVERIES
+from milepost_contracts.server_urls import RabbitUrl, RedisUrl
+from milepost_contracts.values import Namespace
 from milepost_service.exemptions import Exemptions, Risk, server_risks
 from milepost_service.known_settings import PREFIX, unknown_settings
 from milepost_service.secret_files import SecretFiles, UnreadableSecret
-from milepost_service.server_urls import RabbitUrl, RedisUrl
 
 EXIT_MISCONFIGURED = 2
 
@@ -45,7 +46,7 @@ class ServiceSettings(BaseSettings):
     """URL of RabbitMQ."""
     redis_url: RedisUrl = AnyUrl("redis://127.0.0.1:6379/0")
     """URL of Redis."""
-    namespace: str = Field(default="milepost", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    namespace: Namespace = "milepost"
     """Prefix of every name in RabbitMQ and Redis, so that deployments can share both."""
     retention: Duration = Field(default=timedelta(days=7), ge=timedelta(seconds=1), le=timedelta(days=365))
     """How long a job is kept after it ended. It must be the same for gateway, processor and tracker."""
@@ -118,8 +119,15 @@ def load(settings: Callable[[], S]) -> S:
 
 def _sentence(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "url_parsing":
-        message += "; write each of / ? # @ : % in a user or password percent-encoded, '/' as %2F"
+    match error["type"]:
+        case "url_parsing":
+            message += "; write each of / ? # @ : % in a user or password percent-encoded, '/' as %2F"
+        case "time_delta_parsing":
+            message = "it is not a duration: write seconds, for example 30, or ISO 8601, for example PT30S or P7D"
+        case "too_short" if error["ctx"]["actual_length"]:
+            message = "it has {actual_length} characters; it needs at least {min_length}".format(**error["ctx"])
+        case "too_short":
+            message = "it is empty: give it a value, or remove it"
     return f"{PREFIX}{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message
 
 

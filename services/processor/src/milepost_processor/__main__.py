@@ -7,15 +7,12 @@ from datetime import timedelta
 import structlog
 
 from milepost_processor.adapters.os_process import EXIT_GRACE, crash, end_within
-from milepost_processor.bootstrap import run
+from milepost_processor.bootstrap import load_parts, run
 from milepost_processor.check import report
-from milepost_processor.core.handlers import load_handlers
-from milepost_processor.core.secret_params import ParamsOpener
 from milepost_processor.errors import HandlersUnusable
 from milepost_processor.settings import ProcessorSettings
 from milepost_redis.server_check import UnsafeRedis
 from milepost_service import check, logs
-from milepost_service.sealing import Sealer
 from milepost_service.settings import EXIT_MISCONFIGURED, SettingsError, load, print_misconfigured
 
 log = structlog.get_logger(__name__)
@@ -46,15 +43,13 @@ def main() -> None:
 
 def _check() -> int:
     settings = load(ProcessorSettings)
-    return report(settings, load_handlers(settings.handlers, settings.queues))
+    handlers, _ = load_parts(settings)
+    return report(settings, handlers)
 
 
 def _run() -> int:
     settings = load(ProcessorSettings)
-    handlers = load_handlers(settings.handlers, settings.queues)
-    opener = ParamsOpener(handlers, Sealer.parse(settings.seal_keys.get_secret_value()))
-    if opener.missing_keys:
-        raise SettingsError(opener.missing_keys)
+    handlers, opener = load_parts(settings)
     logs.configure(service="processor", level=settings.log_level, log_format=settings.log_format, mask=opener.mask)
     faulthandler.enable(logs.STDERR)
     return run(settings, handlers, opener)

@@ -37,7 +37,7 @@ from milepost_processor.adapters.os_process import (
     log_thread_errors,
 )
 from milepost_processor.core.consumer_timeout import check_consumer_timeout, needed_timeout
-from milepost_processor.core.handlers import Handlers
+from milepost_processor.core.handlers import Handlers, load_handlers
 from milepost_processor.core.heartbeat import HeartbeatSender
 from milepost_processor.core.put_off import Eligibility
 from milepost_processor.core.queue_wait import QueueWait
@@ -50,6 +50,7 @@ from milepost_redis.server_check import ServerCheck
 from milepost_service.exemptions import Exemption
 from milepost_service.garbage_collector import freeze_gc
 from milepost_service.health import HealthServer
+from milepost_service.sealing import Sealer
 from milepost_service.settings import SettingsError, blaming
 
 log = structlog.get_logger(__name__)
@@ -59,13 +60,27 @@ INTERRUPT_GRACE = timedelta(seconds=5)
 """How long interrupted handlers may take to stop before the process ends."""
 
 
+def load_parts(settings: ProcessorSettings) -> tuple[Handlers, ParamsOpener]:
+    """Return the handlers, and what opens their params. A start and `--check` refuse the same here.
+
+    Raises:
+        SettingsError, HandlersUnusable: This processor must not run with these settings or handlers.
+    """
+    handlers = load_handlers(settings.handlers, settings.queues)
+    settings.check_own_user(Role.PROCESSOR, queues=frozenset(handlers.queues))
+    opener = ParamsOpener(handlers, Sealer.parse(settings.seal_keys.get_secret_value()))
+    timeout = check_consumer_timeout(handlers, _overhead(settings), configured=settings.consumer_timeout)
+    if problems := [problem for problem in (opener.missing_keys, timeout) if problem]:
+        raise SettingsError(*problems)
+    return handlers, opener
+
+
 def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -> int:
     """Run jobs until SIGTERM or SIGINT; return the exit code. If a part of the process ends by itself, crash.
 
     Raises:
         SettingsError, UnsafeRedis: This processor must not run with these settings or servers.
     """
-    settings.check_own_user(Role.PROCESSOR, queues=frozenset(handlers.queues))
     stop = StopSignals()
     redis_check = ServerCheck(str(settings.redis_url), allow_eviction=Exemption.EVICTING_REDIS in settings.allow)
     redis_check.start()
@@ -115,7 +130,7 @@ def run(settings: ProcessorSettings, handlers: Handlers, opener: ParamsOpener) -
     disinherit_children((*_server_ports(settings), health.port))
     publisher.start()
     publisher.supervise(missing_queues.run())
-    problem = _connect(publisher, handlers, settings, stop) or _wait_for_queues(missing_queues, publisher, stop)
+    problem = _connect(publisher, stop) or _wait_for_queues(missing_queues, publisher, stop)
     if problem or stop.received:
         _stop(publisher, health, redis_check, problem)
         return 0
@@ -185,15 +200,11 @@ def _create_claims(settings: ProcessorSettings) -> RedisClaims:
     return RedisClaims(redis, Keys(namespace=settings.namespace), retention=settings.retention)
 
 
-def _connect(
-    publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings, stop: StopSignals
-) -> str | None:
-    """Wait for RabbitMQ, until a signal to stop; return why this processor must not run with it, if so."""
+def _connect(publisher: RabbitEventPublisher, stop: StopSignals) -> str | None:
+    """Wait for RabbitMQ, until a signal to stop; return what has broken meanwhile."""
     while not (publisher.wait_up(0.5) or publisher.broken or stop.wait(0)):
         log.info("waiting_for_rabbitmq")
-    if stop.received:
-        return None
-    return publisher.broken or _contradiction(publisher, handlers, settings)
+    return None if stop.received else publisher.broken
 
 
 def _wait_for_queues(missing: MissingQueues, publisher: RabbitEventPublisher, stop: StopSignals) -> str | None:
@@ -258,14 +269,6 @@ def _unready(
         return ["draining"]
     not_consumed = [f"queue {queue} is not consumed: {why}" for queue, why in worker.broker.not_consumed.items()]
     return not_consumed or [f"the types of the queue {queue} are not announced yet" for queue in heartbeats.unannounced]
-
-
-def _contradiction(publisher: RabbitEventPublisher, handlers: Handlers, settings: ProcessorSettings) -> str | None:
-    if not publisher.broker_version:
-        return None
-    return check_consumer_timeout(
-        handlers, _overhead(settings), configured=settings.consumer_timeout, version=publisher.broker_version
-    )
 
 
 def _overhead(settings: ProcessorSettings) -> timedelta:

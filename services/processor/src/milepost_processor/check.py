@@ -5,7 +5,7 @@ from milepost_processor.core.handlers import Handlers
 from milepost_processor.settings import ProcessorSettings
 from milepost_rabbit.login import describe_broker
 from milepost_redis.server_check import describe_server
-from milepost_service.check import describe_folder, duration
+from milepost_service.check import describe_address, describe_folder, duration
 from milepost_service.check import report as print_report
 from milepost_service.exemptions import Exemption
 
@@ -22,6 +22,7 @@ def report(settings: ProcessorSettings, handlers: Handlers) -> int:
             f"serve /livez, /readyz and /metrics on {settings.health_host}, port {settings.health_port}",
         ],
         {
+            "address": lambda: describe_address(settings.health_host, settings.health_port),
             "RabbitMQ": lambda: describe_broker(str(settings.rabbitmq_url)),
             "Redis": lambda: describe_server(str(settings.redis_url), allow_eviction=allow_eviction),
             "blob storage": lambda: describe_folder(settings.blobs_url) or describe_store(settings.blobs_url),

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import uvloop
 
 from milepost_contracts.clock import now
+from milepost_contracts.messages.senders import Role
 from milepost_rabbit.errors import TopologyMismatch
 from milepost_redis.server_check import ServerCheck, UnsafeRedis
 from milepost_service import check, logs
@@ -34,6 +35,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         settings = load(TrackerSettings)
+        settings.check_own_user(Role.TRACKER)
     except SettingsError as error:
         exit_misconfigured(*(error.problems if arguments.check else error.problems[:1]))
     if arguments.check:

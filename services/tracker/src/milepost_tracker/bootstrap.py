@@ -10,7 +10,6 @@ import structlog
 from redis.asyncio import Redis
 
 from milepost_contracts.messages.broker_objects import Queue
-from milepost_contracts.messages.senders import Role
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.messages.trust import Trust
 from milepost_contracts.status.redis_keys import SHARDS, Keys
@@ -59,7 +58,6 @@ class _Parts:
     """The adapters that the service and its commands share."""
 
     def __init__(self, settings: TrackerSettings) -> None:
-        settings.check_own_user(Role.TRACKER)
         self.url = str(settings.rabbitmq_url)
         self.trust = Trust(settings.senders, settings.keyring)
         self.topology = Topology(

@@ -3,7 +3,7 @@
 from milepost_contracts.messages.topology import Topology
 from milepost_rabbit.login import describe_broker
 from milepost_redis.server_check import describe_server
-from milepost_service.check import duration
+from milepost_service.check import describe_address, duration
 from milepost_service.check import report as print_report
 from milepost_service.exemptions import Exemption
 from milepost_tracker.settings import TrackerSettings
@@ -25,6 +25,7 @@ def report(settings: TrackerSettings) -> int:
             f"serve /livez, /readyz and /metrics on {settings.health_host}, port {settings.health_port}",
         ],
         {
+            "address": lambda: describe_address(settings.health_host, settings.health_port),
             "RabbitMQ": lambda: describe_broker(str(settings.rabbitmq_url)),
             "Redis": lambda: describe_server(str(settings.redis_url), allow_eviction=allow_eviction),
         },

@@ -6,7 +6,6 @@ and installs missing server programs with the system's package manager.
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,9 +17,10 @@ from secrets import token_hex
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from milepost_stack import processes
-from milepost_stack.access_files import Wanted, write_access_files
+from milepost_stack.access_files import Deployment, describe, read_deployment, write_access_files
 from milepost_stack.errors import NotUp, StackError
 from milepost_stack.session import ROOT, Supervisor, say, stop_on_signals, stopped_at_exit
 from milepost_stack.stack import DEFAULT_PORT, RABBITMQ_URL, REDIS_URL, Size, Stack
@@ -35,8 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-NAME = "[a-z0-9]+(-[a-z0-9]+)*"
-"""What the name of a further user looks like."""
 Name = Annotated[str, typer.Option("--name", help="Name of the stack; several can run side by side.")]
 Gateways = Annotated[int, typer.Option(min=0, help="Number of gateways.")]
 Processors = Annotated[int, typer.Option(min=0, help="Number of processors.")]
@@ -157,9 +155,17 @@ def run(
 @app.command()
 def access(
     folder: Annotated[Path, typer.Option(file_okay=False, help="Folder for the files.")] = Path("deploy/access"),
-    namespace: Annotated[str, typer.Option(help="MILEPOST_NAMESPACE of the deployment.")] = Wanted.namespace,
-    rabbitmq_url: Annotated[str, typer.Option(help="URL of RabbitMQ without a user.")] = Wanted.rabbitmq_url,
-    redis_url: Annotated[str, typer.Option(help="URL of Redis without a user.")] = Wanted.redis_url,
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="MILEPOST_NAMESPACE of the deployment.", show_default=Deployment().namespace),
+    ] = None,
+    rabbitmq_url: Annotated[
+        str | None,
+        typer.Option(help="URL of RabbitMQ without a user.", show_default=str(Deployment().rabbitmq_url)),
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="URL of Redis without a user.", show_default=str(Deployment().redis_url))
+    ] = None,
     processor: Annotated[
         list[str] | None,
         typer.Option(
@@ -173,20 +179,30 @@ def access(
             help="A user of another team for queues named USER.…, with any binding key or only these. Repeatable.",
         ),
     ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER", help="Remove a user of --processor or --team. Repeatable."),
+    ] = None,
 ) -> None:
     """Write the users of RabbitMQ and Redis, and the secrets of each service, for a deployment.
 
     RabbitMQ imports definitions.json (load_definitions), and Redis loads users.acl (aclfile); a service gets the
-    variables in its own file. Files that exist keep their secrets.
+    variables in its own file. A further call keeps what the folder has, and changes what its options name.
     """
-    wanted = Wanted(
-        namespace=namespace,
-        rabbitmq_url=rabbitmq_url,
-        redis_url=redis_url,
-        processors={name: tuple(queues) for name, queues in _split(processor, "+", "USER:QUEUE").items()},
-        teams={name: tuple(keys) or None for name, keys in _split(team, ",").items()},
-    )
-    for path in write_access_files(folder, wanted):
+    given = {"namespace": namespace, "rabbitmq_url": rabbitmq_url, "redis_url": redis_url}
+    processors = _split("--processor", processor, "+")
+    teams = {name: keys or None for name, keys in _split("--team", team, ",").items()}
+    try:
+        kept = read_deployment(folder).without(remove or ())
+        changes = {name: value for name, value in given.items() if value is not None}
+        users = {"processors": kept.processors | processors, "teams": kept.teams | teams}
+        written = write_access_files(folder, Deployment.model_validate({**kept.model_dump(), **changes, **users}))
+    except ValidationError as error:
+        option, sentence = describe(error)
+        raise typer.BadParameter(sentence, param_hint=option and f"--{option.replace('_', '-')}") from error
+    except StackError as error:
+        raise typer.BadParameter(str(error)) from error
+    for path in written:
         say(f"wrote {path}")
 
 
@@ -203,14 +219,14 @@ def main() -> None:
         sys.exit(130)
 
 
-def _split(values: list[str] | None, separator: str, needed: str | None = None) -> dict[str, list[str]]:
+def _split(option: str, values: list[str] | None, separator: str) -> dict[str, tuple[str, ...]]:
     """Return what is behind the colon of each value, by the user before it."""
-    found = {}
-    for value in values or []:
-        name, _, rest = value.partition(":")
-        found[name] = [word for word in rest.split(separator) if word]
-        if not re.fullmatch(NAME, name) or (needed and not found[name]):
-            raise typer.BadParameter(f"{value!r}: write {needed or 'USER or USER:KEY'}, USER of {NAME}")
+    found: dict[str, tuple[str, ...]] = {}
+    for value in values or ():
+        name, colon, rest = value.partition(":")
+        if name in found:
+            raise typer.BadParameter(f"it names {name!r} twice", param_hint=option)
+        found[name] = tuple(rest.split(separator)) if colon else ()
     return found
 
 

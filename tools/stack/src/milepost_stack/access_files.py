@@ -1,15 +1,19 @@
 """Writes the files with which a deployment runs: the users for RabbitMQ and Redis, and the secrets of each service.
 
-A file of secrets that exists keeps them, so that a further user can be added; without it, new ones are made.
+The folder keeps what was asked for, and a file of secrets that exists keeps them, so that a further user can be added.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from secrets import token_hex
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, ValidationError, model_validator
+
 from milepost_contracts.permissions.users import User, UserRole, deployment_users, user_settings
+from milepost_contracts.server_urls import RabbitUrl, RedisUrl
+from milepost_contracts.values import Namespace
 from milepost_stack.access import Access, vhost_of, write_private
 from milepost_stack.errors import StackError
 from milepost_stack.stack import ID_KEYS, NAMESPACE, RABBITMQ_URL, REDIS_URL, SEAL_KEYS
@@ -22,48 +26,119 @@ KEY_HOLDERS: Mapping[str, tuple[UserRole, ...]] = {
 }
 """The roles whose services need each of the keys."""
 HEALTH_PASSWORD = "REDISCLI_AUTH"  # noqa: S105 - the name of a variable
-DEFINITIONS, ACL = "definitions.json", "users.acl"
+DEPLOYMENT, DEFINITIONS, ACL = "deployment.json", "definitions.json", "users.acl"
 READ_BY_SERVERS = 0o644
 """A container reads its file as a user of its own. The folder is its owner's alone, and the file has no password."""
 NOTE = "# Written by 'stack access'. Keep it secret. To have new secrets, delete it and run the command again.\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The deployment whose files are wanted."""
-
-    namespace: str = "milepost"
-    rabbitmq_url: str = "amqp://rabbitmq:5672/"
-    redis_url: str = "redis://redis:6379/0"
-    #: More users of processors, and the job queues of each.
-    processors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Users of other teams, and the binding keys of each; `None` for any.
-    teams: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+def _without_user(url: AnyUrl) -> AnyUrl:
+    if url.username or url.password:
+        raise ValueError("it has a user or a password: leave them out, each service gets its own")
+    return url
 
 
-def write_access_files(folder: Path, wanted: Wanted) -> tuple[Path, ...]:
-    """Write the files of a deployment into a folder that only its owner can enter; return them.
+class Deployment(BaseModel):
+    """The deployment whose files are wanted. The folder keeps it, and a further call changes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: Namespace = "milepost"
+    rabbitmq_url: Annotated[RabbitUrl, AfterValidator(_without_user)] = AnyUrl("amqp://rabbitmq:5672/")
+    redis_url: Annotated[RedisUrl, AfterValidator(_without_user)] = AnyUrl("redis://redis:6379/0")
+    processors: dict[str, tuple[str, ...]] = {}
+    """More users of processors, and the job queues of each."""
+    teams: dict[str, tuple[str, ...] | None] = {}
+    """Users of other teams, and the binding keys of each; `None` for any."""
+
+    def users(self) -> tuple[User, ...]:
+        """Return all its users."""
+        return deployment_users(self.namespace, processors=self.processors, teams=self.teams)
+
+    @model_validator(mode="after")
+    def _check_users(self) -> Self:
+        self.users()
+        return self
+
+    def without(self, names: Iterable[str]) -> "Deployment":
+        """Return a copy without these users.
+
+        Raises:
+            StackError: One of them is none of `processors` and `teams`.
+        """
+        gone = {*names}
+        if unknown := gone - {*self.processors, *self.teams}:
+            raise StackError(f"there is no user {min(unknown)!r} to remove")
+        return self.model_copy(
+            update={
+                "processors": {name: queues for name, queues in self.processors.items() if name not in gone},
+                "teams": {name: keys for name, keys in self.teams.items() if name not in gone},
+            }
+        )
+
+
+def describe(error: ValidationError) -> tuple[str | None, str]:
+    """Return the field that is wrong, if it is one, and a sentence."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return (str(first["loc"][0]) if first["loc"] else None), first["msg"].removeprefix("Value error, ")
+
+
+def read_deployment(folder: Path) -> Deployment:
+    """Return the deployment whose files are in a folder; the default one if there are none.
 
     Raises:
-        StackError: Others can enter the folder, or the name of a user is taken.
+        StackError: It can't be read.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_mode & 0o077:
-        raise StackError(f"others can enter {folder}: 'chmod 700 {folder}', or choose another --folder")
+    path = folder / DEPLOYMENT
     try:
-        users = deployment_users(wanted.namespace, processors=wanted.processors, teams=wanted.teams)
-    except ValueError as error:
-        raise StackError(str(error)) from error
+        if path.exists():
+            return Deployment.model_validate_json(path.read_bytes())
+        if any(folder.glob("*.env")):
+            raise StackError(
+                f"{folder} has secrets but no {DEPLOYMENT}: write {{}} to that file, then name all users again"
+            )
+    except OSError as error:
+        raise StackError(f"{path} can't be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise StackError("{} is invalid: {}".format(path, ": ".join(filter(None, describe(error))))) from error
+    return Deployment()
+
+
+def write_access_files(folder: Path, deployment: Deployment) -> tuple[Path, ...]:
+    """Write the files of a deployment into a folder that only its owner can enter; return them.
+
+    A file with the secrets of a user that the deployment does not have any more is deleted.
+
+    Raises:
+        StackError: The folder can't be used, or others can enter it.
+    """
+    former = {_file_of(user) for user in read_deployment(folder).users()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_mode & 0o077:
+            raise StackError(f"others can enter {folder}: 'chmod 700 {folder}', or choose another --folder")
+        return _write(folder, deployment, former)
+    except OSError as error:
+        raise StackError(f"{folder} can't be used: {error.strerror}") from error
+
+
+def _write(folder: Path, deployment: Deployment, former: set[str]) -> tuple[Path, ...]:
+    users = deployment.users()
     known = {user.name: _read(folder / _file_of(user)) for user in users}
     access = Access(users=users, passwords={user.name: _password(known[user.name]) for user in users})
     gateway = known[access.of("gateway").name]
     keys = {name: gateway.get(name) or f"1:{token_hex(32)}" for name in KEY_HOLDERS}
-    texts = {_file_of(user): _lines(_settings(user, access, wanted, keys)) for user in users}
+    texts = {_file_of(user): _lines(_settings(user, access, deployment, keys)) for user in users}
+    write_private(folder / DEPLOYMENT, deployment.model_dump_json(indent=2) + "\n")
     for name, text in texts.items():
         write_private(folder / name, NOTE + text)
-    write_private(folder / DEFINITIONS, access.definitions(vhost_of(wanted.rabbitmq_url)), mode=READ_BY_SERVERS)
+    write_private(
+        folder / DEFINITIONS, access.definitions(vhost_of(str(deployment.rabbitmq_url))), mode=READ_BY_SERVERS
+    )
     write_private(folder / ACL, access.acl(), mode=READ_BY_SERVERS)
-    return tuple(folder / name for name in (*texts, DEFINITIONS, ACL))
+    for name in former - {*texts}:
+        (folder / name).unlink(missing_ok=True)
+    return tuple(folder / name for name in (DEPLOYMENT, *texts, DEFINITIONS, ACL))
 
 
 def _file_of(user: User) -> str:
@@ -72,17 +147,17 @@ def _file_of(user: User) -> str:
     return f"{own}.env"
 
 
-def _settings(user: User, access: Access, wanted: Wanted, keys: Mapping[str, str]) -> dict[str, str]:
+def _settings(user: User, access: Access, deployment: Deployment, keys: Mapping[str, str]) -> dict[str, str]:
     """Return the variables in a user's file."""
     if user.role == "health":
         return {HEALTH_PASSWORD: access.passwords[user.name]}
     found = {}
     if user.broker is not None:
-        found[RABBITMQ_URL] = access.url(wanted.rabbitmq_url, user)
+        found[RABBITMQ_URL] = access.url(str(deployment.rabbitmq_url), user)
     if user.redis is not None:
-        found[REDIS_URL] = access.url(wanted.redis_url, user)
+        found[REDIS_URL] = access.url(str(deployment.redis_url), user)
     if user.role in ("gateway", "tracker", "processor"):
-        found |= {NAMESPACE: wanted.namespace, **user_settings(access.users)}
+        found |= {NAMESPACE: deployment.namespace, **user_settings(access.users)}
     found |= {name: keys[name] for name, roles in KEY_HOLDERS.items() if user.role in roles}
     return found
 

@@ -39,11 +39,22 @@ def _tenant(text: str) -> str:
     return text
 
 
+def _scope(text: str) -> Scope:
+    if text not in [*Scope]:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(Scope)}.")
+    return Scope(text)
+
+
 @app.command()
 def create(
     tenant: Annotated[str, typer.Option(parser=_tenant, metavar="NAME", help="Tenant of the key.")] = "default",
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="Scope of the key. May be repeated; read and submit by default.")
+        list[Scope] | None,
+        typer.Option(
+            parser=_scope,
+            metavar=f"[{'|'.join(Scope)}]",
+            help="Scope of the key. May be repeated; read and submit by default.",
+        ),
     ] = None,
     expires_in: Annotated[
         timedelta | None,

@@ -1,19 +1,27 @@
 """The users of one deployment, at RabbitMQ and in Redis: one for each service, for people, and for other teams."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from milepost_contracts.messages.topology import Topology
+from milepost_contracts.messages.delay_levels import LEVELS
+from milepost_contracts.messages.job_events import JOB_MESSAGES
+from milepost_contracts.messages.topology import WAITING, Topology
 from milepost_contracts.permissions import broker, redis
 from milepost_contracts.permissions.broker import BrokerPermissions
 from milepost_contracts.status.redis_keys import Keys
+from milepost_contracts.values import WORD
 
 UserRole = Literal["gateway", "tracker", "processor", "team", "health", "operator"]
-
-
-RESERVED = frozenset({"amq", *get_args(UserRole)})
-"""Names that no further user may have: RabbitMQ's own queues begin with `amq.`, and roles name files."""
+RESERVED = frozenset({"amq", "default", "guest", *get_args(UserRole)})
+"""Names that no further user may have: RabbitMQ's own queues begin with `amq.`, both servers have users of their own,
+and roles name files."""
+_ROUTING_KEYS = (
+    *([*fact.split("."), *("*" * (2 + LEVELS * (fact in WAITING)))] for fact in {one.fact for one in JOB_MESSAGES}),
+    *(fact.split(".") for fact in broker.WORKER_FACTS),
+)
+"""The words of all routing keys at the public exchanges; `*` is any word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +52,11 @@ def deployment_users(
         teams: Users of other teams, and the binding keys of each; `None` for any key.
 
     Raises:
-        ValueError: A name is taken: a team's queues would be Milepost's own, or two users would share a name.
+        ValueError: A name is taken: a team's queues would be Milepost's own, or two users would share a name. Or it is
+            no name, a queue is none, or no event has a routing key that fits a binding key.
     """
-    more = [*(processors or {}), *(teams or {})]
-    if taken := {name for name in more if name in RESERVED or name == namespace or more.count(name) > 1}:
-        raise ValueError(f"{min(taken)!r} is taken: choose another name for the user")
+    processors, teams = processors or {}, teams or {}
+    _check(namespace, processors, teams)
     topology, keys = Topology(namespace=namespace), Keys(namespace=namespace)
     claims = redis.PROCESSOR.rules(keys)
     limited = [
@@ -57,13 +65,11 @@ def deployment_users(
             role="processor",
             broker=broker.processor(topology, queues),
             redis=claims,
-            queues=tuple(sorted(queues)),
+            queues=tuple(sorted({*queues})),
         )
-        for name, queues in (processors or {}).items()
+        for name, queues in processors.items()
     ]
-    others = [
-        User(name=name, role="team", broker=broker.team(topology, name, bound)) for name, bound in (teams or {}).items()
-    ]
+    others = [User(name=name, role="team", broker=broker.team(topology, name, bound)) for name, bound in teams.items()]
     return (
         User(
             name=f"{namespace}-gateway",
@@ -97,3 +103,33 @@ def user_settings(users: Collection[User]) -> dict[str, str]:
         "MILEPOST_TRACKER_USERS": named("tracker"),
         "MILEPOST_PROCESSOR_USERS": named("processor"),
     }
+
+
+def _check(
+    namespace: str, processors: Mapping[str, Collection[str]], teams: Mapping[str, Collection[str] | None]
+) -> None:
+    """Raise `ValueError` for a user that there can't be."""
+    names = [*processors, *teams]
+    own = {*RESERVED, namespace, *(f"{namespace}-{role}" for role in get_args(UserRole))}
+    for name in names:
+        if not re.fullmatch(WORD, name):
+            raise ValueError(f"{name!r} can't name a user: write lower-case words with hyphens, as in gpu-team")
+        if name in own or names.count(name) > 1:
+            raise ValueError(f"{name!r} is taken: choose another name for the user")
+    for name, queues in processors.items():
+        if not queues or not all(re.fullmatch(WORD, queue) for queue in queues):
+            raise ValueError(f"write {name}:QUEUE or {name}:QUEUE+QUEUE, with names of queues")
+    for key in (key for keys in teams.values() for key in keys or ()):
+        if not _fits_an_event(key):
+            raise ValueError(f"no event fits the binding key {key!r}: write one such as job.succeeded.# or processor.*")
+
+
+def _fits_an_event(key: str) -> bool:
+    """Whether an event may have a routing key that this binding key fits. What follows a `#` is not looked at."""
+    words = key.split(".")
+    known = words[: words.index("#")] if "#" in words else words
+    return all(word == "*" or re.fullmatch(WORD, word) for word in known) and any(
+        (len(known) <= len(one) if "#" in words else len(known) == len(one))
+        and all(word == "*" or other in ("*", word) for word, other in zip(known, one, strict=False))
+        for one in _ROUTING_KEYS
+    )

@@ -27,16 +27,13 @@ def needed_timeout(handlers: Handlers, overhead: timedelta) -> timedelta:
     return longest + START_WITHIN + overhead
 
 
-def check_consumer_timeout(
-    handlers: Handlers, overhead: timedelta, *, configured: timedelta, version: str
-) -> str | None:
+def check_consumer_timeout(handlers: Handlers, overhead: timedelta, *, configured: timedelta) -> str | None:
     """Return one sentence on why jobs could be redelivered while they run, if they could.
 
     Args:
         handlers: The types that are served.
         overhead: See `needed_timeout`.
         configured: The broker's `consumer_timeout`, by the operator's setting.
-        version: Of RabbitMQ, for the sentence.
     """
     needed = needed_timeout(handlers, overhead)
     if needed <= configured:
@@ -44,7 +41,7 @@ def check_consumer_timeout(
     definition = max(handlers.definitions.values(), key=lambda one: one.max_runtime)
     seconds = math.ceil(needed.total_seconds())
     return (
-        f"RabbitMQ {version} redelivers a job after its consumer_timeout ({configured} by MILEPOST_CONSUMER_TIMEOUT), "
+        f"RabbitMQ redelivers a job after its consumer_timeout ({configured} by MILEPOST_CONSUMER_TIMEOUT), "
         f"but jobs of type {definition.type!r} may need {needed} (max_runtime {definition.max_runtime}, and the "
         f"rest to start and to stop). Raise it in rabbitmq.conf to consumer_timeout = {seconds * 1000} (milliseconds) "
         f"or more, and here to MILEPOST_CONSUMER_TIMEOUT={seconds} (seconds); or lower max_runtime."
