@@ -11,6 +11,7 @@ from samples import JUST_SUBMITTED
 
 from milepost import Run, job
 from milepost.job import definition_of
+from milepost.testing import run_job
 from milepost_contracts.clock import now
 from milepost_contracts.messages.cloudevent import encode
 from milepost_contracts.messages.job_events import JobSubmitted
@@ -86,6 +87,21 @@ def test_the_handler_gets_the_secret_and_no_event_has_it(runner, publisher, rais
         assert (command.job.sealed, {"token": MASK, "raise_it": raise_it}) == (event.job.sealed, event.job.params)
     assert f"with {MASK}" == publisher.events[-1].job.progress.message
     assert not raise_it or f"401 for {MASK}" == publisher.events[-1].job.error.message
+
+
+@pytest.mark.parametrize("token", [CANARY, SecretStr(CANARY)], ids=["text", "SecretStr"])
+def test_the_test_kit_masks_what_a_processor_masks(runner, publisher, token):
+    """A test sees the messages that clients will see: of progress, of the error and of each attempt."""
+    command = JobSubmitted(job=sealed(raise_it=True))
+    for _ in range(2):
+        runner.execute(command, FIRST)
+        command = publisher.events[-1]
+    outcome, ended = run_job(fetch, {"token": token, "raise_it": True}), command.job
+    assert ("failed", 2) == (outcome.status, len(outcome.attempts))
+    assert (ended.error.message, ended.progress.message) == (outcome.error.message, outcome.progress[-1].message)
+    assert [one.why for one in ended.attempts] == outcome.attempts
+    assert f"401 for {MASK}" in outcome.error.traceback
+    assert CANARY not in str(outcome)
 
 
 def test_no_log_line_has_the_secret_while_it_is_open(runner, opener, capfd):

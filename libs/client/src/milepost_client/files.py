@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from milepost_client.arguments import several
+
 
 @dataclass(frozen=True)
 class LocalFile:
@@ -38,13 +40,14 @@ class _LazyFile:
         return chunk
 
 
-def find_files(paths: Iterable[Path | str]) -> list[LocalFile]:
+def find_files(paths: Iterable[str | os.PathLike[str]]) -> list[LocalFile]:
     """Return these files, and for each folder its files recursively, sorted, without hidden files and links.
 
     Raises:
         FileNotFoundError: One of the paths does not exist.
+        TypeError: `paths` is a single path.
     """
-    return [file for path in paths for file in _found(Path(path))]
+    return [file for path in several("paths", paths) for file in _found(Path(path))]
 
 
 def _found(path: Path) -> Iterator[LocalFile]:

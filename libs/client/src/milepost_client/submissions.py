@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pydantic_core
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter
 
+from milepost_client.arguments import Duration, aware, seconds, several
 from milepost_client.errors import describe
 from milepost_contracts.http.problems import Problem
 from milepost_contracts.states import Status
@@ -22,7 +23,11 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A job to submit."""
+    """A job to submit.
+
+    Raises:
+        TypeError: `tags` is a single text, `run_at` has no time zone, or a duration is neither `timedelta` nor number.
+    """
 
     #: One of the announced job types.
     type: str
@@ -32,12 +37,19 @@ class Submission:
     tags: Sequence[str] = ()
     #: Do not start the job before this time; with a time zone.
     run_at: datetime | None = None
-    #: Do not start the job before this much time has passed; either this or `run_at`.
-    delay: timedelta | None = None
-    #: How long the job may wait to start, from `run_at` or the end of `delay`; 7 days by default.
-    expires_in: timedelta | None = None
+    #: Do not start the job before this much time has passed; either this or `run_at`. A `timedelta` or seconds, as
+    #: `expires_in`.
+    delay: Duration | None = None
+    #: How long the job may wait to start, from `run_at` or the end of `delay`; 7 days by default. Then it fails.
+    expires_in: Duration | None = None
     #: URL that receives a webhook when the job ends.
     callback_url: str | None = None
+
+    def __post_init__(self) -> None:
+        several("tags", self.tags)
+        if self.run_at is not None:
+            aware("run_at", self.run_at)
+        self._lengths()
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body for the gateway.
@@ -50,10 +62,11 @@ class Submission:
             body["run_at"] = self.run_at.isoformat()
         if self.callback_url is not None:
             body["callback_url"] = self.callback_url
-        for name, length in (("delay", self.delay), ("expires_in", self.expires_in)):
-            if length is not None:
-                body[name] = length.total_seconds()
-        return body
+        return body | self._lengths()
+
+    def _lengths(self) -> dict[str, float]:
+        lengths = {"delay": self.delay, "expires_in": self.expires_in}
+        return {name: seconds(name, length) for name, length in lengths.items() if length is not None}
 
 
 def _plain(params: Mapping[str, Any] | BaseModel | None) -> Any:

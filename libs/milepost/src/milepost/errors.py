@@ -57,7 +57,7 @@ class Reject(Exception):  # noqa: N818 - used as `raise Reject("…")`
 
 
 class RetryLater(Exception):  # noqa: N818 - used as `raise RetryLater(after=…)`
-    """The handler is called again after a delay; this does not count as a retry.
+    """The handler is called again after a delay; this does not count as a retry. Attempt 10,000 is the last that may.
 
     Args:
         after: The delay, up to 90 days; rounded up to whole seconds.

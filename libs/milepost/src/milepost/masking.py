@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from pydantic import Secret, TypeAdapter
+from pydantic import Secret, SecretStr, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -19,7 +19,7 @@ class Masking:
     """Masks secrets in texts, where they occur as they are, escaped or encoded as in a URL.
 
     Args:
-        secrets: Texts, numbers, and objects and arrays of them.
+        secrets: Texts, numbers, and objects and arrays of them; pydantic's secrets too, which a test may pass.
         names: The names of members in such objects that are no secrets.
     """
 
@@ -57,6 +57,8 @@ def _texts(values: Iterable[Any], names: Collection[str]) -> Iterator[str]:
             yield from (name for name in value if name not in names)
         elif isinstance(value, list):
             stack += value
+        elif isinstance(value, Secret | SecretStr):
+            stack.append(value.get_secret_value())
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             yield str(value)
 

@@ -22,6 +22,8 @@ class Socket:
         self.to_app = asyncio.Queue()
         self.from_app = asyncio.Queue()
         self.subprotocol = None
+        #: Why the server closed, in words: every close says it.
+        self.reason = None
 
     async def send(self, **frame):
         await self.to_app.put({"type": "websocket.receive", **frame})
@@ -29,7 +31,11 @@ class Socket:
     async def receive(self):
         """Return the next text frame, or the code with which the server closes."""
         message = await asyncio.wait_for(self.from_app.get(), 5)
-        return message["code"] if message["type"] == "websocket.close" else message["text"]
+        if message["type"] != "websocket.close":
+            return message["text"]
+        self.reason = message["reason"]
+        assert 0 < len(self.reason.encode()) <= 123, "RFC 6455 allows no more"
+        return message["code"]
 
     async def close_code(self):
         """Return the code with which the server closes, skipping text frames."""
@@ -134,6 +140,7 @@ async def test_a_client_can_cancel_before_a_tracker_has_seen_the_job(connect, vi
     [
         ({"text": "cancel"}, 1008),
         ({"text": "{}"}, 1008),
+        ({"text": '{"type":"cancl"}'}, 1008),
         ({"text": '{"type":"cancel","all":true}'}, 1008),
         ({"text": '{"type":"cancel","type":"cancel"}'}, 1008),
         ({"text": "[" * 2000}, 1008),
@@ -141,10 +148,11 @@ async def test_a_client_can_cancel_before_a_tracker_has_seen_the_job(connect, vi
     ],
 )
 async def test_an_invalid_message_closes_the_socket(connect, running, broker, frame, code):
-    """The code says why; no request is published."""
+    """The reason says what may be sent; no request is published."""
     async with connect(f"/v1/jobs/{running}/ws") as socket:
         await socket.send(**frame)
         assert code == await socket.close_code()
+        assert '{"type":"cancel"}' in socket.reason
     assert [] == broker.requests
 
 
@@ -201,3 +209,4 @@ async def test_a_socket_requires_a_key_or_a_stream_token(connect, app, keyring, 
         assert "started" in await socket.receive()
         await socket.send(text='{"type":"cancel"}')
         assert 1008 == await socket.close_code()
+        assert "The caller lacks a scope." == socket.reason

@@ -10,6 +10,7 @@ from milepost_client._async.listing import jobs
 from milepost_client._async.transport import AsyncTransport
 from milepost_client._async.watching import OUTAGE_TIMEOUT
 from milepost_client.answers import retry_after
+from milepost_client.arguments import Duration, seconds
 from milepost_client.errors import JobNotFound, StillRunning, Unavailable
 from milepost_client.submissions import Batch, GroupStatus, Refusal
 from milepost_contracts.states import Status
@@ -71,17 +72,17 @@ class AsyncJobGroup:
                 else:
                     return
 
-    async def watch(self, timeout: float | None = None) -> AsyncGenerator[GroupStatus, None]:
+    async def watch(self, timeout: Duration | None = None) -> AsyncGenerator[GroupStatus, None]:
         """Yield the counts now and whenever they change, until all jobs have ended.
 
         Args:
-            timeout: Seconds to wait; unlimited by default.
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
 
         Raises:
-            StillRunning: Not all jobs have ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + seconds("timeout", timeout)
         status, answered = await self.refresh(), monotonic()
         yield status
         while not status.done:
@@ -101,11 +102,14 @@ class AsyncJobGroup:
             if status != known:
                 yield status
 
-    async def wait(self, timeout: float | None = None) -> GroupStatus:
+    async def wait(self, timeout: Duration | None = None) -> GroupStatus:
         """Wait until all jobs have ended, and return their counts.
 
+        Args:
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
+
         Raises:
-            StillRunning: Not all jobs have ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
         latest = GroupStatus(size=0, counts={})

@@ -12,6 +12,7 @@ from pydantic import JsonValue, TypeAdapter
 from milepost_client._async.downloads import save
 from milepost_client._async.view import AsyncJobView
 from milepost_client._async.watching import watch_jobs
+from milepost_client.arguments import Duration, seconds, several
 from milepost_client.downloads import target_path
 from milepost_client.errors import JobCanceled, JobFailed
 from milepost_contracts.states import Status
@@ -58,52 +59,57 @@ class AsyncJobHandle(AsyncJobView):
         self._update(await self._transport.send("POST", f"/v1/jobs/{self.id}/retry"))
         return self.document
 
-    async def watch(self, timeout: float | None = None) -> AsyncGenerator[JobDocument, None]:
+    async def watch(self, timeout: Duration | None = None) -> AsyncGenerator[JobDocument, None]:
         """Yield the document now and whenever it changes, until the job has ended.
 
         Changes come over an event stream, which is resumed after its last event when the connection breaks. With a
         `timeout`, or if no stream is available, the gateway is long-polled instead (`Prefer: wait`).
 
         Args:
-            timeout: Seconds to wait; unlimited by default.
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
 
         Raises:
-            StillRunning: The job has not ended within `timeout` seconds.
+            StillRunning: The job has not ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
+        limit = None if timeout is None else seconds("timeout", timeout)
         yield self.document
-        async with aclosing(watch_jobs(self._transport, [self], timeout=timeout)) as changes:
+        async with aclosing(watch_jobs(self._transport, [self], timeout=limit)) as changes:
             async for _ in changes:
                 yield self.document
 
-    async def wait(self, timeout: float | None = None) -> JobDocument:
+    async def wait(self, timeout: Duration | None = None) -> JobDocument:
         """Wait until the job has ended, in whatever state, and return its document.
 
+        Args:
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
+
         Raises:
-            StillRunning: The job has not ended within `timeout` seconds.
+            StillRunning: The job has not ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
-        async with aclosing(watch_jobs(self._transport, [self], timeout=timeout, to_end=True)) as changes:
+        limit = None if timeout is None else seconds("timeout", timeout)
+        async with aclosing(watch_jobs(self._transport, [self], timeout=limit, to_end=True)) as changes:
             async for _ in changes:
                 pass
         return self.document
 
     @overload
-    async def result(self, *, timeout: float | None = None) -> JsonValue: ...
+    async def result(self, *, timeout: Duration | None = None) -> JsonValue: ...
 
     @overload
-    async def result(self, kind: type[T], *, timeout: float | None = None) -> T: ...
+    async def result(self, kind: type[T], *, timeout: Duration | None = None) -> T: ...
 
-    async def result(self, kind: type[T] | None = None, *, timeout: float | None = None) -> T | JsonValue:
+    async def result(self, kind: type[T] | None = None, *, timeout: Duration | None = None) -> T | JsonValue:
         """Wait for the job and return its result.
 
         Args:
             kind: Type to validate the result as: a pydantic model, a dataclass, `list[int]`, …; plain JSON by default.
-            timeout: Seconds to wait; unlimited by default.
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
 
         Raises:
             JobFailed, JobCanceled: The job ended without a result.
-            StillRunning: The job has not ended within `timeout` seconds.
+            StillRunning: The job has not ended within `timeout`.
             ValueError: The result is a file that is not JSON, or is not valid for `kind`.
         """
         document = await self.wait(timeout)
@@ -139,6 +145,7 @@ class AsyncJobHandle(AsyncJobView):
             replace: Whether to replace existing files.
 
         Raises:
+            TypeError: `names` is a single text.
             KeyError: The job has no file of this name.
             FileExistsError: A file exists already; nothing is saved.
             DownloadError: The digest of a file does not match, or its name is outside the folder.
@@ -146,7 +153,7 @@ class AsyncJobHandle(AsyncJobView):
         found = {output.name: (output.url, output.digest) for output in self.document.outputs}
         if (result := self.document.result_file) is not None:
             found.setdefault(result.name, (f"/v1/jobs/{self.id}/result", result.digest))
-        for name in names:
+        for name in several("names", names):
             if name not in found:
                 raise KeyError(name)
         wanted = {name: target_path(folder, name) for name in names or found}

@@ -4,7 +4,6 @@ import random
 from asyncio import sleep
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
 from time import monotonic
 from typing import Any
 
@@ -30,8 +29,9 @@ class NoStream(Exception):  # noqa: N818
 class AsyncTransport:
     """HTTP transport to one gateway."""
 
-    def __init__(self, base_url: str, http: httpx.AsyncClient, *, retry_timeout: timedelta) -> None:
+    def __init__(self, base_url: str, http: httpx.AsyncClient, *, retry_timeout: float) -> None:
         self.base_url = base_url.rstrip("/")
+        #: Seconds.
         self.retry_timeout = retry_timeout
         self._http = http
 
@@ -64,7 +64,7 @@ class AsyncTransport:
             Unavailable: There is no valid response, or the retry would be after `retry_timeout`.
         """
         retryable = method in RETRYABLE_METHODS if retry is None else retry
-        until = monotonic() + self.retry_timeout.total_seconds()
+        until = monotonic() + self.retry_timeout
         back_off = BackOff(longest=MAX_RETRY_DELAY)
         while True:
             try:

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from os import PathLike, environ
-from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +21,7 @@ from milepost_client._sync.group import JobGroup
 from milepost_client._sync.handle import JobHandle
 from milepost_client._sync.transport import Transport
 from milepost_client._sync.watching import watch_jobs
+from milepost_client.arguments import Duration, seconds, several
 from milepost_client.environment import api_key_from_environment
 from milepost_client.errors import PartlySubmitted
 from milepost_client.files import LocalFile, find_files
@@ -51,11 +51,12 @@ class Client:
         url: URL of the gateway; by default `MILEPOST_URL`, or http://127.0.0.1:8800.
         api_key: An API key or a JSON Web Token; by default `MILEPOST_API_KEY`, or the contents of the file that
             `MILEPOST_API_KEY_FILE` names.
-        retry_timeout: How long a request is retried.
+        retry_timeout: How long a request is retried: a `timedelta`, or seconds.
         http: Your own HTTP client, for proxies, certificates, or a `milepost_client.testing.FakeGateway`.
 
     Raises:
         ValueError: The URL or the key is invalid, or the key's file can't be read.
+        TypeError: `retry_timeout` is neither a `timedelta` nor a number.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Client:
         url: str | None = None,
         *,
         api_key: str | None = None,
-        retry_timeout: timedelta = RETRY_TIMEOUT,
+        retry_timeout: Duration = RETRY_TIMEOUT,
         http: httpx.Client | None = None,
     ) -> None:
+        retried_for = seconds("retry_timeout", retry_timeout)
         self._http = http or httpx.Client(timeout=TIMEOUT)
         if key := (api_key or api_key_from_environment() or "").strip():
             if not (key.isascii() and key.isprintable()):
@@ -74,7 +76,7 @@ class Client:
         base_url = url or environ.get(URL_VARIABLE) or DEFAULT_URL
         if not _URL.match(base_url):
             raise ValueError(f"{base_url!r} is not a gateway URL. Example: {DEFAULT_URL}")
-        self._transport = Transport(base_url, self._http, retry_timeout=retry_timeout)
+        self._transport = Transport(base_url, self._http, retry_timeout=retried_for)
 
     @property
     def url(self) -> str:
@@ -100,8 +102,8 @@ class Client:
         files: Sequence[LocalFile | str | PathLike[str]] = (),
         tags: Sequence[str] = (),
         run_at: datetime | None = None,
-        delay: timedelta | None = None,
-        expires_in: timedelta | None = None,
+        delay: Duration | None = None,
+        expires_in: Duration | None = None,
         callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> JobHandle:
@@ -113,8 +115,10 @@ class Client:
             files: Files to upload: paths of files and folders, or `LocalFile`s with custom names.
             tags: Tags to find the job by.
             run_at: Do not start the job before this time; with a time zone.
-            delay: Do not start the job before this much time has passed; either this or `run_at`.
-            expires_in: How long the job may wait to start, from `run_at` or the end of `delay`; 7 days by default.
+            delay: Do not start the job before this much time has passed; either this or `run_at`. A
+                `timedelta` or seconds, as `expires_in`.
+            expires_in: How long the job may wait to start, from `run_at` or the end of `delay`; 7 days by default. Then
+                it fails.
             callback_url: URL that receives a webhook when the job ends.
             idempotency_key: Identifies the operation, for example `order-17`: for a day the same key is the same job,
                 also from another process. By default each call has a key of its own.
@@ -124,6 +128,8 @@ class Client:
             Unavailable: The job was not accepted, or the outcome is unknown (`.problem.job_id` is its id then).
             ValueError: The params can't be represented as JSON.
             FileNotFoundError: There is no such file or folder.
+            TypeError: `files` or `tags` is a single text, `run_at` has no time zone, or a duration is neither
+                `timedelta` nor number.
         """
         job = Submission(
             type=type,
@@ -135,7 +141,7 @@ class Client:
             callback_url=callback_url,
         ).body()
 
-        found = (([file] if isinstance(file, LocalFile) else find_files([Path(file)])) for file in files)
+        found = (([file] if isinstance(file, LocalFile) else find_files([file])) for file in several("files", files))
         uploads = [one for some in found for one in some]
 
         def body() -> dict[str, Any]:
@@ -181,7 +187,7 @@ class Client:
         """Submit one request of jobs; repeat it with the same key while the broker has not accepted all of them."""
         content = b'{"jobs":[' + b",".join(jobs) + b"]}"
         headers = {**_key(key), "Content-Type": "application/json"}
-        until = monotonic() + self._transport.retry_timeout.total_seconds()
+        until = monotonic() + self._transport.retry_timeout
         while True:
             response = self._transport.send("POST", "/v1/jobs:batch", content=content, retry=True, headers=headers)
             batch = SubmittedBatch.model_validate_json(response.content)

@@ -10,6 +10,7 @@ from milepost_client._sync.listing import jobs
 from milepost_client._sync.transport import Transport
 from milepost_client._sync.watching import OUTAGE_TIMEOUT
 from milepost_client.answers import retry_after
+from milepost_client.arguments import Duration, seconds
 from milepost_client.errors import JobNotFound, StillRunning, Unavailable
 from milepost_client.submissions import Batch, GroupStatus, Refusal
 from milepost_contracts.states import Status
@@ -71,17 +72,17 @@ class JobGroup:
                 else:
                     return
 
-    def watch(self, timeout: float | None = None) -> Generator[GroupStatus, None]:
+    def watch(self, timeout: Duration | None = None) -> Generator[GroupStatus, None]:
         """Yield the counts now and whenever they change, until all jobs have ended.
 
         Args:
-            timeout: Seconds to wait; unlimited by default.
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
 
         Raises:
-            StillRunning: Not all jobs have ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + seconds("timeout", timeout)
         status, answered = self.refresh(), monotonic()
         yield status
         while not status.done:
@@ -101,11 +102,14 @@ class JobGroup:
             if status != known:
                 yield status
 
-    def wait(self, timeout: float | None = None) -> GroupStatus:
+    def wait(self, timeout: Duration | None = None) -> GroupStatus:
         """Wait until all jobs have ended, and return their counts.
 
+        Args:
+            timeout: How long to wait: a `timedelta`, or seconds; unlimited by default.
+
         Raises:
-            StillRunning: Not all jobs have ended within `timeout` seconds.
+            StillRunning: Not all jobs have ended within `timeout`.
             Unavailable: The gateway has not answered for 30 seconds.
         """
         latest = GroupStatus(size=0, counts={})

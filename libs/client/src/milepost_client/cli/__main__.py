@@ -25,8 +25,8 @@ app = typer.Typer(
     name="milepost",
     help="Submit long-running jobs and watch their progress.",
     epilog="Exit codes: 0 the job succeeded or was submitted, 1 the job failed, 2 invalid usage or request, 3 the job "
-    "was canceled, 4 job not found, 5 the gateway is unavailable. Without --url and --api-key, MILEPOST_URL and "
-    "MILEPOST_API_KEY are used, then url and api_key in ~/.config/milepost/config.toml.",
+    "was canceled, 4 job not found, 5 the gateway is unavailable. Give --url and --api-key after the command. Without "
+    "them, MILEPOST_URL and MILEPOST_API_KEY are used, then url and api_key in ~/.config/milepost/config.toml.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

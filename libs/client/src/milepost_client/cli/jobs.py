@@ -53,7 +53,7 @@ def submit(
         typer.Option(
             parser=read_length,
             metavar="LENGTH",
-            help="Maximum wait for the start, from --run-at or the end of --delay. Then the job fails.",
+            help="Maximum wait for the start, after --run-at or --delay: 7 days by default. Then the job fails.",
         ),
     ] = None,
     callback_url: Annotated[

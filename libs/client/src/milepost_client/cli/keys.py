@@ -22,7 +22,15 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-File = Annotated[Path, typer.Option("--file", envvar="MILEPOST_ACCESS_FILE", dir_okay=False, help="The access file.")]
+File = Annotated[
+    Path,
+    typer.Option(
+        "--file",
+        envvar="MILEPOST_ACCESS_FILE",
+        dir_okay=False,
+        help="The access file, by default in the current folder.",
+    ),
+]
 DEFAULT_FILE = Path("access.json")
 
 
@@ -63,7 +71,7 @@ def create(
     note: Annotated[str | None, typer.Option(help="Note on the purpose of the key.")] = None,
     file: File = DEFAULT_FILE,
 ) -> None:
-    """Create a key and print it. It can't be shown again: the file has only its digest."""
+    """Create a key in the access file, and print it. It can't be shown again: the file has only its digest."""
     access = _read(file) if file.exists() else Access()
     if not file.absolute().parent.is_dir():
         raise typer.BadParameter(f"The folder {file.parent} does not exist.", param_hint="--file")

@@ -9,9 +9,11 @@ from typing import Any
 from milepost.attempt import call
 from milepost.errors import Canceled, RunStopped
 from milepost.files import File
-from milepost.job import definition_of
+from milepost.job import JobDefinition, definition_of
+from milepost.masking import Masking
 from milepost.run import Run
 from milepost.testing.files import MemoryOutputs
+from milepost_contracts.secret_params import SecretParams
 from milepost_contracts.values import Items, Progress
 
 
@@ -41,6 +43,7 @@ class RecordingRun(Run):
         saved_state: Any,
         earlier_outputs: Iterable[str] = (),
         stop_at: Mapping[int, RunStopped],
+        masking: Masking,
     ) -> None:
         self.outputs = MemoryOutputs()
         super().__init__(
@@ -51,6 +54,7 @@ class RecordingRun(Run):
             saved_state=saved_state,
             outputs=self.outputs,
             earlier_outputs=earlier_outputs,
+            masking=masking,
         )
         self.recorded: list[Progress] = []
         self._stop_at = stop_at
@@ -97,6 +101,7 @@ def run_handler(
         stop_at={} if cancel_at is None else {cancel_at: Canceled()},
         saved_state=saved_state,
         attempt=attempt,
+        masking=masking_of(definition, params),
     )
     try:
         _, result = call(definition, definition.params.model_validate(params), run, wait_for)
@@ -109,6 +114,13 @@ def run_handler(
         saved_state=run.saved_state,
         outputs=run.outputs.written,
     )
+
+
+def masking_of(definition: JobDefinition, params: Mapping[str, Any]) -> Masking:
+    """Return what masks the secret params, as a gateway finds them and a processor masks them."""
+    schema = SecretParams(definition.params_schema())
+    _, secrets = schema.split(params)
+    return Masking(secrets.values(), schema.names)
 
 
 def wait_for(awaitable: Awaitable[Any]) -> Any:

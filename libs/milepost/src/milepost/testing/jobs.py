@@ -10,7 +10,7 @@ from milepost.attempt import Deferred, Ending, Failed, Stopped, Succeeded, attem
 from milepost.errors import Canceled, Interrupted, RunStopped
 from milepost.files import File
 from milepost.job import definition_of
-from milepost.testing.attempts import RecordingRun, wait_for
+from milepost.testing.attempts import RecordingRun, masking_of, wait_for
 from milepost_contracts.values import Items, JobError, Progress
 
 _OF_THE_HANDLER = (Exception, SystemExit, asyncio.CancelledError, RunStopped, BaseExceptionGroup)
@@ -66,6 +66,7 @@ def run_job(
         AssertionError: The handler was called 1,000 times and the job has not ended.
     """
     definition = definition_of(handler)
+    masking = masking_of(definition, params)
     stops = [interrupt_at] if isinstance(interrupt_at, int) else list(interrupt_at)
     outcome = JobOutcome(status="failed", saved_state=saved_state)
     retried = 0
@@ -82,6 +83,7 @@ def run_job(
             saved_state=outcome.saved_state,
             earlier_outputs=outcome.outputs,
             stop_at=stop_at,
+            masking=masking,
         )
         ending = attempt(definition, params, run, wait_for)
         run.close()

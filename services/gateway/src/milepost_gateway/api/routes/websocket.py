@@ -1,7 +1,8 @@
 """Events over a WebSocket: one text frame for each. The client may send a request to cancel.
 
 Close codes: 1000 the job has ended, 1001 the gateway stops, 1003 a binary frame, 1008 an invalid frame, or the client
-is not authenticated or lacks a scope, 1013 temporarily unavailable, 4404 unknown job, 4410 expired or deleted job.
+is not authenticated or lacks a scope, 1013 temporarily unavailable, 4404 unknown job, 4410 expired or deleted job. Each
+close has a reason in words.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ SUBPROTOCOL = "cloudevents.json"
 ENDED, GOING_AWAY, UNSUPPORTED, INVALID_FRAME, TRY_AGAIN = 1000, 1001, 1003, 1008, 1013
 UNKNOWN_JOB, EXPIRED_JOB = 4404, 4410
 NOT_ALLOWED = INVALID_FRAME
+Close = tuple[int, str]
+"""The code of a close, and its reason: 123 bytes at most (RFC 6455 §5.5)."""
+ONLY_CANCEL = 'The only frame that a client may send is {"type":"cancel"}, as text.'
 CODES = (
     (errors.Unauthenticated, NOT_ALLOWED),
     (errors.Forbidden, NOT_ALLOWED),
@@ -47,7 +51,7 @@ async def follow_over_websocket(socket: WebSocket, job_id: str, last_event_id: L
         more = await deps.job_stream.has_more([job_id], tenant=reader.tenant, since=since)
         deps.quotas.check_listener(reader.tenant)
     except errors.GatewayError as error:
-        await socket.close(_code(error), type(error).__doc__)
+        await socket.close(*_close_after(error))
         return
     tasks = [
         asyncio.create_task(_send_events(socket, deps, job_id, since if more else None)),
@@ -56,18 +60,19 @@ async def follow_over_websocket(socket: WebSocket, job_id: str, last_event_id: L
     try:
         with deps.quotas.listening(reader.tenant), metrics.listening.labels("websocket").track_inprogress():
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        code = ended.pop().result()
+        code, reason = ended.pop().result()
     except (WebSocketDisconnect, TimeoutError, RuntimeError):
         return  # the client has gone
     finally:
         await cancel_and_wait(tasks)
     with suppress(RuntimeError, WebSocketDisconnect):
-        await socket.close(code)
+        await socket.close(code, reason)
 
 
-async def _send_events(socket: WebSocket, deps: Dependencies, job_id: str, since: Sequence[int] | None) -> int:
+async def _send_events(socket: WebSocket, deps: Dependencies, job_id: str, since: Sequence[int] | None) -> Close:
+    end = ENDED, "The job has ended."
     if since is None:
-        return ENDED
+        return end
     batches = until_closing(deps.job_stream.events([job_id], since=since), deps.closing)
     async with aclosing(batches):
         async for batch in batches:
@@ -75,30 +80,31 @@ async def _send_events(socket: WebSocket, deps: Dependencies, job_id: str, since
                 if item.event.name != GAP:
                     async with asyncio.timeout(SEND_TIMEOUT):
                         await socket.send_text(item.event.body.decode())
-    return GOING_AWAY if deps.closing.is_set() else ENDED
+    return (GOING_AWAY, "The gateway stops.") if deps.closing.is_set() else end
 
 
-async def _handle_requests(socket: WebSocket, deps: Dependencies, reader: Caller, job_id: str) -> int:
-    """Handle the client's requests; return the code with which to close the connection."""
+async def _handle_requests(socket: WebSocket, deps: Dependencies, reader: Caller, job_id: str) -> Close:
+    """Handle the client's requests; return how to close the connection."""
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", ENDED))
         if message.get("text") is None:
-            return UNSUPPORTED
+            return UNSUPPORTED, ONLY_CANCEL
         try:
             asked = strict_json.loads(message["text"].encode())
         except (strict_json.NotStrictJson, UnicodeEncodeError):
-            return INVALID_FRAME
+            return INVALID_FRAME, ONLY_CANCEL
         if asked != {"type": "cancel"}:
-            return INVALID_FRAME
+            return INVALID_FRAME, ONLY_CANCEL
         with suppress(errors.JobAlreadyFinished):  # its end is on its way
             try:
                 reader.need(Scope.SUBMIT)
                 await deps.cancellation.request(job_id, tenant=reader.tenant, traceparent=None)
             except errors.GatewayError as error:
-                return _code(error)
+                return _close_after(error)
 
 
-def _code(error: errors.GatewayError) -> int:
-    return next(code for kind, code in CODES if isinstance(error, kind))
+def _close_after(error: errors.GatewayError) -> Close:
+    code = next(code for kind, code in CODES if isinstance(error, kind))
+    return code, (type(error).__doc__ or "").partition("\n")[0]
