@@ -68,8 +68,8 @@ def show(page):
 def submit():
     """Submit a job, and return its id."""
 
-    def submitted(type, **params):
-        body = json.dumps({"type": type, "params": params}).encode()
+    def submitted(type, delay=0, **params):
+        body = json.dumps({"type": type, "delay": delay, "params": params}).encode()
         request = urllib.request.Request(f"{URL}/v1/jobs", body, {"Content-Type": "application/json", **headers()})
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)["id"]

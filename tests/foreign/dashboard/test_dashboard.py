@@ -1,5 +1,6 @@
 """The dashboard in a real Chromium, with a complete stack."""
 
+import json
 import re
 
 import pytest
@@ -175,6 +176,88 @@ def test_dead_letters_are_redriven(show, submit):
     assert request.value.post_data_json == {"type": "stumble", "limit": 1000}
 
 
+def problem(status, title):
+    """A handler of requests that answers this problem."""
+    body = json.dumps({"title": title, "status": status})
+    return lambda route: route.fulfill(status=status, content_type="application/problem+json", body=body)
+
+
+@pytest.mark.parametrize("view", ["", "submit", "workers", "dead", "jobs/x"])
+def test_a_page_that_may_not_be_read_says_so_and_is_not_requested_again(show, page, view):
+    """It does not look empty. A repeat would get the same answer until the key is another one."""
+    requested = []
+    page.on("request", lambda request: requested.append(request.url) if "/v1/" in request.url else None)
+    page.route("**/v1/**", problem(403, "Not allowed"))
+    page.clock.install()
+    show(view)
+    expect(page.locator("main [role=alert]")).to_have_text("Not allowed")
+    expect(page.locator(".empty")).to_have_count(0)
+    expect(page.locator("#notices p")).to_have_count(0)
+    before = len(requested)
+    page.clock.fast_forward(60_000)
+    page.wait_for_timeout(300)
+    assert before == len(requested)
+
+
+@pytest.mark.parametrize("view", ["", "submit", "workers", "dead"])
+def test_a_page_that_can_not_be_read_says_so_until_it_can(show, page, view):
+    """It does not look empty, and is requested again."""
+    page.route("**/v1/**", problem(503, "The status view is unavailable"))
+    show(view)
+    expect(page.locator("main [role=alert]")).to_have_text("The status view is unavailable")
+    expect(page.locator(".empty")).to_have_count(0)
+    page.unroute("**/v1/**")
+    expect(page.locator("main [role=alert]")).to_have_count(0)
+    expect(page.locator("main :is(.empty, table, form.submit)").first).to_be_visible()
+
+
+def test_an_unknown_job_and_an_unknown_page_say_so_once(show):
+    """On the page, with a link to the list; no notice repeats it."""
+    page = show("jobs/nothing")
+    expect(page.get_by_text("Unknown job")).to_have_count(1)
+    page.get_by_role("link", name="All jobs").click()
+    expect(page.locator("h1")).to_have_text("Jobs")
+    page = show("nonsense")
+    expect(page.locator("main")).to_contain_text("There is no page #/nonsense.")
+    page.get_by_role("link", name="All jobs").click()
+    expect(page.locator("h1")).to_have_text("Jobs")
+
+
+def test_the_list_says_when_a_scheduled_job_starts(show, submit):
+    """Among its details."""
+    job_id = submit("walk", delay=3_600)
+    page = show()
+    row = page.locator("tbody tr").filter(has=page.locator(f"a[title='{job_id}']"))
+    expect(row.locator(".status")).to_have_text("scheduled")
+    expect(row.locator(".details")).to_contain_text(re.compile(r"^starts .*\d\d:\d\d"))
+
+
+def test_an_attempt_that_failed_looks_different_from_one_that_succeeded(show, submit):
+    """Its bar has the colour of its outcome."""
+    fill = "getComputedStyle(document.querySelector('.attempts rect')).fill"
+    fills = []
+    for type, status in (("stumble", "failed"), ("walk", "succeeded")):
+        page = show(f"jobs/{submit(type, steps=1)}")
+        expect(page.locator("h1 .status")).to_have_text(status)
+        expect(page.locator(f".attempts rect.{status}")).to_have_count(1)
+        fills.append(page.evaluate(fill))
+    assert fills[0] != fills[1]
+
+
+def test_a_phone_shows_every_column_of_the_list(show, submit, page):
+    """The header has two lines, the page is no wider than the screen, and the table scrolls."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    submit("stumble")
+    show()
+    age = page.get_by_role("columnheader", name="Age")
+    expect(age).to_be_attached()
+    assert page.locator("header").bounding_box()["height"] < 100
+    assert 390 == page.evaluate("document.documentElement.scrollWidth")
+    age.scroll_into_view_if_needed()
+    expect(age).to_be_in_viewport()
+    page.screenshot(path=MADE / "dashboard-phone.png")
+
+
 def test_a_page_reconnects_after_it_lost_the_gateway(show, submit, context):
     """It shows `not connected` meanwhile, and continues from its last event."""
     page = show(f"jobs/{submit('walk', steps=150)}")
@@ -242,3 +325,14 @@ def test_the_docs_are_shown_without_the_internet(page):
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
     page.screenshot(path=MADE / "docs.png")
+
+
+def test_the_example_in_the_docs_submits_a_job_as_it_is(page):
+    """`Try it out`, then `Execute`: 200 with the prefilled `Prefer: wait=5`, as the job ends within it."""
+    page.goto(f"{URL}/docs")
+    operation = page.locator("#operations-jobs-submit_job")
+    operation.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.screenshot(path=MADE / "docs-submit.png")
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")

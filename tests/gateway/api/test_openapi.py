@@ -34,6 +34,17 @@ def test_the_committed_document_is_up_to_date():
     assert json.loads(COMMITTED.read_text()) == build_app().openapi(), "run 'make contracts'"
 
 
+async def test_every_documented_example_of_a_request_is_accepted(app, http):
+    """The docs page fills its forms in with them: unchanged, they submit a job, a job with a file, or a batch."""
+    schemas = app.openapi()["components"]["schemas"]
+    [job], [batch], [redrive] = (schemas[name]["examples"] for name in ("Submission", "BatchRequest", "RedriveRequest"))
+    form = {"job": (None, json.dumps(job), "application/json"), "file": ("a.txt", b"a")}
+    assert 202 == (await http.post("/v1/jobs", json=job)).status_code
+    assert 202 == (await http.post("/v1/jobs", files=form)).status_code
+    assert {202} == {item["status"] for item in (await http.post("/v1/jobs:batch", json=batch)).json()["items"]}
+    assert 200 == (await http.post("/v1/dead-letters:redrive", json=redrive)).status_code
+
+
 @pytest.fixture
 def api(app, broker, view):
     """The app with a broker that starts every job at once and completes every other one."""

@@ -23,7 +23,7 @@ from milepost_gateway.core.submission import Submission
 
 REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = """\
-Submit a long-running job, get `202 Accepted` at once, and follow every step: by polling, by waiting, or as a stream.
+A job is followed by polling, by waiting, or as a stream.
 
 Every error is `application/problem+json` (RFC 9457); the reference of problems explains each `type`.
 """

@@ -82,12 +82,15 @@ Seconds = Annotated[float, Field(ge=0, le=_MAX_SECONDS, allow_inf_nan=False)]
 Lifetime = Annotated[float, Field(ge=1, le=_MAX_SECONDS, allow_inf_nan=False)]
 
 
+EXAMPLE: dict[str, JsonValue] = {"type": "count", "params": {"steps": 3}}
+
+
 class Submission(Value):
     """A job as a client submits it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]})
 
-    type: str = Field(min_length=1, max_length=64, examples=["digest-files"])
+    type: str = Field(min_length=1, max_length=64, examples=["count"])
     """One of the announced job types."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
     """Must match the type's schema; see `/v1/job-types`. What it marks `writeOnly` or `format: password` is sealed."""

@@ -11,6 +11,9 @@ export class Problem extends Error {
   }
 }
 
+/** The statuses of a refused key: no repeat helps until it is another one. */
+export const REFUSED = [401, 403];
+
 export const key = {
   isSet: () => apiKey !== null,
   set: (text) => (apiKey = text),
@@ -130,7 +133,7 @@ export class Stream {
 
   #reopen(delay) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#open().catch(() => this.#onClosed()), Math.max(0, delay));
+    this.#timer = setTimeout(() => this.#open().catch((error) => this.#onClosed(error)), Math.max(0, delay));
   }
 
   async #open() {
@@ -160,10 +163,11 @@ export class Stream {
     for (const name of ["snapshot", ...Object.keys(STATUS)]) source.addEventListener(name, onEvent);
   }
 
-  /** The gateway closed or refused the stream: try again. The view's next poll may change the jobs meanwhile. */
-  #onClosed() {
+  /** The gateway closed or refused the stream: try again, unless it refused the key. The view's next poll may change the jobs meanwhile. */
+  #onClosed(error) {
     this.#source = null;
     if (!this.#ids.length) return;
+    if (REFUSED.includes(error?.status)) return this.onState("off");
     this.onState("connecting");
     this.#reopen(REOPEN_INTERVAL_MS);
   }

@@ -3,51 +3,36 @@
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { ENDED, fetchJson, save, Stream } from "./gateway.js";
 import { ago, bar, bytes, json, length, moment, pace, status } from "./format.js";
+import { View } from "./view.js";
 
-export class Job {
+const GONE = [404, 410];
+const ATTEMPT = { succeeded: "succeeded", interrupted: "stopped", canceled: "stopped", lost: "stopped" };
+
+export class Job extends View {
   job = null;
-  #timer = null;
-  #requests = new AbortController();
 
   constructor(app, id) {
-    this.app = app;
+    super(app);
     this.id = id;
     this.title = `Job …${id.slice(-8)}`;
     this.stream = new Stream((_, change) => this.#onChange(change), app.link);
   }
 
-  async enter() {
-    await this.#load();
-  }
-
-  leave() {
-    clearTimeout(this.#timer);
-    this.#requests.abort();
-    this.stream.close();
-  }
-
   /** Load the document: at first, after the job has ended, and regularly, in case the stream is lost. */
-  async #load() {
-    clearTimeout(this.#timer);
-    try {
-      const job = await fetchJson(`v1/jobs/${this.id}`, { signal: this.#requests.signal });
-      if (!(this.job?.run > job.run)) this.job = job; // else it is of the run before: no tracker has seen the retry yet
-      this.app.succeeded();
-      this.stream.follow(ENDED.has(this.job.status) ? [] : [this.id]);
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      if ([404, 410].includes(error.status)) [this.job, this.missing] = [null, error.message];
-      this.app.failed(error);
-    }
-    if (!this.#requests.signal.aborted) {
-      this.#timer = setTimeout(() => this.#load(), this.job && ENDED.has(this.job.status) ? 30_000 : 5_000);
-    }
-    this.app.update();
+  async load(get) {
+    const job = await get(`v1/jobs/${this.id}`).catch((error) => {
+      if (GONE.includes(error.status)) this.job = null;
+      throw error;
+    });
+    if (!(this.job?.run > job.run)) this.job = job; // else it is of the run before: no tracker has seen the retry yet
+    const ended = ENDED.has(this.job.status);
+    this.stream.follow(ended ? [] : [this.id]);
+    this.interval = ended ? 30_000 : 5_000;
   }
 
   #onChange(change) {
     if (!this.job || this.job.updated_at > change.updated_at) return;
-    if (ENDED.has(change.status)) return void this.#load();
+    if (ENDED.has(change.status)) return void this.enter();
     this.job = { ...this.job, ...change };
     this.app.update();
   }
@@ -61,18 +46,18 @@ export class Job {
     } catch (error) {
       this.app.failed(error);
     }
-    await this.#load();
+    await this.enter();
   }
 
   render() {
     const job = this.job;
-    if (!job) return html`<h1>${this.title}</h1><p>${this.missing ?? "Loading …"}</p>`;
+    if (!job) return html`<h1>${this.title}</h1>${this.error ? html`${this.problem()}<p><a href="#/">All jobs</a></p>` : this.empty()}`;
     const ended = ENDED.has(job.status);
     return html`<h1>${job.type ?? "Job"} ${status(job.status)}</h1>
-      <p class="id">${job.id}</p>
+      <p class="id">${job.id}</p>${this.problem()}
       <section aria-label="Progress">
         ${bar(job, { wide: true })}
-        <p class="pace">${pace(job)}</p>
+        ${pace(job) ? html`<p class="pace">${pace(job)}</p>` : nothing}
         ${job.waiting ? html`<p class="warn">${job.waiting.detail}</p>` : nothing}
         ${job.cancel_requested && !ended ? html`<p>Cancel was requested ${ago(job.cancel_requested.at)} ago.</p>` : nothing}
         <p class="actions">
@@ -118,7 +103,7 @@ export class Job {
         const offset = (100 * (+new Date(one.started_at) - start)) / duration;
         const share = Math.max(1, (100 * (end(one) - new Date(one.started_at))) / duration);
         return html`<li><span><strong>${one.number}</strong> ${one.why ?? "running"} <small>${length((end(one) - new Date(one.started_at)) / 1000)} on ${one.worker ?? "?"}, from ${moment(one.started_at)}</small></span>
-          <svg class="span" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"><rect x=${Math.min(offset, 99)} width=${Math.min(share, 100)} height="4"></rect></svg></li>`;
+          <svg class="span" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true"><rect class=${one.why ? ATTEMPT[one.why] ?? "failed" : "running"} x=${Math.min(offset, 99)} width=${Math.min(share, 100)} height="4"></rect></svg></li>`;
       })}</ol></section>`;
   }
 

@@ -4,59 +4,40 @@ import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { ENDED, fetchJson, Stream } from "./gateway.js";
 import { ago, bar, moment, pace, status } from "./format.js";
+import { View } from "./view.js";
 
-const POLL_INTERVAL_MS = 2_000;
 const PAGE_SIZE = 50;
 const STATES = ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled"];
 const FILTERS = ["status", "type", "queue", "tag"];
 
-export class Jobs {
+/** Why a job failed or is retried, when it starts, or how far it is. */
+function details(job) {
+  const start = ["scheduled", "retrying"].includes(job.status) && job.run_at ? `starts ${moment(job.run_at)}` : "";
+  const text = job.error && job.status !== "succeeded" ? job.error.message : pace(job);
+  return [text, start].filter(Boolean).join(" · ");
+}
+
+export class Jobs extends View {
   title = "Jobs";
   jobs = new Map();
   order = [];
   counts = {};
-  types = [];
+  types = null;
   next = null;
-  loaded = false;
-  #timer = null;
-  #requests = new AbortController();
+  interval = 2_000;
 
   constructor(app, query) {
-    this.app = app;
+    super(app);
     this.filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
     this.stream = new Stream((id, change) => this.#onChange(id, change), app.link);
   }
 
-  async enter() {
-    await this.#load();
-    fetchJson("v1/job-types", { signal: this.#requests.signal }).then(({ items }) => {
-      this.types = items;
-      this.app.update();
-    }, () => {});
-  }
-
-  leave() {
-    clearTimeout(this.#timer);
-    this.#requests.abort();
-    this.stream.close();
-  }
-
-  async #load() {
-    clearTimeout(this.#timer);
-    const { signal } = this.#requests;
-    try {
-      if (!document.hidden || !this.order.length) {
-        const [page, counts] = await Promise.all([fetchJson(`v1/jobs?${this.#query()}`, { signal }), fetchJson("v1/jobs/counts", { signal })]);
-        this.loaded = true;
-        this.#merge(page);
-        this.counts = counts;
-        this.app.succeeded();
-      }
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.app.failed(error);
-    }
-    if (!signal.aborted) this.#timer = setTimeout(() => this.#load(), POLL_INTERVAL_MS);
+  async load(get) {
+    if (document.hidden && this.order.length) return;
+    const [page, counts] = await Promise.all([get(`v1/jobs?${this.#query()}`), get("v1/jobs/counts")]);
+    this.counts = counts;
+    this.#merge(page);
+    this.types ??= await get("v1/job-types").then(({ items }) => items, () => null); // the filters can do without
   }
 
   #query(cursor) {
@@ -120,18 +101,18 @@ export class Jobs {
 
   render() {
     const filtered = FILTERS.some((name) => this.filters[name]);
-    return html`<h1>Jobs</h1>
+    return html`<h1>Jobs</h1>${this.problem()}
       <ul class="counts" aria-label="How many jobs are in each state">
         ${STATES.filter((name) => this.counts[name]).map((name) => html`<li><a href="#/?status=${name}">${status(name)} ${this.counts[name]}</a></li>`)}
       </ul>
       <form class="filters" aria-label="Filters" @submit=${(event) => event.preventDefault()}>
         ${this.#choice("status", STATES)}
-        ${this.#choice("type", this.types.map((one) => one.type))}
-        ${this.#choice("queue", this.types.map((one) => one.queue))}
+        ${this.#choice("type", (this.types ?? []).map((one) => one.type))}
+        ${this.#choice("queue", (this.types ?? []).map((one) => one.queue))}
         <div><label for="filter-tag">tag</label> <input id="filter-tag" .value=${this.filters.tag} maxlength="64" @change=${(event) => this.#filter("tag", event.target.value.trim())}></div>
         ${filtered ? html`<a class="button" href="#/">Clear</a>` : nothing}
       </form>
-      ${this.order.length ? this.#table() : html`<p class="empty">${!this.loaded ? "Loading …" : filtered ? "No job matches the filters." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`}</p>`}
+      ${this.order.length ? this.#table() : this.empty(filtered ? "No job matches the filters." : html`No jobs yet. <a href="#/submit">Submit one</a>, or <code>milepost submit count steps=50</code>.`)}
       ${this.next ? html`<button type="button" @click=${() => this.loadMore().catch(this.app.failed)}>Load more</button>` : nothing}`;
   }
 
@@ -146,7 +127,7 @@ export class Jobs {
             <td>${job.type ?? ""}</td>
             <td>${status(job.status)}${job.attempt > 1 ? html` <small>attempt ${job.attempt}</small>` : nothing}</td>
             <td>${bar(job)}</td>
-            <td class="details">${job.error && job.status !== "succeeded" ? job.error.message : pace(job)}</td>
+            <td class="details">${details(job)}</td>
             <td title=${moment(job.created_at)}>${ago(job.created_at)}</td>
           </tr>`;
         })}

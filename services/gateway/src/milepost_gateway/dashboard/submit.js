@@ -2,7 +2,8 @@
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
-import { fetchJson, newKey, submit } from "./gateway.js";
+import { newKey, submit } from "./gateway.js";
+import { View } from "./view.js";
 
 /** Resolve the schema of one param: follow references, and unwrap a type that may also be null. */
 function resolve(schema, root) {
@@ -25,7 +26,7 @@ function holdsSecret(schema, root, seen = new Set()) {
   return isMarked(schema) || [target ?? false, ...Object.values(schema)].some((one) => holdsSecret(one, root, seen));
 }
 
-export class Submit {
+export class Submit extends View {
   title = "Submit";
   types = [];
   chosen = null;
@@ -34,23 +35,19 @@ export class Submit {
   sent = null;
 
   constructor(app, query) {
-    this.app = app;
+    super(app);
     this.typeName = query.get("type");
   }
 
-  async enter() {
-    try {
-      this.types = (await fetchJson("v1/job-types")).items;
-      this.chosen = this.types.find((one) => one.type === this.typeName) ?? this.types[0] ?? null;
-      this.app.succeeded();
-      this.app.link("live");
-    } catch (error) {
-      this.app.failed(error);
-    }
-    this.app.update();
+  /** Load the types, until there are some: a form that is being filled in does not change. */
+  async load(get) {
+    this.types = (await get("v1/job-types")).items;
+    this.chosen = this.types.find((one) => one.type === this.typeName) ?? this.types[0] ?? null;
+    if (this.chosen) this.interval = null;
   }
 
   leave() {
+    super.leave();
     this.left = true;
     this.request?.abort();
   }
@@ -166,7 +163,7 @@ export class Submit {
   }
 
   render() {
-    if (!this.chosen) return html`<h1>Submit</h1><p class="empty">No processor has announced a job type yet. Start one.</p>`;
+    if (!this.chosen) return html`<h1>Submit</h1>${this.problem()}${this.empty("No processor has announced a job type yet. Start one.")}`;
     return html`<h1>Submit</h1>
       <form class="submit" @submit=${(event) => this.#send(event)}>
         <div class="field"><label for="type">Type</label>

@@ -20,6 +20,7 @@ from milepost_gateway.api.authentication import MAY_READ, MAY_SUBMIT, tenant
 from milepost_gateway.api.dependencies import dependencies
 from milepost_gateway.api.requests import idempotency_key, read_batch, traceparent
 from milepost_gateway.core.batches import MAX_BATCH_JOBS
+from milepost_gateway.core.submission import EXAMPLE
 from milepost_gateway.errors import GatewayError
 
 router = APIRouter(prefix="/v1", tags=["batches"])
@@ -31,7 +32,9 @@ POLL_INTERVAL = 2
 class BatchRequest(Value):
     """Many jobs; each is accepted or refused separately."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"jobs": [EXAMPLE, EXAMPLE]}]}
+    )
 
     jobs: list[SkipValidation[JsonValue]] = Field(min_length=1, max_length=MAX_BATCH_JOBS)
     """Submissions, as for one job."""

@@ -29,7 +29,9 @@ MAX_REDRIVES = 1_000
 class RedriveRequest(Value):
     """Which dead letters to redrive, and how fast."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"type": "count", "dry_run": True}]}
+    )
 
     type: str | None = Field(default=None, pattern=WORD, max_length=64)
     queue: str | None = Field(default=None, pattern=WORD, max_length=64)
