@@ -65,7 +65,7 @@ async def get_own(channel, name):
 
 async def delete_own(channel, name):
     """Declare a queue with a name of one's own, and delete it."""
-    await (await channel.declare_queue(name, durable=True)).delete(if_unused=False)
+    await (await channel.declare_queue(name, durable=True)).delete(if_unused=False, if_empty=False)
 
 
 async def bind_queue(channel, name, exchange, key):

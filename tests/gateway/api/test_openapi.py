@@ -73,8 +73,20 @@ def test_every_response_is_as_documented(api, path, method):
     check()
 
 
+def _remove_examples(node):
+    if isinstance(node, dict):
+        node.pop("examples", None)
+        node.pop("example", None)
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _remove_examples(inner)
+
+
 def test_every_response_along_the_links_is_as_documented(api):
-    """A job is submitted, read, canceled and retried in any order."""
+    """A job is submitted, read, canceled and retried in any order.
+
+    Without the examples: their jobs would be accepted, and Hypothesis needs a gateway that is the same in each run.
+    """
+    _remove_examples(api.raw_schema)
 
     class Links(api.as_state_machine()):
         def validate_response(self, response, case, **more):

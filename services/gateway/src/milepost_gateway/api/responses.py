@@ -67,7 +67,8 @@ def locations(request: Request, job_id: str) -> dict[str, str]:
 def job_url(request: Request, job_id: str) -> str:
     """Return a job's URL; the framework's `url_for` takes longer than the rest of a response."""
     scope = request.scope
-    base = _base_url(scope["scheme"], header(request, b"host"), scope.get("server"), scope.get("root_path", ""))
+    server = scope.get("server")  # some servers give a list
+    base = _base_url(scope["scheme"], header(request, b"host"), server and tuple(server), scope.get("root_path", ""))
     return f"{base}{JOBS[1:]}/{job_id}"
 
 
