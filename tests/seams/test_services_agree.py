@@ -1,5 +1,8 @@
 """The services read each other's messages: the same bytes, without a broker."""
 
+import re
+from importlib.resources import files
+
 import pytest
 from dramatiq.message import Message, get_encoder, set_encoder
 from gateway_fakes.params_validator import FakeParamsValidator
@@ -11,6 +14,7 @@ from milepost import definitions_in
 from milepost_contracts.messages.job_events import JobSubmitted
 from milepost_contracts.messages.topology import Topology
 from milepost_contracts.secret_params import SecretParams
+from milepost_contracts.values import MAX_DELIVERY, MAX_EVENT, MAX_RUN
 from milepost_gateway.adapters.broker import CONFIRM_TIMEOUT
 from milepost_gateway.core.job_types import KnownType
 from milepost_gateway.errors import InvalidParams
@@ -23,6 +27,14 @@ class FakeDelivery:
 
     def __init__(self, received):
         self.received = received
+
+
+def test_the_reader_of_claims_has_the_limits_of_the_contracts():
+    """Lua can't import them: a claim with a larger number or a longer text is none."""
+    text = files("milepost_redis").joinpath("read_claim.lua").read_text()
+    limits = {name: int(number) for name, number in re.findall(r"(run|delivery) = (\d+)", text)}
+    assert {"run": MAX_RUN, "delivery": MAX_DELIVERY} == limits
+    assert str(MAX_EVENT) in text
 
 
 def test_a_submission_of_the_gateway_is_a_command_for_the_processor_and_an_event_for_the_tracker():

@@ -113,6 +113,10 @@ def _is_empty(value: tuple[object, ...]) -> bool:
     return not value
 
 
+MEDIA_TYPE = re.compile(r"^[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}$")
+"""A media type without parameters (RFC 6838 §4.2)."""
+
+
 class FileRef(Value):
     """A file that was submitted with a job, or that a handler wrote; its bytes are in blob storage."""
 
@@ -124,7 +128,7 @@ class FileRef(Value):
     """Where the bytes are, relative to the deployment's blob storage."""
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", exclude_if=_is_none)
     """SHA-256 of the bytes, in hex."""
-    media_type: str | None = Field(default=None, max_length=100, pattern=r"^[ -~]*$", exclude_if=_is_none)
+    media_type: str | None = Field(default=None, pattern=MEDIA_TYPE.pattern, exclude_if=_is_none)
 
 
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]

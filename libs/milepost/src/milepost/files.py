@@ -1,12 +1,12 @@
 """The files that come with a job, and those that its handler writes."""
 
 import mimetypes
-import re
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
+from milepost_contracts.values import MEDIA_TYPE
+
 _MAX_NAME = 255
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
 
 
 class File(Protocol):
@@ -45,6 +45,6 @@ def checked_media_type(name: str, media_type: str | None) -> str:
     if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(parts):
         raise ValueError(f"{name!r} is not a relative path of up to {_MAX_NAME} printable characters")
     kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if not _MEDIA_TYPE.fullmatch(kind):
+    if not MEDIA_TYPE.fullmatch(kind):
         raise ValueError(f"{kind!r} is not a media type such as text/csv")
     return kind

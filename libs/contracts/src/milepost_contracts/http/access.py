@@ -123,21 +123,13 @@ class Access(_Entry):
     limits: dict[TenantPattern, Limits] = Field(default_factory=dict)
     """By tenant; `*` is for all others."""
 
-    @field_validator("keys")
+    @field_validator("keys", "issuers")
     @classmethod
-    def _check_unique(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
-        ids = [key.id for key in keys]
-        if twice := {one for one in ids if ids.count(one) > 1}:
-            raise ValueError(f"the key {min(twice)} is listed twice")
-        return keys
-
-    @field_validator("issuers")
-    @classmethod
-    def _check_unique_issuers(cls, issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
-        names = [one.issuer for one in issuers]
+    def _check_unique(cls, entries: tuple[ApiKey | Issuer, ...]) -> tuple[ApiKey | Issuer, ...]:
+        names = [f"key {one.id}" if isinstance(one, ApiKey) else f"issuer {one.issuer}" for one in entries]
         if twice := {one for one in names if names.count(one) > 1}:
-            raise ValueError(f"the issuer {min(twice)} is listed twice")
-        return issuers
+            raise ValueError(f"the {min(twice)} is listed twice")
+        return entries
 
     def key(self, text: str) -> ApiKey | None:
         """Return the entry of this API key; nothing if it is unknown or expired."""

@@ -17,6 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
+from milepost_contracts.values import MEDIA_TYPE
 from milepost_gateway.api import strict_json
 from milepost_gateway.core.submission import Submission, read_strictly
 from milepost_gateway.errors import PayloadTooLarge
@@ -62,9 +63,6 @@ class BodyLimits:
     """Number of files."""
 
 
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,40}/[A-Za-z0-9!#$&^_.+-]{1,50}")
-
-
 @dataclass(frozen=True)
 class _FormUpload:
     """Implements `core.submission.Upload`."""
@@ -76,7 +74,7 @@ class _FormUpload:
     def media_type(self) -> str | None:
         """The media type that the client sent, if it is well-formed (RFC 9110 §8.3.1)."""
         kind = self.part.content_type or ""
-        return kind if _MEDIA_TYPE.fullmatch(kind) else None
+        return kind if MEDIA_TYPE.fullmatch(kind) else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self.part.read(CHUNK_SIZE):
