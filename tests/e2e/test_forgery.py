@@ -64,12 +64,12 @@ class Attacker:
         async def connected():
             url = str(self._url.with_user(user).with_password("secret"))
             async with await aio_pika.connect(url) as connection:
-                return await act(await connection.channel(publisher_confirms=False))
+                return await act(await connection.channel())
 
         return asyncio.run(connected())
 
     def publish(self, *messages, user="thief", exchange=TOPOLOGY.jobs, **properties):
-        """Publish messages as a service would, but for these properties."""
+        """Publish messages as a service would, but for these properties; return once they are stored."""
 
         async def send(channel):
             target = await channel.get_exchange(exchange.name, ensure=False)
@@ -77,7 +77,6 @@ class Attacker:
                 made = {"user_id": user, "correlation_id": message.subject, "content_type": CONTENT_TYPE, **properties}
                 key = made.pop("routing_key", message.routing_key)
                 await target.publish(aio_pika.Message(encode(message), delivery_mode=2, **made), key, mandatory=False)
-            await channel.close()
 
         self._do(user, send)
 
@@ -265,7 +264,9 @@ def test_a_heartbeat_does_not_speak_for_another_queue(attacker, http):
 
 def test_a_processor_does_not_speak_for_another_one(attacker, http):
     """It would count as gone, with the versions of its types; or with other queues and jobs."""
-    (victim, *_) = http.get("/v1/processors").json()["items"]
+    (victim, *_) = wait_until(
+        lambda: http.get("/v1/processors").json()["items"], within=20, what="a processor has sent a heartbeat"
+    )
     state = Heartbeat(
         instance=victim["instance"], started_at=now(), types=("count",), queues=("gpu",), threads=1, version="1"
     )
